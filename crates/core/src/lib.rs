@@ -1,0 +1,10 @@
+//! What a node should look like, who owns an address, and the steps that get there.
+//!
+//! Invariants: pure. No sockets, files, clocks, threads or randomness; time and seeds are arguments; everything
+//! iterated is ordered. The same input gives the same output, byte for byte.
+//!
+//! Not here: how a record is stored (`buoy-datastore`) and how an operation is applied (`buoy-kernel`, `buoy-agent`).
+
+pub mod ipam;
+pub mod store;
+pub mod time;

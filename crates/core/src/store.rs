@@ -1,0 +1,273 @@
+//! The datastore as the core sees it: typed keys and values, one operation at a time, and multi-step protocols as
+//! values.
+//!
+//! A protocol is a [`Steps`] machine with exactly one operation outstanding. A crash is dropping the value; an
+//! interleaving is a choice of which value steps next; a lost answer is [`Reply::Unknown`], which every machine
+//! accepts by reading again.
+
+use std::fmt;
+
+use buoy_api::binding::{Binding, Candidate, Condition, EpochFloor};
+use buoy_api::ip::Family;
+use buoy_api::ipam::{AffinityOwner, Block, BlockAffinity, Handle, IpamConfig};
+use buoy_api::v3::{
+    ClusterInformation, FelixConfiguration, IpPool, IpReservation, Node, Profile, WorkloadEndpoint,
+};
+use ipnet::IpNet;
+
+/// Version of a record, and of the store as a whole: rises with every write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names one record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// IPPool by name.
+    Pool(String),
+    /// IPReservation by name.
+    Reservation(String),
+    /// Node by name.
+    Node(String),
+    /// WorkloadEndpoint.
+    Endpoint {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// FelixConfiguration by name.
+    Felix(String),
+    /// ClusterInformation by name.
+    ClusterInformation(String),
+    /// Profile by name.
+    Profile(String),
+    /// IPAM block by prefix.
+    Block(IpNet),
+    /// Affinity of an owner to a block.
+    Affinity {
+        /// Who claims the block.
+        owner: AffinityOwner,
+        /// Prefix of the block.
+        cidr: IpNet,
+    },
+    /// IPAM handle by ID.
+    Handle(String),
+    /// The cluster's IPAM settings.
+    IpamConfig,
+    /// FloatingIPBinding by name.
+    Binding(String),
+    /// The epoch floor of the store.
+    EpochFloor,
+}
+
+/// A set of keys that can be listed and watched.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Prefix {
+    /// All IPPools.
+    Pools,
+    /// All IPReservations.
+    Reservations,
+    /// All Nodes.
+    Nodes,
+    /// All WorkloadEndpoints.
+    Endpoints,
+    /// All FelixConfigurations.
+    Felix,
+    /// All ClusterInformations.
+    ClusterInformations,
+    /// All Profiles.
+    Profiles,
+    /// All IPAM blocks of a family.
+    Blocks(Family),
+    /// All affinities of one owner, both families.
+    Affinities(AffinityOwner),
+    /// Every affinity of every owner.
+    AllAffinities,
+    /// All IPAM handles.
+    Handles,
+    /// The IPAM settings.
+    IpamConfig,
+    /// All FloatingIPBindings.
+    Bindings,
+    /// The epoch floor.
+    EpochFloor,
+}
+
+impl Prefix {
+    /// Whether a key lies in this set.
+    pub fn covers(&self, key: &Key) -> bool {
+        match (self, key) {
+            (Self::Pools, Key::Pool(_))
+            | (Self::Reservations, Key::Reservation(_))
+            | (Self::Nodes, Key::Node(_))
+            | (Self::Endpoints, Key::Endpoint { .. })
+            | (Self::Felix, Key::Felix(_))
+            | (Self::ClusterInformations, Key::ClusterInformation(_))
+            | (Self::Profiles, Key::Profile(_))
+            | (Self::AllAffinities, Key::Affinity { .. })
+            | (Self::Handles, Key::Handle(_))
+            | (Self::IpamConfig, Key::IpamConfig)
+            | (Self::Bindings, Key::Binding(_))
+            | (Self::EpochFloor, Key::EpochFloor) => true,
+            (Self::Blocks(family), Key::Block(cidr)) => Family::of_net(cidr) == *family,
+            (Self::Affinities(wanted), Key::Affinity { owner, .. }) => owner == wanted,
+            _ => false,
+        }
+    }
+}
+
+/// A decoded record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// IPPool.
+    Pool(IpPool),
+    /// IPReservation.
+    Reservation(IpReservation),
+    /// Node.
+    Node(Node),
+    /// WorkloadEndpoint.
+    Endpoint(WorkloadEndpoint),
+    /// FelixConfiguration.
+    Felix(FelixConfiguration),
+    /// ClusterInformation.
+    ClusterInformation(ClusterInformation),
+    /// Profile.
+    Profile(Profile),
+    /// IPAM block.
+    Block(Block),
+    /// Affinity to a block.
+    Affinity(BlockAffinity),
+    /// IPAM handle.
+    Handle(Handle),
+    /// IPAM settings.
+    IpamConfig(IpamConfig),
+    /// FloatingIPBinding.
+    Binding(Binding),
+    /// Epoch floor.
+    EpochFloor(EpochFloor),
+}
+
+/// A record as it was read. One that does not decode says why, and hides no other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Which.
+    pub key: Key,
+    /// Revision of its last change.
+    pub revision: Revision,
+    /// What it says, or why that is not known.
+    pub value: Result<Value, Bad>,
+}
+
+/// Why a record does not decode.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record does not decode: {reason}")]
+pub struct Bad {
+    /// What is wrong, for people.
+    pub reason: String,
+}
+
+/// One writer's part of a status. An empty part removes what the writer had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The writer's candidates.
+    pub candidates: Vec<Candidate>,
+    /// Conditions, if the writer is the owner's node.
+    pub conditions: Vec<Condition>,
+}
+
+/// Who writes a part: the name of a node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Writer(pub String);
+
+/// One operation on the datastore.
+///
+/// `Create` and `Update` write metadata and spec and never touch status; `Apply` sets one writer's part of status
+/// without a revision.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoreOp {
+    /// Read one record.
+    Get(Key),
+    /// Read a set of records at one revision.
+    List(Prefix),
+    /// Write a record that must not exist.
+    Create(Key, Value),
+    /// Write a record that must have this revision.
+    Update(Key, Value, Revision),
+    /// Delete a record that must have this revision.
+    Delete(Key, Revision),
+    /// Set this writer's part of the status of a binding.
+    Apply(Key, Writer, Part),
+}
+
+/// Answer to a [`StoreOp`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Given to a machine once, before its first operation.
+    Start,
+    /// To `Get`: the record, if there is one.
+    Record(Option<Record>),
+    /// To `List`: records in order of their keys, and the revision at which they were read.
+    List(Vec<Record>, Revision),
+    /// To `Create`, `Update`, `Apply`: the revision of the write.
+    Written(Revision),
+    /// To `Delete`.
+    Deleted,
+    /// The record was not as the operation said: it exists, does not exist, or has another revision. Nothing happened.
+    Conflict,
+    /// The answer was lost: it happened or it did not.
+    Unknown,
+    /// It did not happen.
+    Failed(StoreError),
+}
+
+/// Why an operation failed. The message names the datastore and says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// For people.
+    pub message: String,
+}
+
+/// Kinds of failure of a datastore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Not reached, locked or busy: worth trying again.
+    Unavailable,
+    /// Disk full, quota, read-only: worth trying again after somebody acted.
+    Refused,
+    /// The operation itself is wrong: not worth trying again.
+    Invalid,
+}
+
+impl StoreError {
+    /// Whether the same operation may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        self.kind != FailureKind::Invalid
+    }
+}
+
+/// What a machine wants next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next<O> {
+    /// Run this and bring the reply.
+    Do(StoreOp),
+    /// Finished.
+    Done(O),
+}
+
+/// A store protocol as a value. Exactly one operation is outstanding; the caller does the I/O.
+pub trait Steps {
+    /// What it ends with.
+    type Out;
+
+    /// Takes the reply to the last operation (first: [`Reply::Start`]) and says what is next.
+    fn step(&mut self, reply: Reply) -> Next<Self::Out>;
+}
