@@ -164,6 +164,17 @@ pub struct Record {
     pub value: Result<Value, Bad>,
 }
 
+/// One change of a record, as a view takes it in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delta {
+    /// Which.
+    pub key: Key,
+    /// Revision of the change.
+    pub revision: Revision,
+    /// What it says now, or why that is not known; `None` once it is deleted.
+    pub value: Option<Result<Value, Bad>>,
+}
+
 /// Why a record does not decode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("record does not decode: {reason}")]
