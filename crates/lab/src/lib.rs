@@ -1,0 +1,12 @@
+//! Networks of namespaces on one machine, with real nodes, clients and workloads.
+//!
+//! A [`run::Run`] is one lab: its identity is part of every name it gives, so any number of labs live side by side, and
+//! everything it makes goes away with it, also after a panic or an interrupt. Nothing is ever made in, or changed of, the
+//! machine's own network namespace.
+
+pub mod exec;
+mod made;
+pub mod netns;
+pub mod probe;
+pub mod run;
+pub mod sweep;

@@ -1,0 +1,314 @@
+//! A client's end of one conversation with an address, by any protocol.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::{Domain, Socket};
+
+use super::answer::Answer;
+use super::raw::{RawProtocol, connect_raw, payload, raw_socket};
+
+/// The port on which the lab's servers answer, UDP and TCP.
+pub const PORT: u16 = 7007;
+
+/// How long a TCP connection may take to come about.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How a client talks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// ICMP or ICMPv6 echo.
+    Ping,
+    /// UDP from a port the kernel chooses.
+    Udp,
+    /// UDP from this port: a sender that keeps its ports.
+    UdpFrom(u16),
+    /// One TCP connection: question, answer, question …
+    Tcp,
+    /// Packets of another protocol.
+    Raw(RawProtocol),
+}
+
+impl Via {
+    /// How people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Udp | Self::UdpFrom(_) => "UDP",
+            Self::Tcp => "TCP",
+            Self::Raw(protocol) => protocol.name(),
+        }
+    }
+}
+
+/// A conversation: numbered questions out, answers in.
+pub(crate) trait Wire: Send {
+    /// Sends a question. An error of a datagram is that of an earlier one as often as not.
+    fn send(&mut self, number: u32) -> io::Result<()>;
+    /// The next answer, if one comes within `wait`.
+    fn receive(&mut self, wait: Duration) -> io::Result<Option<Answer>>;
+    /// Whether an error is the end of the conversation.
+    fn is_stream(&self) -> bool {
+        false
+    }
+}
+
+/// Opens a conversation in the namespace of the calling thread.
+pub(crate) fn open(via: Via, to: IpAddr) -> Result<Box<dyn Wire>> {
+    Ok(match via {
+        Via::Ping => Box::new(Ping::open(to)?),
+        Via::Udp => Box::new(Udp::open(to, 0)?),
+        Via::UdpFrom(port) => Box::new(Udp::open(to, port)?),
+        Via::Tcp => Box::new(Tcp::open(to)?),
+        Via::Raw(protocol) => Box::new(Raw::open(protocol, to)?),
+    })
+}
+
+/// Whether something can be read within `wait`.
+pub(crate) fn readable(socket: impl AsFd, wait: Duration) -> io::Result<bool> {
+    let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut fds, timeout) {
+        Ok(ready) => Ok(ready > 0),
+        Err(nix::errno::Errno::EINTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+pub(crate) fn domain_of(ip: IpAddr) -> Domain {
+    if ip.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 }
+}
+
+/// "Any address" of the family of `ip`.
+pub(crate) fn any_like(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+struct Ping {
+    socket: Socket,
+    to: IpAddr,
+    id: u16,
+}
+
+impl Ping {
+    fn open(to: IpAddr) -> Result<Self> {
+        use std::sync::atomic::{AtomicU16, Ordering};
+        static NEXT: AtomicU16 = AtomicU16::new(1);
+        let protocol = if to.is_ipv4() { ICMP } else { ICMPV6 };
+        let socket = raw_socket(domain_of(to), protocol).context("cannot open a socket for ping")?;
+        connect_raw(&socket, to).with_context(|| format!("no way to {to}"))?;
+        Ok(Self {
+            socket,
+            to,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+}
+
+/// Protocol numbers of the echo protocols.
+const ICMP: i32 = 1;
+const ICMPV6: i32 = 58;
+
+/// Types of echo request and reply: (IPv4, IPv6).
+const ECHO_REQUEST: (u8, u8) = (8, 128);
+const ECHO_REPLY: (u8, u8) = (0, 129);
+
+impl Wire for Ping {
+    fn send(&mut self, number: u32) -> io::Result<()> {
+        let kind = if self.to.is_ipv4() {
+            ECHO_REQUEST.0
+        } else {
+            ECHO_REQUEST.1
+        };
+        let mut packet = vec![kind, 0, 0, 0];
+        packet.extend(self.id.to_be_bytes());
+        packet.extend([0, 0]);
+        packet.extend(number.to_be_bytes());
+        // The kernel fills in the checksum of ICMPv6, which covers addresses; that of ICMP is ours.
+        if self.to.is_ipv4() {
+            let sum = internet_checksum(&packet);
+            packet[2..4].copy_from_slice(&sum.to_be_bytes());
+        }
+        self.socket.send(&packet).map(drop)
+    }
+
+    fn receive(&mut self, wait: Duration) -> io::Result<Option<Answer>> {
+        if !readable(&self.socket, wait)? {
+            return Ok(None);
+        }
+        let mut buffer = [0; 256];
+        let length = (&self.socket).read(&mut buffer)?;
+        Ok(self.read_reply(&buffer[..length]))
+    }
+}
+
+impl Ping {
+    /// The answer in an echo reply to this socket; `None` for all the other ICMP that a raw socket hears.
+    fn read_reply(&self, packet: &[u8]) -> Option<Answer> {
+        let message = payload(packet, self.to)?;
+        let kind = if self.to.is_ipv4() {
+            ECHO_REPLY.0
+        } else {
+            ECHO_REPLY.1
+        };
+        (*message.first()? == kind && message.get(4..6)? == self.id.to_be_bytes()).then_some(())?;
+        Some(Answer {
+            number: u32::from_be_bytes(message.get(8..12)?.try_into().ok()?),
+            who: String::new(),
+            saw: None,
+        })
+    }
+}
+
+/// The checksum of RFC 1071 over an even number of bytes.
+fn internet_checksum(bytes: &[u8]) -> u16 {
+    let sum: u32 = bytes
+        .chunks_exact(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !(u16::try_from(folded & 0xffff)
+        .unwrap_or(0)
+        .wrapping_add(u16::try_from(folded >> 16).unwrap_or(0)))
+}
+
+struct Udp {
+    socket: UdpSocket,
+}
+
+impl Udp {
+    fn open(to: IpAddr, port: u16) -> Result<Self> {
+        let socket = UdpSocket::bind((any_like(to), port)).context("cannot open a UDP socket")?;
+        socket
+            .connect((to, PORT))
+            .with_context(|| format!("no way to {to}"))?;
+        Ok(Self { socket })
+    }
+}
+
+impl Wire for Udp {
+    fn send(&mut self, number: u32) -> io::Result<()> {
+        self.socket.send(number.to_string().as_bytes()).map(drop)
+    }
+
+    fn receive(&mut self, wait: Duration) -> io::Result<Option<Answer>> {
+        if !readable(&self.socket, wait)? {
+            return Ok(None);
+        }
+        let mut buffer = [0; 256];
+        let length = self.socket.recv(&mut buffer)?;
+        Ok(Answer::decode(&buffer[..length]))
+    }
+}
+
+struct Raw {
+    protocol: RawProtocol,
+    socket: Socket,
+    to: IpAddr,
+}
+
+impl Raw {
+    fn open(protocol: RawProtocol, to: IpAddr) -> Result<Self> {
+        let socket = protocol.socket(domain_of(to))?;
+        connect_raw(&socket, to).with_context(|| format!("no way to {to}"))?;
+        Ok(Self { protocol, socket, to })
+    }
+}
+
+impl Wire for Raw {
+    fn send(&mut self, number: u32) -> io::Result<()> {
+        self.socket.send(&self.protocol.question(number)).map(drop)
+    }
+
+    fn receive(&mut self, wait: Duration) -> io::Result<Option<Answer>> {
+        if !readable(&self.socket, wait)? {
+            return Ok(None);
+        }
+        let mut buffer = [0; 512];
+        let length = (&self.socket).read(&mut buffer)?;
+        Ok(payload(&buffer[..length], self.to).and_then(|packet| self.protocol.read_answer(packet)))
+    }
+}
+
+struct Tcp {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// Opens a TCP connection and reads the server's greeting.
+pub(crate) fn connect(to: IpAddr) -> Result<(TcpStream, Answer)> {
+    let stream = TcpStream::connect_timeout(&SocketAddr::new(to, PORT), CONNECT_PATIENCE)
+        .with_context(|| format!("no TCP connection with {to}"))?;
+    stream.set_nodelay(true)?;
+    let mut tcp = Tcp {
+        stream,
+        buffer: Vec::new(),
+    };
+    let greeting = tcp
+        .receive(CONNECT_PATIENCE)?
+        .context("the server sent no greeting")?;
+    Ok((tcp.stream, greeting))
+}
+
+impl Tcp {
+    fn open(to: IpAddr) -> Result<Self> {
+        let (stream, _) = connect(to)?;
+        Ok(Self {
+            stream,
+            buffer: Vec::new(),
+        })
+    }
+
+    fn take_line(&mut self) -> Option<Vec<u8>> {
+        let end = self.buffer.iter().position(|byte| *byte == b'\n')?;
+        Some(self.buffer.drain(..=end).collect())
+    }
+}
+
+impl Wire for Tcp {
+    fn send(&mut self, number: u32) -> io::Result<()> {
+        self.stream.write_all(format!("{number}\n").as_bytes())
+    }
+
+    fn receive(&mut self, wait: Duration) -> io::Result<Option<Answer>> {
+        loop {
+            if let Some(line) = self.take_line() {
+                return Ok(Answer::decode(&line));
+            }
+            if !readable(&self.stream, wait)? {
+                return Ok(None);
+            }
+            let mut buffer = [0; 512];
+            let length = self.stream.read(&mut buffer)?;
+            if length == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.buffer.extend_from_slice(&buffer[..length]);
+        }
+    }
+
+    fn is_stream(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_that_of_the_rfc() {
+        // RFC 1071, section 3: the sum is ddf2, the checksum its complement.
+        assert_eq!(
+            internet_checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
+            !0xddf2
+        );
+    }
+}
