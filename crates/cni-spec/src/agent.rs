@@ -155,6 +155,18 @@ impl Request {
     }
 }
 
+impl Body {
+    /// Says how long the client will still wait, where the request has a deadline.
+    pub fn set_deadline_ms(&mut self, deadline_ms: u64) {
+        match self {
+            Self::Add(request) | Self::Check(request) => request.deadline_ms = deadline_ms,
+            Self::Del(request) => request.deadline_ms = deadline_ms,
+            Self::IpamAdd(request) | Self::IpamDel(request) => request.deadline_ms = deadline_ms,
+            Self::Gc { .. } | Self::Status | Self::Inspect(_) => {}
+        }
+    }
+}
+
 /// Reads a request's body of bytes, the agent's side; `agent` is its program's name and version.
 ///
 /// Errors, ready to be sent back: code 6 if it is no request; code 1 if it is of another version.
@@ -205,7 +217,9 @@ fn version_mismatch(client: &str, theirs: u64, agent: &str) -> CniError {
 
 /// A DEL that no agent could take: the content of a file in the spool directory.
 ///
-/// It has no version of its own: an agent drains what any older binary left.
+/// It has no version of its own: an agent drains what any older binary left. The binary writes the record, then looks
+/// for the agent once more, and the agent listens before it drains: so one of the two finds the other. An ADD of the
+/// same container and interface that succeeds removes the record, for it takes over what the record would free.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum SpoolRecord {

@@ -27,6 +27,8 @@ impl ErrorCode {
     pub const DECODE: Self = Self(6);
     /// The network configuration is not valid.
     pub const INVALID_CONFIG: Self = Self(7);
+    /// The network namespace cannot be used (a code of the reference library).
+    pub const INVALID_NETNS: Self = Self(8);
     /// A passing condition; the runtime should try again.
     pub const TRY_AGAIN_LATER: Self = Self(11);
     /// STATUS: the plugin cannot serve ADD.
