@@ -5,6 +5,18 @@
 //!
 //! Not here: how a record is stored (`buoy-datastore`) and how an operation is applied (`buoy-kernel`, `buoy-agent`).
 
+pub mod calc;
+pub mod desired;
+pub mod duty;
+pub mod edit;
+pub mod endpoint;
+pub mod floating;
 pub mod ipam;
+pub mod observed;
+pub mod op;
+pub mod plan;
+pub mod records;
 pub mod store;
+pub mod subject;
 pub mod time;
+pub mod view;

@@ -1,0 +1,22 @@
+//! What should be, one subject at a time.
+//!
+//! The desired state is the union of [`rows`] over all subjects. Calculating the dirty ones again gives the same as
+//! calculating all from scratch.
+
+mod endpoint;
+mod floating;
+mod node;
+
+use crate::desired::Row;
+use crate::subject::Subject;
+use crate::view::View;
+
+/// The rows of one subject.
+pub fn rows(view: &View, subject: &Subject) -> Vec<Row> {
+    match subject {
+        Subject::Node => node::rows(),
+        Subject::Attachment(_) => Vec::new(),
+        Subject::Endpoint(id) => endpoint::rows(view, id),
+        Subject::Binding(floating) => floating::rows(view, *floating),
+    }
+}

@@ -1,0 +1,39 @@
+//! A workload's link, and the routes to its own addresses.
+
+use ipnet::IpNet;
+
+use crate::desired::{Hop, OWN_METRIC, PodLink, RouteKey, Row};
+use crate::endpoint::{Attachment, EndpointId};
+use crate::view::View;
+
+pub(super) fn rows(view: &View, id: &EndpointId) -> Vec<Row> {
+    let Some(attachment) = view.attachment_of(id).filter(|a| a.is_wanted()) else { return Vec::new() };
+    let name = attachment.request.host_ifname.clone();
+    let routes = attachment
+        .own_addresses()
+        .map(|address| Row::Route(RouteKey::host(address, OWN_METRIC), Hop::Link(name.clone())));
+    std::iter::once(Row::Link(name.clone(), link(view, attachment))).chain(routes).collect()
+}
+
+fn link(view: &View, attachment: &Attachment) -> PodLink {
+    let request = &attachment.request;
+    let prefixes = match view.record_of(attachment) {
+        Some(record) => &record.spec.allow_spoofed_source_prefixes,
+        None => &request.source_prefixes,
+    };
+    PodLink {
+        endpoint: attachment.endpoint.clone(),
+        attachment: attachment.id.clone(),
+        netns: request.netns.clone(),
+        mac: request.mac,
+        mtu: request.mtu,
+        queues: request.queues,
+        forwarding: request.forwarding,
+        addresses: attachment.own_addresses().collect(),
+        sources: attachment
+            .own_addresses()
+            .map(IpNet::from)
+            .chain(prefixes.iter().map(IpNet::trunc))
+            .collect(),
+    }
+}

@@ -1,0 +1,206 @@
+//! What this node should look like: rows, each with its key and whom it is about.
+//!
+//! The whole is the union of every subject's rows. Two subjects that want one key differently are settled here, in one
+//! place, by the order of subjects; so neither the order of inputs nor of calculation matters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use buoy_api::binding::Epoch;
+use buoy_api::ip::{Family, FloatingIp};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::endpoint::{AttachmentId, EndpointId, IfName, Netns};
+use crate::subject::Subject;
+
+/// Metric from which floating IPs count down: their metric is this minus the epoch.
+pub const FLOATING_METRIC_BASE: u32 = 1_000_000_000;
+/// Epochs that metrics can tell apart; above, routes rest on the newest's turn being last.
+pub const FLOATING_METRIC_RANGE: u32 = 1 << 28;
+/// Metric of a workload's own address.
+pub const OWN_METRIC: u32 = 1024;
+/// Metric of the route that keeps packets for an unowned address from bouncing. Any other route wins.
+pub const UNOWNED_METRIC: u32 = u32::MAX;
+
+/// Metric of a floating IP's route: a newer epoch is preferred.
+pub fn floating_metric(epoch: Epoch) -> u32 {
+    let epoch = u32::try_from(epoch.0).unwrap_or(u32::MAX).min(FLOATING_METRIC_RANGE);
+    FLOATING_METRIC_BASE - epoch
+}
+
+/// A workload's link, as it is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodLink {
+    /// Endpoint it belongs to.
+    pub endpoint: EndpointId,
+    /// ADD that it was made for; another one makes it anew.
+    pub attachment: AttachmentId,
+    /// Namespace of the workload.
+    pub netns: Netns,
+    /// MAC address inside.
+    pub mac: Option<[u8; 6]>,
+    /// MTU.
+    pub mtu: Option<u32>,
+    /// Queues.
+    pub queues: u32,
+    /// Whether the workload forwards packets.
+    pub forwarding: bool,
+    /// Addresses inside.
+    pub addresses: Vec<IpAddr>,
+    /// What it may send from: its addresses and what it is allowed besides. Changes without a new link.
+    pub sources: BTreeSet<IpNet>,
+}
+
+/// Destination, family and preference of a route in the main table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RouteKey {
+    /// Destination.
+    pub prefix: IpNet,
+    /// Lower is preferred.
+    pub metric: u32,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Hop {
+    /// To the hosts on a link.
+    Link(IfName),
+    /// Nowhere: the sender is told.
+    Unreachable,
+}
+
+/// Translation of a floating IP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nat {
+    /// Address it is translated to.
+    pub internal: IpAddr,
+    /// Endpoint that has that address.
+    pub endpoint: EndpointId,
+    /// Number of the owner.
+    pub epoch: Epoch,
+}
+
+/// One thing that should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Row {
+    /// A kernel setting of this node.
+    Sysctl(String, String),
+    /// A workload's link.
+    Link(IfName, PodLink),
+    /// A route.
+    Route(RouteKey, Hop),
+    /// A translation.
+    Nat(FloatingIp, Nat),
+}
+
+/// Names one row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RowKey {
+    /// By path, `net/ipv4/ip_forward`.
+    Sysctl(String),
+    /// By name on this node.
+    Link(IfName),
+    /// By destination and metric.
+    Route(RouteKey),
+    /// By floating IP.
+    Nat(FloatingIp),
+}
+
+impl Row {
+    /// Its key.
+    pub fn key(&self) -> RowKey {
+        match self {
+            Self::Sysctl(path, _) => RowKey::Sysctl(path.clone()),
+            Self::Link(name, _) => RowKey::Link(name.clone()),
+            Self::Route(key, _) => RowKey::Route(*key),
+            Self::Nat(floating, _) => RowKey::Nat(*floating),
+        }
+    }
+}
+
+impl RouteKey {
+    /// A host route.
+    pub fn host(address: IpAddr, metric: u32) -> Self {
+        Self { prefix: IpNet::from(address), metric }
+    }
+
+    /// Family of the route.
+    pub fn family(&self) -> Family {
+        Family::of_net(&self.prefix)
+    }
+}
+
+impl fmt::Display for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sysctl(path) => write!(f, "sysctl {path}"),
+            Self::Link(name) => write!(f, "link {name}"),
+            Self::Route(key) => write!(f, "route {} metric {}", key.prefix, key.metric),
+            Self::Nat(floating) => write!(f, "translation of {floating}"),
+        }
+    }
+}
+
+/// What the whole node should look like.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeDesired {
+    claims: BTreeMap<RowKey, BTreeMap<Subject, Row>>,
+    keys: BTreeMap<Subject, BTreeSet<RowKey>>,
+}
+
+impl NodeDesired {
+    /// Replaces the rows of a subject and says which keys that changed.
+    pub fn replace(&mut self, subject: &Subject, rows: Vec<Row>) -> BTreeSet<RowKey> {
+        let mut changed = BTreeSet::new();
+        let keys: BTreeSet<RowKey> = rows.iter().map(Row::key).collect();
+        for key in self.keys.remove(subject).unwrap_or_default().difference(&keys) {
+            if let Some(claims) = self.claims.get_mut(key) {
+                claims.remove(subject);
+                if claims.is_empty() {
+                    self.claims.remove(key);
+                }
+                changed.insert(key.clone());
+            }
+        }
+        for row in rows {
+            let claims = self.claims.entry(row.key()).or_default();
+            if claims.get(subject) != Some(&row) {
+                changed.insert(row.key());
+                claims.insert(subject.clone(), row);
+            }
+        }
+        if !keys.is_empty() {
+            self.keys.insert(subject.clone(), keys);
+        }
+        changed
+    }
+
+    /// The row of a key, and whom it is about.
+    pub fn get(&self, key: &RowKey) -> Option<(&Row, &Subject)> {
+        let (subject, row) = self.claims.get(key)?.first_key_value()?;
+        Some((row, subject))
+    }
+
+    /// The translation of a floating IP.
+    pub fn nat(&self, floating: FloatingIp) -> Option<&Nat> {
+        match self.get(&RowKey::Nat(floating))? {
+            (Row::Nat(_, nat), _) => Some(nat),
+            _ => None,
+        }
+    }
+
+    /// All rows in order of their keys.
+    pub fn rows(&self) -> impl Iterator<Item = (&RowKey, &Row, &Subject)> {
+        self.claims.iter().filter_map(|(key, claims)| {
+            let (subject, row) = claims.first_key_value()?;
+            Some((key, row, subject))
+        })
+    }
+
+    /// Keys of a subject's rows.
+    pub fn keys_of(&self, subject: &Subject) -> impl Iterator<Item = &RowKey> {
+        self.keys.get(subject).into_iter().flatten()
+    }
+}

@@ -1,0 +1,159 @@
+//! What this node owes the datastore: writes that follow from what it knows.
+//!
+//! A duty is a value. It is done by somebody else, and what came of it returns as a delta; only newly assigned addresses
+//! come back by themselves, for no record names them yet.
+
+use std::net::IpAddr;
+
+use buoy_api::binding::{Candidate, Epoch, Owner};
+use buoy_api::ip::FloatingIp;
+use jiff::Timestamp;
+
+use crate::endpoint::{Attachment, Phase};
+use crate::floating::claim::Seen;
+use crate::floating::decide::{self, Case, Decision, Reason};
+use crate::floating::{candidates, collect};
+use crate::subject::Subject;
+use crate::view::View;
+
+/// One piece of work on the datastore.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Duty {
+    /// Assign the attachment's own addresses.
+    Allocate(Box<Attachment>),
+    /// Write the attachment's WorkloadEndpoint.
+    Publish(Box<Attachment>),
+    /// Release the attachment's addresses and delete its WorkloadEndpoint.
+    Retire(Box<Attachment>),
+    /// Reserve an address that has no binding and make one.
+    FirstClaim {
+        /// The address.
+        floating: FloatingIp,
+        /// Namespace of the binding.
+        namespace: String,
+        /// Its first owner.
+        owner: Owner,
+        /// Epoch floor as far as known.
+        floor: Epoch,
+    },
+    /// Stamp the reservation and write another owner into a binding.
+    Claim {
+        /// The address.
+        floating: FloatingIp,
+        /// The binding that was decided on.
+        seen: Box<Seen>,
+        /// The new owner.
+        owner: Owner,
+        /// Why.
+        reason: Reason,
+    },
+    /// Empty a binding's owner.
+    Release {
+        /// The address.
+        floating: FloatingIp,
+        /// The binding that was decided on.
+        seen: Box<Seen>,
+    },
+    /// Write this node's candidates into a binding's status.
+    Candidates {
+        /// The address.
+        floating: FloatingIp,
+        /// All of this node's.
+        candidates: Vec<Candidate>,
+    },
+    /// Delete a binding that nobody wants, and its reservation.
+    Collect {
+        /// The address.
+        floating: FloatingIp,
+        /// The binding that was decided on.
+        seen: Box<Seen>,
+        /// Sequence number of its reservation.
+        reservation: Option<u64>,
+    },
+}
+
+/// What is to be done for a subject now, and when to look again although nothing changes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Owed {
+    /// The next piece of work.
+    pub duty: Option<Duty>,
+    /// When to look again.
+    pub again: Option<Timestamp>,
+}
+
+impl From<Duty> for Owed {
+    fn from(duty: Duty) -> Self {
+        Self { duty: Some(duty), again: None }
+    }
+}
+
+/// What is owed for a subject.
+pub fn owed(view: &View, subject: &Subject, now: Timestamp) -> Owed {
+    match subject {
+        Subject::Node | Subject::Endpoint(_) => Owed::default(),
+        Subject::Attachment(id) => {
+            let duty = view.attachment(id).and_then(|attachment| for_attachment(view, attachment));
+            Owed { duty, again: None }
+        }
+        Subject::Binding(floating) => for_binding(view, *floating, now),
+    }
+}
+
+fn for_attachment(view: &View, attachment: &Attachment) -> Option<Duty> {
+    let boxed = || Box::new(attachment.clone());
+    match attachment.phase {
+        Phase::Down => Some(Duty::Retire(boxed())),
+        Phase::Removing => None,
+        _ if !view.is_current(attachment) => None,
+        _ if attachment.addresses.is_none() => Some(Duty::Allocate(boxed())),
+        _ if view.record_of(attachment).is_none() => Some(Duty::Publish(boxed())),
+        _ => None,
+    }
+}
+
+fn for_binding(view: &View, floating: FloatingIp, now: Timestamp) -> Owed {
+    let Some((binding, revision)) = view.bindings.versioned(&floating) else {
+        return if view.bindings.contains(&floating) { Owed::default() } else { first(view, floating) };
+    };
+    let seen = || Box::new((binding.clone(), revision));
+    let mine = candidates::of(view, floating, &binding.spec.namespace);
+    let case =
+        Case { binding: Some(binding), node: &view.settings.node, mine: &mine, hold: view.settings.hold };
+    match decide::decide(&case, now) {
+        Decision::Hold => Owed::default(),
+        Decision::Wait(until) => Owed { duty: None, again: Some(until) },
+        Decision::Claim(owner, reason) => Duty::Claim { floating, seen: seen(), owner, reason }.into(),
+        Decision::Release => Duty::Release { floating, seen: seen() }.into(),
+        Decision::Publish(candidates) => Duty::Candidates { floating, candidates }.into(),
+        Decision::Collect => {
+            Duty::Collect { floating, seen: seen(), reservation: collect::reservation(view, floating) }.into()
+        }
+    }
+}
+
+/// A binding that does not exist yet is made for the oldest candidate, whatever its namespace.
+fn first(view: &View, floating: FloatingIp) -> Owed {
+    let all = candidates::namespaces(view, floating);
+    let all = all.iter().flat_map(|namespace| {
+        candidates::of(view, floating, namespace).into_iter().map(move |c| (c.since, namespace, c))
+    });
+    let Some((_, namespace, candidate)) = all.min_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1))) else {
+        return Owed::default();
+    };
+    let case = Case { binding: None, node: &view.settings.node, mine: &[candidate], hold: view.settings.hold };
+    match decide::decide(&case, Timestamp::UNIX_EPOCH) {
+        Decision::Claim(owner, _) => {
+            let floor = view.epoch_floor();
+            Duty::FirstClaim { floating, namespace: namespace.clone(), owner, floor }.into()
+        }
+        _ => Owed::default(),
+    }
+}
+
+/// Addresses of an attachment that are not IPAM's to give: a plugin's, or asked for without a record.
+pub fn given(attachment: &Attachment) -> Option<&[IpAddr]> {
+    match &attachment.request.addresses {
+        crate::endpoint::AddressRequest::Given(addresses) => Some(addresses),
+        _ => None,
+    }
+}

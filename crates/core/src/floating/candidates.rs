@@ -1,0 +1,73 @@
+//! Workloads of this node that ask for a floating IP and may have it.
+
+use std::net::IpAddr;
+
+use buoy_api::binding::Candidate;
+use buoy_api::ip::FloatingIp;
+
+use crate::endpoint::{Attachment, EndpointId};
+use crate::floating::rights::{self, Refusal};
+use crate::view::{Gate, View};
+
+/// Candidates of one namespace on this node, in order of their names.
+pub fn of(view: &View, floating: FloatingIp, namespace: &str) -> Vec<Candidate> {
+    view.asking(floating)
+        .filter(|endpoint| endpoint.namespace == namespace)
+        .filter_map(|endpoint| candidate(view, floating, endpoint).ok())
+        .collect()
+}
+
+/// Namespaces of this node that ask for a floating IP and have a workload that may have it.
+pub fn namespaces(view: &View, floating: FloatingIp) -> Vec<String> {
+    let mut names: Vec<String> = view
+        .asking(floating)
+        .filter(|endpoint| candidate(view, floating, endpoint).is_ok())
+        .map(|endpoint| endpoint.namespace.clone())
+        .collect();
+    names.dedup();
+    names
+}
+
+/// The candidate that an endpoint is, or why it is none.
+pub fn candidate(view: &View, floating: FloatingIp, endpoint: &EndpointId) -> Result<Candidate, Refusal> {
+    let attachment = view.attachment_of(endpoint).filter(|a| a.is_wanted()).ok_or(Refusal::NotRunning)?;
+    if !gate(view, attachment) {
+        return Err(Refusal::GateOff);
+    }
+    let internal_ip = internal(view, attachment, floating).ok_or(Refusal::NoAddressOfFamily(floating.family()))?;
+    rights::check(view, &endpoint.namespace, floating)?;
+    Ok(Candidate {
+        node: view.settings.node.clone(),
+        workload: attachment.request.workload.clone(),
+        endpoint: attachment.id.ifname.clone(),
+        uid: attachment.request.uid.clone(),
+        internal_ip,
+        ready: true,
+        priority: attachment.request.priority,
+        since: attachment.since,
+    })
+}
+
+/// Whether floating IPs are on for a workload. `Disabled` in FelixConfiguration is what Calico fills in by itself, so
+/// it is no answer.
+pub fn gate(view: &View, attachment: &Attachment) -> bool {
+    match view.settings.floating {
+        Gate::On => true,
+        Gate::Off => false,
+        Gate::Auto => {
+            let felix = view.felix.get("default").and_then(|felix| felix.spec.floating_ips.as_deref());
+            attachment.request.gate || felix == Some("Enabled")
+        }
+    }
+}
+
+/// The address that a floating IP is translated to: the one its request names, else the workload's of that family.
+fn internal(view: &View, attachment: &Attachment, floating: FloatingIp) -> Option<IpAddr> {
+    let named = view.record_of(attachment).and_then(|record| {
+        let asked = |external: &str| external.parse::<FloatingIp>() == Ok(floating);
+        let nat = record.spec.ip_nats.iter().find(|nat| asked(&nat.external_ip))?;
+        let internal: IpAddr = nat.internal_ip.parse().ok()?;
+        attachment.own_addresses().find(|own| *own == internal && own.is_ipv4() == floating.addr().is_ipv4())
+    });
+    named.or_else(|| attachment.address_of(floating.family()))
+}

@@ -1,0 +1,178 @@
+//! Writes of a binding: claim, release, and the first claim of an address that has no binding.
+
+use buoy_api::binding::{Binding, BindingSpec, Epoch, Owner};
+use buoy_api::ip::FloatingIp;
+use buoy_api::meta::ObjectMeta;
+use buoy_api::names;
+use jiff::Timestamp;
+
+use crate::edit::Change;
+use crate::store::{Key, Next, Record, Reply, Revision, Steps, StoreError, StoreOp, Value};
+
+/// Key of the binding of an address.
+pub fn binding_key(floating: FloatingIp) -> Key {
+    Key::Binding(names::binding_name(floating.addr()))
+}
+
+/// The binding with another owner, if it still is the one that was decided on.
+pub fn claimed(found: Option<&Value>, seen: &Binding, owner: &Owner) -> Change {
+    changed(found, seen, |spec| {
+        spec.owner = Some(owner.clone());
+        spec.released = None;
+    })
+}
+
+/// The binding without an owner, if it still is the one that was decided on.
+pub fn released(found: Option<&Value>, seen: &Binding, now: Timestamp) -> Change {
+    changed(found, seen, |spec| {
+        spec.owner = None;
+        spec.released = Some(now);
+    })
+}
+
+fn changed(found: Option<&Value>, seen: &Binding, change: impl FnOnce(&mut BindingSpec)) -> Change {
+    match found {
+        Some(Value::Binding(found)) if found.spec == seen.spec && found.metadata.uid == seen.metadata.uid => {
+            let mut binding = found.clone();
+            change(&mut binding.spec);
+            binding.spec.epoch = found.spec.epoch.next();
+            binding.spec.offer = None;
+            Change::Put(Box::new(Value::Binding(binding)))
+        }
+        _ => Change::Keep,
+    }
+}
+
+/// Makes the binding of an address that has none, with its first owner.
+///
+/// Epochs never fall, also across deletion. So the floor is read again after the binding was made: a floor that rose in
+/// between lifts the epoch above itself.
+#[derive(Debug)]
+pub struct FirstClaim {
+    floating: FloatingIp,
+    namespace: String,
+    owner: Owner,
+    epoch: Epoch,
+    made: bool,
+}
+
+impl FirstClaim {
+    /// `floor` is the epoch floor as far as it is known.
+    pub fn new(floating: FloatingIp, namespace: String, owner: Owner, floor: Epoch) -> Self {
+        Self { floating, namespace, owner, epoch: floor.next(), made: false }
+    }
+
+    fn binding(&self) -> Binding {
+        Binding::new(
+            ObjectMeta::named(names::binding_name(self.floating.addr())),
+            BindingSpec {
+                address: self.floating.addr(),
+                namespace: self.namespace.clone(),
+                owner: Some(self.owner.clone()),
+                epoch: self.epoch,
+                ..BindingSpec::default()
+            },
+        )
+    }
+
+    fn floor_read(&mut self, record: Option<Record>) -> Next<Result<(), StoreError>> {
+        let floor = match record.map(|record| record.value) {
+            Some(Ok(Value::EpochFloor(floor))) => floor.spec.epoch,
+            _ => Epoch(0),
+        };
+        if floor < self.epoch {
+            return Next::Done(Ok(()));
+        }
+        self.epoch = floor.next();
+        Next::Do(StoreOp::Get(binding_key(self.floating)))
+    }
+
+    fn lift(&self, record: Option<Record>) -> Next<Result<(), StoreError>> {
+        match record {
+            Some(Record { key, value: Ok(Value::Binding(mut binding)), revision }) => {
+                if binding.spec.epoch >= self.epoch {
+                    return Next::Done(Ok(()));
+                }
+                binding.spec.epoch = self.epoch;
+                Next::Do(StoreOp::Update(key, Value::Binding(binding), revision))
+            }
+            _ => Next::Done(Ok(())),
+        }
+    }
+}
+
+impl Steps for FirstClaim {
+    type Out = Result<(), StoreError>;
+
+    fn step(&mut self, reply: Reply) -> Next<Self::Out> {
+        match reply {
+            Reply::Start => Next::Do(StoreOp::Create(binding_key(self.floating), Value::Binding(self.binding()))),
+            Reply::Written(_) if !self.made => {
+                self.made = true;
+                Next::Do(StoreOp::Get(Key::EpochFloor))
+            }
+            Reply::Record(record) if record_is_binding(record.as_ref()) => self.lift(record),
+            Reply::Record(record) => self.floor_read(record),
+            Reply::Failed(error) => Next::Done(Err(error)),
+            // Somebody else was quicker, or the answer was lost: the record itself will say.
+            Reply::Conflict | Reply::Unknown => Next::Done(Ok(())),
+            Reply::Written(_) | Reply::Deleted | Reply::List(..) => Next::Done(Ok(())),
+        }
+    }
+}
+
+fn record_is_binding(record: Option<&Record>) -> bool {
+    record.is_some_and(|record| matches!(record.key, Key::Binding(_)))
+}
+
+/// A binding with its revision, as it was when something was decided about it.
+pub type Seen = (Binding, Revision);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buoy_api::binding::{EpochFloor, EpochFloorSpec, Term};
+
+    fn owner() -> Owner {
+        Owner {
+            node: "n1".into(),
+            workload: "web-0".into(),
+            endpoint: "eth0".into(),
+            internal_ip: "10.65.0.7".parse().unwrap(),
+            uid: "u".into(),
+            term: Term(0),
+        }
+    }
+
+    #[test]
+    fn a_floor_that_rose_meanwhile_lifts_the_epoch() {
+        let floating: FloatingIp = "172.16.1.3".parse().unwrap();
+        let mut claim = FirstClaim::new(floating, "shop".into(), owner(), Epoch(3));
+        let Next::Do(StoreOp::Create(key, Value::Binding(made))) = claim.step(Reply::Start) else { panic!() };
+        assert_eq!(made.spec.epoch, Epoch(4));
+        assert_eq!(claim.step(Reply::Written(Revision(9))), Next::Do(StoreOp::Get(Key::EpochFloor)));
+        let floor = EpochFloor::new(
+            ObjectMeta::named("default"),
+            EpochFloorSpec { epoch: Epoch(8), ..EpochFloorSpec::default() },
+        );
+        let floor = Record { key: Key::EpochFloor, revision: Revision(8), value: Ok(Value::EpochFloor(floor)) };
+        assert_eq!(claim.step(Reply::Record(Some(floor))), Next::Do(StoreOp::Get(key.clone())));
+        let record = Record { key, revision: Revision(9), value: Ok(Value::Binding(made)) };
+        let Next::Do(StoreOp::Update(_, Value::Binding(lifted), Revision(9))) = claim.step(Reply::Record(Some(record)))
+        else {
+            panic!()
+        };
+        assert_eq!(lifted.spec.epoch, Epoch(9));
+    }
+
+    #[test]
+    fn a_binding_that_changed_since_is_left_alone() {
+        let seen = FirstClaim::new("172.16.1.3".parse().unwrap(), "shop".into(), owner(), Epoch(0)).binding();
+        let mut found = seen.clone();
+        found.spec.epoch = Epoch(5);
+        assert_eq!(claimed(Some(&Value::Binding(found)), &seen, &owner()), Change::Keep);
+        let Change::Put(value) = claimed(Some(&Value::Binding(seen.clone())), &seen, &owner()) else { panic!() };
+        let Value::Binding(binding) = *value else { panic!() };
+        assert_eq!(binding.spec.epoch, seen.spec.epoch.next());
+    }
+}

@@ -1,0 +1,68 @@
+//! Deletes a binding that nobody wants, in the order that keeps epochs from falling: the floor first, then the binding.
+//! Its reservation in IPAM goes last, by the sequence number that it had before.
+
+use buoy_api::binding::{Binding, Epoch, EpochFloor, EpochFloorSpec};
+use buoy_api::ip::FloatingIp;
+use buoy_api::ipam::Block;
+use buoy_api::meta::{Extra, ObjectMeta};
+use buoy_api::names;
+
+use crate::edit::Change;
+use crate::store::Value;
+use crate::view::View;
+
+/// The floor, raised to an epoch.
+pub fn raised(found: Option<&Value>, epoch: Epoch) -> Change {
+    let floor = match found {
+        Some(Value::EpochFloor(floor)) if floor.spec.epoch >= epoch => return Change::Keep,
+        Some(Value::EpochFloor(floor)) => EpochFloor { spec: EpochFloorSpec { epoch, ..floor.spec.clone() }, ..floor.clone() },
+        _ => EpochFloor::new(ObjectMeta::named("default"), EpochFloorSpec { epoch, extra: Extra::new() }),
+    };
+    Change::Put(Box::new(Value::EpochFloor(floor)))
+}
+
+/// The binding, gone, if it still is what was decided on.
+pub fn deleted(found: Option<&Value>, seen: &Binding) -> Change {
+    match found {
+        Some(Value::Binding(found))
+            if found.spec == seen.spec
+                && found.metadata.uid == seen.metadata.uid
+                && found.status.candidates.is_empty() =>
+        {
+            Change::Delete
+        }
+        _ => Change::Keep,
+    }
+}
+
+/// Sequence number of an address's reservation as it stands in its block.
+pub fn reservation(view: &View, floating: FloatingIp) -> Option<u64> {
+    reserved_in(view.block_of(floating.addr())?, floating)
+}
+
+fn reserved_in(block: &Block, floating: FloatingIp) -> Option<u64> {
+    let ordinal = block.ordinal(floating.addr())?;
+    let holder = block.holder(ordinal)?;
+    if holder.handle.as_deref() != Some(names::floating_handle(floating.addr()).as_str()) {
+        return None;
+    }
+    block.sequence_number_for_allocation.get(&ordinal).copied()
+}
+
+/// Reservations that have no binding and that nobody on this node asks for, with their sequence numbers. One that is
+/// still here, unchanged, after a grace time is a leak: a claim that was begun would have stamped it or made its
+/// binding.
+pub fn orphans(view: &View) -> Vec<(FloatingIp, u64)> {
+    let addresses = view.blocks.values().flat_map(|block| {
+        block.allocated().filter_map(|(ordinal, attribute)| {
+            let floating = names::address_of_floating_handle(attribute.handle.as_deref()?)?;
+            let floating = FloatingIp::try_from(floating).ok()?;
+            (block.ordinal(floating.addr()) == Some(ordinal)).then_some(floating)
+        })
+    });
+    addresses
+        .filter(|floating| view.bindings.get(floating).is_none() && view.asking(*floating).next().is_none())
+        .filter(|floating| !view.bad.contains_key(&super::claim::binding_key(*floating)))
+        .filter_map(|floating| Some((floating, reservation(view, floating)?)))
+        .collect()
+}

@@ -1,0 +1,230 @@
+//! What the kernel of this node has, of all that this agent programs.
+//!
+//! Read back whole at start and after somebody else's change; otherwise carried forward by the effects of operations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use buoy_api::ip::FloatingIp;
+use ipnet::IpNet;
+
+use crate::desired::{RouteKey, RowKey};
+use crate::endpoint::{AttachmentId, IfIndex, IfName};
+use crate::op::{Effect, Element, LinkRef, NftTransaction, Op, Pass};
+use crate::time::Mono;
+
+/// A link of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedLink {
+    /// Its index.
+    pub index: IfIndex,
+    /// Its alias: ours says for which attachment it was made.
+    pub alias: Option<String>,
+    /// Its deletion is under way; the name is not free yet.
+    pub leaving: bool,
+}
+
+impl ObservedLink {
+    /// The attachment it was made for, if it is ours.
+    pub fn attachment(&self) -> Option<AttachmentId> {
+        AttachmentId::from_alias(self.alias.as_deref()?)
+    }
+}
+
+/// What the packet filter knows of a link.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// It is a workload's link.
+    pub member: bool,
+    /// What may be sent from it.
+    pub sources: BTreeSet<IpNet>,
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObservedHop {
+    /// To a link.
+    Link(IfIndex),
+    /// Nowhere.
+    Unreachable,
+}
+
+/// How far the ending of flows has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing was ended yet.
+    Open,
+    /// The first pass was at this time.
+    FirstPass(Mono),
+}
+
+/// What the kernel has.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// Whether tables, chains, sets and maps are there, in this version's form.
+    pub ruleset: bool,
+    /// Settings that this agent cares for.
+    pub sysctls: BTreeMap<String, String>,
+    /// All links, by name.
+    pub links: BTreeMap<IfName, ObservedLink>,
+    /// By link: what the packet filter knows of it.
+    pub filters: BTreeMap<IfIndex, Filter>,
+    /// Routes of our protocol number.
+    pub routes: BTreeMap<RouteKey, ObservedHop>,
+    /// Translations.
+    pub nat: BTreeMap<FloatingIp, IpAddr>,
+    /// Pairs of floating IP and former internal address whose flows are being ended.
+    pub ending: BTreeMap<(FloatingIp, IpAddr), Ending>,
+}
+
+impl Observed {
+    /// Index of a link that is there to stay.
+    pub fn index_of(&self, name: &IfName) -> Option<IfIndex> {
+        self.links.get(name).filter(|link| !link.leaving).map(|link| link.index)
+    }
+
+    /// Keys of all that is there and might have to go.
+    pub fn keys(&self) -> BTreeSet<RowKey> {
+        let links = self.links.iter().filter(|(_, link)| link.attachment().is_some());
+        links
+            .map(|(name, _)| RowKey::Link(name.clone()))
+            .chain(self.routes.keys().map(|key| RowKey::Route(*key)))
+            .chain(self.nat.keys().map(|floating| RowKey::Nat(*floating)))
+            .collect()
+    }
+
+    /// Keys of the routes that lead to a link.
+    pub fn routes_to(&self, index: IfIndex) -> impl Iterator<Item = RouteKey> + '_ {
+        self.routes.iter().filter(move |(_, hop)| **hop == ObservedHop::Link(index)).map(|(key, _)| *key)
+    }
+
+    /// Takes in what an operation did and says which keys have to be looked at again because of it.
+    pub fn absorb(&mut self, op: &Op, effect: &Effect, now: Mono) -> BTreeSet<RowKey> {
+        match (op, effect) {
+            (Op::LoadRuleset, _) => self.forget_ruleset(true),
+            (Op::SetSysctl(path, value), _) => {
+                self.sysctls.insert(path.clone(), value.clone());
+            }
+            (Op::AddLink(name, link), Effect::Link(index)) => {
+                let alias = Some(link.attachment.alias());
+                self.links.insert(name.clone(), ObservedLink { index: *index, alias, leaving: false });
+            }
+            (Op::DelLink(name, index), _) => return self.forget_link(name, *index),
+            (Op::Nft(transaction), _) => self.absorb_nft(transaction),
+            (Op::PutRoute(key, hop), _) => {
+                if let Some(hop) = self.resolve_hop(hop) {
+                    self.routes.insert(*key, hop);
+                }
+            }
+            (Op::DelRoute(key), _) => {
+                self.routes.remove(key);
+            }
+            (Op::EndFlows(end), _) => self.absorb_end(end.floating, end.pass, now),
+            (Op::AddLink(..), Effect::Done) => {}
+        }
+        BTreeSet::new()
+    }
+
+    /// Takes note that a link's deletion was begun.
+    pub fn begin_leaving(&mut self, name: &IfName) {
+        if let Some(link) = self.links.get_mut(name) {
+            link.leaving = true;
+        }
+    }
+
+    /// Takes note that a link is gone, and its routes with it.
+    pub fn forget_link(&mut self, name: &IfName, index: IfIndex) -> BTreeSet<RowKey> {
+        if self.links.get(name).is_some_and(|link| link.index == index) {
+            self.links.remove(name);
+        }
+        let keys: BTreeSet<RouteKey> = self.routes_to(index).collect();
+        for key in &keys {
+            self.routes.remove(key);
+        }
+        keys.into_iter().map(RowKey::Route).chain([RowKey::Link(name.clone())]).collect()
+    }
+
+    fn forget_ruleset(&mut self, loaded: bool) {
+        self.ruleset = loaded;
+        self.filters.clear();
+        self.nat.clear();
+        self.ending.clear();
+    }
+
+    fn resolve_hop(&self, hop: &crate::desired::Hop) -> Option<ObservedHop> {
+        match hop {
+            crate::desired::Hop::Link(name) => Some(ObservedHop::Link(self.links.get(name)?.index)),
+            crate::desired::Hop::Unreachable => Some(ObservedHop::Unreachable),
+        }
+    }
+
+    fn resolve(&self, link: &LinkRef) -> Option<IfIndex> {
+        match link {
+            LinkRef::Index(index) => Some(*index),
+            LinkRef::Name(name) => self.links.get(name).map(|link| link.index),
+        }
+    }
+
+    fn absorb_nft(&mut self, transaction: &NftTransaction) {
+        for element in &transaction.del {
+            self.drop_element(element);
+        }
+        for element in &transaction.add {
+            self.add_element(element);
+        }
+    }
+
+    fn drop_element(&mut self, element: &Element) {
+        match element {
+            Element::Member(link) => {
+                if let Some(filter) = self.resolve(link).and_then(|index| self.filters.get_mut(&index)) {
+                    filter.member = false;
+                }
+            }
+            Element::Source(link, prefix) => {
+                if let Some(filter) = self.resolve(link).and_then(|index| self.filters.get_mut(&index)) {
+                    filter.sources.remove(prefix);
+                }
+            }
+            Element::Nat(floating, _) => {
+                self.nat.remove(floating);
+            }
+            Element::Ending(floating, old) => {
+                self.ending.remove(&(*floating, *old));
+            }
+        }
+        self.filters.retain(|_, filter| *filter != Filter::default());
+    }
+
+    fn add_element(&mut self, element: &Element) {
+        match element {
+            Element::Member(link) => {
+                if let Some(index) = self.resolve(link) {
+                    self.filters.entry(index).or_default().member = true;
+                }
+            }
+            Element::Source(link, prefix) => {
+                if let Some(index) = self.resolve(link) {
+                    self.filters.entry(index).or_default().sources.insert(*prefix);
+                }
+            }
+            Element::Nat(floating, internal) => {
+                self.nat.insert(*floating, *internal);
+            }
+            Element::Ending(floating, old) => {
+                self.ending.insert((*floating, *old), Ending::Open);
+            }
+        }
+    }
+
+    fn absorb_end(&mut self, floating: FloatingIp, pass: Pass, now: Mono) {
+        if pass == Pass::Second {
+            return;
+        }
+        for ((of, _), ending) in &mut self.ending {
+            if *of == floating {
+                *ending = Ending::FirstPass(now);
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The difference between what should be and what is, as operations in an order that is always safe.
+//!
+//! A plan does not know what kind of change happened. Order is a property of the operation: what others stand on comes
+//! first when things are made and last when they are taken down.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use buoy_api::ip::FloatingIp;
+
+use crate::desired::{Hop, NodeDesired, PodLink, Row, RowKey, RouteKey};
+use crate::endpoint::{IfIndex, IfName, Netns};
+use crate::observed::{Ending, Filter, Observed, ObservedHop};
+use crate::op::{Element, EndFlows, LinkRef, NftTransaction, Op, Pass};
+use crate::time::Mono;
+
+/// Time after which flows are ended a second time.
+pub const SECOND_PASS: Duration = Duration::from_millis(200);
+
+/// What is to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything, also what the kernel has and nobody wants.
+    All,
+    /// These rows.
+    Keys(BTreeSet<RowKey>),
+}
+
+/// Operations, and when to plan again although nothing changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In order of their phases.
+    pub ops: Vec<Op>,
+    /// When the next plan may hold something by the mere passing of time.
+    pub wake: Option<Mono>,
+}
+
+/// Says in which namespace an internal address of this node is, so that a former workload's sockets can be reset.
+pub type NetnsOf<'a> = &'a dyn Fn(IpAddr) -> Option<Netns>;
+
+/// Compares and orders.
+pub fn plan(desired: &NodeDesired, observed: &Observed, scope: &Scope, netns_of: NetnsOf, now: Mono) -> Plan {
+    let mut draft = Draft {
+        desired,
+        observed,
+        netns_of,
+        making: NftTransaction::default(),
+        taking: NftTransaction::default(),
+        ops: Vec::new(),
+        ended: BTreeSet::new(),
+    };
+    if !observed.ruleset {
+        draft.ops.push((Phase::Ground, Op::LoadRuleset));
+    }
+    for key in draft.keys(scope) {
+        draft.visit(&key);
+    }
+    if *scope == Scope::All {
+        draft.orphans();
+    }
+    let wake = draft.ending(now);
+    draft.finish(wake)
+}
+
+/// Place of an operation in a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// What everything stands on, and what an earlier plan left to finish.
+    Ground,
+    /// Links whose name is needed again.
+    Clear,
+    /// Links.
+    Links,
+    /// Elements that are added or changed.
+    Making,
+    /// Routes that are added: from here on traffic comes.
+    Attract,
+    /// Routes that are removed: from here on traffic stays away.
+    Repel,
+    /// Elements that are removed.
+    Taking,
+    /// Flows that must not go on.
+    Flows,
+    /// Links that nobody needs.
+    Unlink,
+}
+
+struct Draft<'a> {
+    desired: &'a NodeDesired,
+    observed: &'a Observed,
+    netns_of: NetnsOf<'a>,
+    making: NftTransaction,
+    taking: NftTransaction,
+    ops: Vec<(Phase, Op)>,
+    ended: BTreeSet<(FloatingIp, IpAddr)>,
+}
+
+impl Draft<'_> {
+    /// The rows to look at. A link that is made anew loses its routes, so these belong to it.
+    fn keys(&self, scope: &Scope) -> BTreeSet<RowKey> {
+        let mut keys = match scope {
+            Scope::All => self.desired.rows().map(|(key, ..)| key.clone()).chain(self.observed.keys()).collect(),
+            Scope::Keys(keys) => keys.clone(),
+        };
+        let replaced: Vec<IfIndex> = keys.iter().filter_map(|key| self.replaced(key)).collect();
+        for index in replaced {
+            keys.extend(self.observed.routes_to(index).map(RowKey::Route));
+        }
+        keys
+    }
+
+    fn replaced(&self, key: &RowKey) -> Option<IfIndex> {
+        let RowKey::Link(name) = key else { return None };
+        let (Row::Link(_, link), _) = self.desired.get(key)? else { return None };
+        let observed = self.observed.links.get(name)?;
+        let attachment = observed.attachment()?;
+        (!observed.leaving && attachment != link.attachment).then_some(observed.index)
+    }
+
+    fn visit(&mut self, key: &RowKey) {
+        let wanted = self.desired.get(key).map(|(row, _)| row);
+        match (key, wanted) {
+            (RowKey::Sysctl(path), Some(Row::Sysctl(_, value))) => {
+                if self.observed.sysctls.get(path) != Some(value) {
+                    self.ops.push((Phase::Ground, Op::SetSysctl(path.clone(), value.clone())));
+                }
+            }
+            (RowKey::Link(name), Some(Row::Link(_, link))) => self.link(name, link),
+            (RowKey::Link(name), _) => self.unlink(name),
+            (RowKey::Route(key), Some(Row::Route(_, hop))) => self.route(*key, hop),
+            (RowKey::Route(key), _) => {
+                if self.observed.routes.contains_key(key) {
+                    self.ops.push((Phase::Repel, Op::DelRoute(*key)));
+                }
+            }
+            (RowKey::Nat(floating), Some(Row::Nat(_, nat))) => self.translate(*floating, nat.internal),
+            (RowKey::Nat(floating), _) => self.untranslate(*floating),
+            // A setting that nobody wants any more keeps its value until clean-up.
+            (RowKey::Sysctl(_), _) => {}
+        }
+    }
+
+    fn link(&mut self, name: &IfName, link: &PodLink) {
+        let Some(observed) = self.observed.links.get(name) else { return self.make_link(name, link) };
+        if observed.leaving {
+            return;
+        }
+        match observed.attachment() {
+            Some(attachment) if attachment == link.attachment => {
+                self.filter(observed.index, &Filter { member: true, sources: link.sources.clone() });
+            }
+            Some(_) => {
+                self.filter(observed.index, &Filter::default());
+                self.ops.push((Phase::Clear, Op::DelLink(name.clone(), observed.index)));
+                self.make_link(name, link);
+            }
+            // Not ours: making ours fails, says whose it is, and touches nothing.
+            None => self.make_link(name, link),
+        }
+    }
+
+    fn make_link(&mut self, name: &IfName, link: &PodLink) {
+        self.ops.push((Phase::Links, Op::AddLink(name.clone(), link.clone())));
+        self.making.add.push(Element::Member(LinkRef::Name(name.clone())));
+        let sources = link.sources.iter().map(|prefix| Element::Source(LinkRef::Name(name.clone()), *prefix));
+        self.making.add.extend(sources);
+    }
+
+    fn unlink(&mut self, name: &IfName) {
+        let Some(observed) = self.observed.links.get(name) else { return };
+        if observed.leaving || observed.attachment().is_none() {
+            return;
+        }
+        self.filter(observed.index, &Filter::default());
+        self.ops.push((Phase::Unlink, Op::DelLink(name.clone(), observed.index)));
+    }
+
+    /// Brings what the packet filter knows of a link to what it should know.
+    fn filter(&mut self, index: IfIndex, wanted: &Filter) {
+        let nothing = Filter::default();
+        let found = self.observed.filters.get(&index).unwrap_or(&nothing);
+        let link = || LinkRef::Index(index);
+        if wanted.member && !found.member {
+            self.making.add.push(Element::Member(link()));
+        }
+        if found.member && !wanted.member {
+            self.taking.del.push(Element::Member(link()));
+        }
+        self.making.add.extend(wanted.sources.difference(&found.sources).map(|p| Element::Source(link(), *p)));
+        self.taking.del.extend(found.sources.difference(&wanted.sources).map(|p| Element::Source(link(), *p)));
+    }
+
+    fn route(&mut self, key: RouteKey, hop: &Hop) {
+        let wanted = match hop {
+            Hop::Unreachable => Some(ObservedHop::Unreachable),
+            Hop::Link(name) if self.replaced(&RowKey::Link(name.clone())).is_some() => None,
+            Hop::Link(name) => {
+                // The link is on its way out or not yet wanted: the route follows when it is there.
+                let link = RowKey::Link(name.clone());
+                if self.observed.index_of(name).is_none()
+                    && (self.observed.links.contains_key(name) || self.desired.get(&link).is_none())
+                {
+                    return;
+                }
+                self.observed.index_of(name).map(ObservedHop::Link)
+            }
+        };
+        if wanted.is_none() || self.observed.routes.get(&key).copied() != wanted {
+            self.ops.push((Phase::Attract, Op::PutRoute(key, hop.clone())));
+        }
+    }
+
+    fn translate(&mut self, floating: FloatingIp, internal: IpAddr) {
+        match self.observed.nat.get(&floating) {
+            Some(found) if *found == internal => {}
+            Some(old) => {
+                self.making.del.push(Element::Nat(floating, *old));
+                self.making.add.push(Element::Nat(floating, internal));
+                self.begin_ending(floating, *old, true);
+            }
+            None => {
+                self.making.add.push(Element::Nat(floating, internal));
+                // Flows from before the address was translated have the floating IP itself as their reply source.
+                self.begin_ending(floating, floating.addr(), true);
+            }
+        }
+    }
+
+    fn untranslate(&mut self, floating: FloatingIp) {
+        if let Some(old) = self.observed.nat.get(&floating) {
+            self.taking.del.push(Element::Nat(floating, *old));
+            self.begin_ending(floating, *old, false);
+        }
+    }
+
+    fn begin_ending(&mut self, floating: FloatingIp, old: IpAddr, making: bool) {
+        let transaction = if making { &mut self.making } else { &mut self.taking };
+        transaction.add.push(Element::Ending(floating, old));
+        self.ended.insert((floating, old));
+    }
+
+    /// Flows to be ended now, and when the next are due.
+    fn ending(&mut self, now: Mono) -> Option<Mono> {
+        let mut wake = None;
+        let mut first = self.ended.clone();
+        let mut second = BTreeSet::new();
+        for (pair, ending) in &self.observed.ending {
+            match ending {
+                _ if self.ended.contains(pair) => {}
+                Ending::Open => {
+                    first.insert(*pair);
+                }
+                Ending::FirstPass(at) if now < at.after(SECOND_PASS) => {
+                    let due = at.after(SECOND_PASS);
+                    wake = Some(wake.map_or(due, |wake: Mono| wake.min(due)));
+                }
+                Ending::FirstPass(_) => {
+                    second.insert(*pair);
+                }
+            }
+        }
+        self.end(&first, Pass::First);
+        self.end(&second, Pass::Second);
+        wake
+    }
+
+    fn end(&mut self, pairs: &BTreeSet<(FloatingIp, IpAddr)>, pass: Pass) {
+        let floating: BTreeSet<FloatingIp> = pairs.iter().map(|(floating, _)| *floating).collect();
+        for floating in floating {
+            let old = pairs.range((floating, IpAddr::from([0; 4]))..).take_while(|(of, _)| *of == floating);
+            let old: Vec<IpAddr> = old.map(|(_, old)| *old).collect();
+            let keep = self.desired.nat(floating).map(|nat| nat.internal);
+            let gone = old.iter().filter(|old| **old != floating.addr() && Some(**old) != keep);
+            let gone = gone.map(|old| (*old, (self.netns_of)(*old))).collect();
+            let phase = if pass == Pass::First { Phase::Flows } else { Phase::Ground };
+            self.ops.push((phase, Op::EndFlows(EndFlows { floating, keep, gone, pass })));
+            if pass == Pass::Second {
+                self.taking.del.extend(old.into_iter().map(|old| Element::Ending(floating, old)));
+            }
+        }
+    }
+
+    /// What the packet filter knows of links that are no more.
+    fn orphans(&mut self) {
+        let links = self.observed.links.values().filter(|link| link.attachment().is_some());
+        let ours: BTreeSet<IfIndex> = links.map(|link| link.index).collect();
+        let filtered: Vec<IfIndex> = self.observed.filters.keys().copied().collect();
+        for index in filtered.into_iter().filter(|index| !ours.contains(index)) {
+            self.filter(index, &Filter::default());
+        }
+    }
+
+    fn finish(mut self, wake: Option<Mono>) -> Plan {
+        for (phase, transaction) in [(Phase::Making, self.making), (Phase::Taking, self.taking)] {
+            if !transaction.is_empty() {
+                self.ops.push((phase, Op::Nft(transaction)));
+            }
+        }
+        self.ops.sort_by_key(|(phase, _)| *phase);
+        Plan { ops: self.ops.into_iter().map(|(_, op)| op).collect(), wake }
+    }
+}
