@@ -1,0 +1,88 @@
+# Every target installs what it lacks (scripts/deps), and none needs another to have run first.
+
+# More for cargo, such as --locked.
+CARGO_FLAGS ?=
+
+DESTDIR ?=
+BINDIR  ?= /usr/bin
+CNIDIR  ?= /opt/cni/bin
+UNITDIR ?= /usr/lib/systemd/system
+ETCDIR  ?= /etc
+
+# The linter of licences is built once per machine and version, beside the tree.
+DENY_VERSION := 0.20.2
+DENY_ROOT    := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/buoy/cargo-deny-$(DENY_VERSION)
+DENY         := $(DENY_ROOT)/bin/cargo-deny
+
+# rustup's place, and where nft and ip are, are not in everybody's PATH.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
+
+# Where cargo puts things: CARGO_TARGET_DIR and cargo's own configuration count. Only recipes that
+# follow a build look at it.
+target = $(shell cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+
+lab_tests = $(patsubst crates/lab/tests/%.rs,--test %,$(wildcard crates/lab/tests/*.rs))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help build demo test bench lint install clean deps-build deps-lab deps-bench
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+
+build: deps-build ## build all programs (release)
+	cargo build $(CARGO_FLAGS) --workspace --release
+
+demo: deps-lab build ## one node and a client on this machine: the story of a floating IP (root)
+	@$(target)/release/buoy-lab demo
+
+# Every line selects the whole workspace, so that all of them agree on the features of dependencies
+# and nothing is built twice; the lab finds the programs where the first puts them.
+test: deps-build deps-lab ## all tests; those of kernel and lab make namespaces (root)
+	@echo '== purity: api, core and cni-spec reach nothing outside'
+	@scripts/purity --self-test
+	@scripts/purity
+	@echo '== build: programs and tests (dev profile)'
+	@cargo build $(CARGO_FLAGS) --workspace --bins --tests
+	@echo '== unit tests'
+	@cargo test $(CARGO_FLAGS) --workspace --lib --bins --no-fail-fast
+	@echo '== models and properties, stores, kernel adapters in namespaces'
+	@cargo test $(CARGO_FLAGS) --workspace --exclude buoy-lab --test '*' --no-fail-fast
+	@echo '== lab: nodes, workloads and clients in namespaces, containers by containerd'
+	@cargo test $(CARGO_FLAGS) --workspace $(lab_tests) --no-fail-fast
+	@echo '== examples in the documentation'
+	@cargo test $(CARGO_FLAGS) --workspace --doc --no-fail-fast
+
+bench: deps-bench build ## numbers as a table, and as target/bench/results.json (root)
+	@$(target)/release/buoy-lab bench
+
+lint: deps-build $(DENY) ## formatting, clippy, licences, shell syntax
+	cargo fmt --all --check
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	@# Advisories are another repository that must be fetched: not everybody who lints can.
+	$(DENY) check licenses bans sources
+	for script in scripts/* .ci/run; do sh -n $$script || exit 1; done
+
+# Beside its place first, so that a runtime never meets half a program.
+put = install -D -m $(1) $(2) $(DESTDIR)$(3).new && mv -f $(DESTDIR)$(3).new $(DESTDIR)$(3)
+
+install: build ## into DESTDIR=… (default /): programs, CNI plugins, systemd unit
+	$(call put,755,$(target)/release/buoy-agent,$(BINDIR)/buoy-agent)
+	$(call put,755,$(target)/release/buoyctl,$(BINDIR)/buoyctl)
+	$(call put,755,$(target)/release/buoy-cni,$(CNIDIR)/calico)
+	$(call put,755,$(target)/release/buoy-cni,$(CNIDIR)/calico-ipam)
+	$(call put,644,deploy/systemd/buoy-agent.service,$(UNITDIR)/buoy-agent.service)
+	$(call put,644,deploy/iproute2/buoy.conf,$(ETCDIR)/iproute2/rt_protos.d/buoy.conf)
+	@# Settings are the operator's from the first installation on.
+	test -e $(DESTDIR)$(ETCDIR)/buoy/agent.yaml || \
+	    install -D -m 644 deploy/systemd/agent.yaml $(DESTDIR)$(ETCDIR)/buoy/agent.yaml
+
+clean: deps-build ## remove what was built
+	cargo clean
+
+deps-build deps-lab deps-bench:
+	@scripts/deps $(@:deps-%=%)
+
+$(DENY): | deps-build
+	@echo 'building cargo-deny $(DENY_VERSION): some minutes, once'
+	@env -u CARGO_TARGET_DIR cargo install --quiet --locked --version $(DENY_VERSION) --root $(DENY_ROOT) cargo-deny
