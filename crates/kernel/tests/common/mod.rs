@@ -1,0 +1,160 @@
+//! Network namespaces for tests. They have no name and live as long as a descriptor is open, so nothing stays behind,
+//! whatever ends the test. A failing command says how to step into its namespace while the test still runs.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::{AsFd, AsRawFd},
+    process::{Command, Output},
+    thread,
+    time::Duration,
+};
+
+use buoy_kernel::{
+    IfIndex, Result,
+    link::{self, CreatedLink, PodLink},
+    netlink::{Protocol, Socket},
+    netns::{Netns, in_netns},
+};
+use nix::sched::{CloneFlags, unshare};
+
+/// A network namespace of the test, with its loopback up.
+#[derive(Debug)]
+pub struct TestNs {
+    pub netns: Netns,
+}
+
+impl TestNs {
+    pub fn new() -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "this test needs root: it makes network namespaces"
+        );
+        let made = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("unshare a network namespace");
+            Netns::current().expect("open the new namespace")
+        });
+        let ns = Self {
+            netns: made.join().expect("make a namespace"),
+        };
+        ns.ip("link set lo up");
+        ns
+    }
+
+    /// A path by which other processes find it.
+    pub fn path(&self) -> String {
+        format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            self.netns.as_fd().as_raw_fd()
+        )
+    }
+
+    /// Runs a closure inside.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        in_netns(&self.netns, || Ok(work())).expect("enter the namespace")
+    }
+
+    /// Opens a socket inside.
+    pub fn socket(&self, protocol: Protocol) -> Socket {
+        self.run(|| Socket::open(protocol))
+            .expect("open a netlink socket")
+    }
+
+    /// Runs a program inside.
+    pub fn output(&self, command: &str) -> Output {
+        let mut words = command.split_whitespace();
+        let program = words.next().expect("a program");
+        self.run(|| {
+            Command::new(program)
+                .args(words)
+                .output()
+                .expect("start a program")
+        })
+    }
+
+    /// Runs a program inside that must succeed; returns what it wrote.
+    pub fn cmd(&self, command: &str) -> String {
+        let output = self.output(command);
+        assert!(
+            output.status.success(),
+            "{command}: {}\n{}\nstep in: nsenter --net={}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr),
+            self.path()
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs `ip` inside.
+    pub fn ip(&self, arguments: &str) -> String {
+        self.cmd(&format!("ip {arguments}"))
+    }
+
+    /// Whether `ip` answers one echo request within a second.
+    pub fn pings(&self, ip: &str) -> bool {
+        self.output(&format!("ping -n -c 1 -W 1 {ip}")).status.success()
+    }
+}
+
+/// Joins two namespaces by a veth pair with these names.
+pub fn join(a: &TestNs, a_name: &str, b: &TestNs, b_name: &str) {
+    a.ip(&format!(
+        "link add {a_name} type veth peer name {b_name} netns {}",
+        b.path()
+    ));
+    a.ip(&format!("link set {a_name} up"));
+    b.ip(&format!("link set {b_name} up"));
+}
+
+/// A workload's link with the usual routes.
+pub fn pod_link(host_name: &str, addresses: &[&str]) -> PodLink {
+    PodLink {
+        host_name: host_name.to_owned(),
+        pod_name: "eth0".to_owned(),
+        alias: format!("{}{host_name}/eth0", link::ALIAS_PREFIX),
+        mtu: Some(1450),
+        queues: 1,
+        pod_mac: None,
+        addresses: addresses
+            .iter()
+            .map(|text| text.parse().expect("an address"))
+            .collect(),
+        routes: ["0.0.0.0/0", "::/0"]
+            .map(|text| text.parse().expect("a prefix"))
+            .to_vec(),
+        forwarding: false,
+    }
+}
+
+/// Makes a workload's link from inside the node's namespace.
+pub fn create(node: &TestNs, pod: &TestNs, spec: &PodLink) -> Result<CreatedLink> {
+    node.run(|| {
+        let mut socket = Socket::open(Protocol::Route)?;
+        link::create_pod_link(&mut socket, &pod.netns, spec)
+    })
+}
+
+/// Index of a link by name.
+pub fn ifindex(ns: &TestNs, name: &str) -> IfIndex {
+    let mut socket = ns.socket(Protocol::Route);
+    link::find_link(&mut socket, name)
+        .expect("ask for a link")
+        .expect("the link exists")
+        .ifindex
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// A UDP socket inside a namespace, with a short receive timeout.
+pub fn udp(ns: &TestNs, address: &str) -> UdpSocket {
+    let address: SocketAddr = address.parse().expect("a socket address");
+    let socket = ns.run(|| UdpSocket::bind(address).expect("bind"));
+    socket
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .expect("set a timeout");
+    socket
+}
