@@ -1,0 +1,216 @@
+//! Following a store: lists, then watches, and through every failure hands on nothing but changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use buoy_core::store::{Delta, FailureKind, Key, Prefix, Record, Reply, Revision, StoreError, StoreOp};
+
+use crate::{Datastore, Event, Watch, WatchError};
+
+/// What [`follow`] hands on.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are deltas")]
+pub enum Feed {
+    /// A record changed. The first list comes as changes, too.
+    Delta(Delta),
+    /// Everything up to this revision has been handed on. Comes after the first list, and whenever contact is back.
+    Synced(Revision),
+    /// The store does not answer. What was handed on stays in force; it is tried again.
+    Lost(StoreError),
+}
+
+/// Longest wait in a watch: how long it takes to see `stop`.
+const LOOK: Duration = Duration::from_millis(500);
+/// First and longest pause after a failure; each pause is twice the one before, give or take a quarter.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Follows the records of `interest` until `stop` is set or the sink breaks off. For a thread of its own.
+///
+/// Each record is handed on when it is first seen and whenever its revision is another; a deletion only if the record
+/// was handed on before. After a compaction everything is listed again, and only the difference is handed on. A failure
+/// takes nothing back.
+pub fn follow(
+    store: &dyn Datastore,
+    interest: &[Prefix],
+    stop: &AtomicBool,
+    sink: &mut dyn FnMut(Feed) -> ControlFlow<()>,
+) {
+    let mut follower = Follower {
+        store,
+        interest,
+        sink,
+        known: BTreeMap::new(),
+        listed: None,
+    };
+    let mut pause = PAUSE.0;
+    while !stop.load(Ordering::Relaxed) {
+        match follower.keep_up(stop, &mut pause) {
+            Ok(()) | Err(Interruption::SinkGone) => return,
+            Err(Interruption::Compacted) => follower.listed = None,
+            Err(Interruption::Store(error)) => {
+                if (follower.sink)(Feed::Lost(error)).is_break() {
+                    return;
+                }
+                rest(jittered(pause), stop);
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        }
+    }
+}
+
+enum Interruption {
+    SinkGone,
+    Compacted,
+    Store(StoreError),
+}
+
+impl From<WatchError> for Interruption {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::Compacted => Self::Compacted,
+            WatchError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+struct Follower<'a> {
+    store: &'a dyn Datastore,
+    interest: &'a [Prefix],
+    sink: &'a mut dyn FnMut(Feed) -> ControlFlow<()>,
+    /// What was handed on and not deleted.
+    known: BTreeMap<Key, Revision>,
+    /// Up to where each prefix is known, in the order of `interest`; `None` before it was listed.
+    listed: Option<Vec<Revision>>,
+}
+
+impl Follower<'_> {
+    /// Lists if need be, and watches until `stop`.
+    fn keep_up(&mut self, stop: &AtomicBool, pause: &mut Duration) -> Result<(), Interruption> {
+        if self.listed.is_none() {
+            self.listed = Some(self.list()?);
+        }
+        let from = self.listed.iter().flatten().min().copied().unwrap_or_default();
+        let mut watch = self.store.watch(self.interest, from)?;
+        self.give(Feed::Synced(from))?;
+        *pause = PAUSE.0;
+        while !stop.load(Ordering::Relaxed) {
+            self.take(watch.as_mut())?;
+        }
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<Vec<Revision>, Interruption> {
+        let mut listed = Vec::with_capacity(self.interest.len());
+        for prefix in self.interest {
+            let (records, revision) = match self.store.run(&StoreOp::List(prefix.clone())) {
+                Reply::List(records, revision) => (records, revision),
+                Reply::Failed(error) => return Err(Interruption::Store(error)),
+                _ => return Err(Interruption::Store(self.no_answer())),
+            };
+            self.give_difference(prefix, records, revision)?;
+            listed.push(revision);
+        }
+        Ok(listed)
+    }
+
+    fn no_answer(&self) -> StoreError {
+        StoreError {
+            kind: FailureKind::Unavailable,
+            message: format!("no answer to a list: {}", self.store.name()),
+        }
+    }
+
+    fn give_difference(
+        &mut self,
+        prefix: &Prefix,
+        records: Vec<Record>,
+        revision: Revision,
+    ) -> Result<(), Interruption> {
+        let listed: BTreeSet<Key> = records.iter().map(|record| record.key.clone()).collect();
+        let gone = self
+            .known
+            .keys()
+            .filter(|key| prefix.covers(key) && !listed.contains(*key));
+        for key in gone.cloned().collect::<Vec<_>>() {
+            self.give_deleted(key, revision)?;
+        }
+        for record in records {
+            self.give_record(record)?;
+        }
+        Ok(())
+    }
+
+    /// Hands on the next events. A prefix that was listed later than the watch began has them already.
+    fn take(&mut self, watch: &mut dyn Watch) -> Result<(), Interruption> {
+        for event in watch.next(LOOK)? {
+            let revision = event.revision();
+            match event {
+                Event::Put(record) if self.is_news(&record.key, revision) => self.give_record(record)?,
+                Event::Deleted(key, _) if self.is_news(&key, revision) => self.give_deleted(key, revision)?,
+                _ => {}
+            }
+            for reached in self.listed.iter_mut().flatten() {
+                *reached = revision.max(*reached);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_news(&self, key: &Key, revision: Revision) -> bool {
+        let reached = self.interest.iter().zip(self.listed.iter().flatten());
+        reached
+            .filter(|(prefix, _)| prefix.covers(key))
+            .all(|(_, reached)| *reached < revision)
+    }
+
+    fn give_record(&mut self, record: Record) -> Result<(), Interruption> {
+        let Record { key, revision, value } = record;
+        if self.known.insert(key.clone(), revision) == Some(revision) {
+            return Ok(());
+        }
+        self.give(Feed::Delta(Delta {
+            key,
+            revision,
+            value: Some(value),
+        }))
+    }
+
+    fn give_deleted(&mut self, key: Key, revision: Revision) -> Result<(), Interruption> {
+        if self.known.remove(&key).is_none() {
+            return Ok(());
+        }
+        self.give(Feed::Delta(Delta {
+            key,
+            revision,
+            value: None,
+        }))
+    }
+
+    fn give(&mut self, feed: Feed) -> Result<(), Interruption> {
+        match (self.sink)(feed) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Interruption::SinkGone),
+        }
+    }
+}
+
+/// Between three and five quarters of a pause: many followers of one store do not come back all at once.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().hash_one(()) % 512;
+    pause * 3 / 4 + pause * u32::try_from(random).unwrap_or(0) / 1024
+}
+
+/// Waits, unless told to stop.
+fn rest(pause: Duration, stop: &AtomicBool) {
+    let until = Instant::now() + pause;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || stop.load(Ordering::Relaxed) {
+            return;
+        }
+        std::thread::sleep(left.min(LOOK));
+    }
+}

@@ -1,0 +1,92 @@
+//! One trait over every datastore, and its backends.
+//!
+//! Invariants: an operation happens whole or not at all; every write has a revision of its own, higher than all before
+//! it; a watch gives every change after its revision once, in order, or says that it cannot. A record that does not
+//! decode is handed on as such and hides no other. Nothing here retries for its caller beyond a short wait for a lock.
+//!
+//! Not here: what is written and when (`buoy-core`). Keys and JSON are known to [`codec`] alone.
+
+pub mod codec;
+mod follow;
+mod open;
+pub mod sqlite;
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use buoy_core::store::{Key, Next, Prefix, Record, Reply, Revision, Steps, StoreError, StoreOp};
+
+pub use follow::{Feed, follow};
+pub use open::open;
+
+/// A store of records with compare-and-swap and watches. Shared by threads; every call blocks.
+pub trait Datastore: Send + Sync + Debug {
+    /// How messages call it, for example `sqlite:///var/lib/buoy/buoy.db`.
+    fn name(&self) -> &str;
+
+    /// Runs one operation. Never answers [`Reply::Start`].
+    fn run(&self, op: &StoreOp) -> Reply;
+
+    /// Begins to watch: every change of a record in `interest` with a revision above `from`.
+    fn watch(&self, interest: &[Prefix], from: Revision) -> Result<Box<dyn Watch>, WatchError>;
+}
+
+/// Changes as they come.
+pub trait Watch: Send + Debug {
+    /// The next changes, in order of their revisions; a bounded number at a time. Waits at most `timeout` for the first
+    /// of them, and then answers with nothing, or with [`Event::Progress`] alone.
+    ///
+    /// After an error the watch is of no more use; another one may begin at the last revision that was seen.
+    fn next(&mut self, timeout: Duration) -> Result<Vec<Event>, WatchError>;
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are records")]
+pub enum Event {
+    /// A record was written.
+    Put(Record),
+    /// A record was deleted, by the write of this revision.
+    Deleted(Key, Revision),
+    /// Nothing that is watched changed up to this revision.
+    Progress(Revision),
+}
+
+impl Event {
+    /// Revision of the change.
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Put(record) => record.revision,
+            Self::Deleted(_, revision) | Self::Progress(revision) => *revision,
+        }
+    }
+}
+
+/// Why a watch ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WatchError {
+    /// The store does not know what happened since that revision: list again.
+    #[error("the changes since this revision are no longer kept")]
+    Compacted,
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl WatchError {
+    /// Whether the records must be listed again.
+    pub fn is_compacted(&self) -> bool {
+        matches!(self, Self::Compacted)
+    }
+}
+
+/// Runs a protocol to its end.
+pub fn drive<S: Steps>(store: &dyn Datastore, mut machine: S) -> S::Out {
+    let mut reply = Reply::Start;
+    loop {
+        match machine.step(reply) {
+            Next::Do(op) => reply = store.run(&op),
+            Next::Done(out) => return out,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The embedded store: one SQLite file, any number of processes on it.
+//!
+//! Two tables. `kv` holds each record as it is, `log` every change with its revision; a write puts a row into both in
+//! one transaction, and the revision is the row's number in the log. So revisions have no gaps and one order in all
+//! processes, a watch is a place in the log, and what has been compacted is what the log no longer begins with.
+//!
+//! Invariants: a write that was answered survives the death of any process (not a power cut:
+//! `docs/decisions/sqlite-synchronous.md`); readers never wait for writers.
+
+mod connection;
+mod error;
+mod read;
+mod seat;
+mod wake;
+mod watch;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use buoy_core::store::{FailureKind, Prefix, Reply, Revision, StoreError, StoreOp};
+use rusqlite::Connection;
+
+use crate::{Datastore, Watch, WatchError};
+use error::{failure, is_busy};
+use seat::Seat;
+use wake::Bell;
+
+/// Version of the tables. A store of a higher one is refused.
+pub const SCHEMA: i32 = 1;
+
+/// How a store behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long an operation waits for a lock before it fails as unavailable.
+    pub busy_timeout: Duration,
+    /// Number of newest changes that are kept for watches; at least 1.
+    pub keep: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            busy_timeout: Duration::from_secs(2),
+            keep: 10_000,
+        }
+    }
+}
+
+/// A store in an SQLite file.
+#[derive(Debug)]
+pub struct Sqlite {
+    shared: Arc<Shared>,
+}
+
+/// What a store and its watches have in common.
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    name: String,
+    options: Options,
+    writer: Seat<Connection>,
+    readers: Mutex<Vec<Connection>>,
+    bell: Bell,
+}
+
+/// Idle connections that are kept for readers.
+const IDLE_READERS: usize = 4;
+
+impl Sqlite {
+    /// Opens the store, and makes it (and its directory) if it is not there.
+    pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
+        let writer = connection::create_or_open(path, options.busy_timeout)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                path: path.to_owned(),
+                name: format!("sqlite://{}", path.display()),
+                writer: Seat::new(writer),
+                readers: Mutex::new(Vec::new()),
+                bell: Bell::beside(path),
+                options,
+            }),
+        })
+    }
+}
+
+impl Datastore for Sqlite {
+    fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    fn run(&self, op: &StoreOp) -> Reply {
+        let result = match op {
+            StoreOp::Get(key) => self.shared.get(key),
+            StoreOp::List(prefix) => self.shared.list(prefix),
+            StoreOp::Create(key, _)
+            | StoreOp::Update(key, ..)
+            | StoreOp::Delete(key, _)
+            | StoreOp::Apply(key, ..) => self.shared.write(key, op),
+        };
+        result.unwrap_or_else(Reply::Failed)
+    }
+
+    fn watch(&self, interest: &[Prefix], from: Revision) -> Result<Box<dyn Watch>, WatchError> {
+        Ok(Box::new(watch::SqliteWatch::begin(
+            Arc::clone(&self.shared),
+            interest,
+            from,
+        )?))
+    }
+}
+
+impl Shared {
+    /// Runs a query on a connection of its own, so that reads wait neither for each other nor for a writer.
+    fn read<T>(
+        &self,
+        mut query: impl FnMut(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => connection::open(&self.path, self.options.busy_timeout)?,
+        };
+        let result = self.patiently(Instant::now(), || query(&mut connection));
+        let mut idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_READERS {
+            idle.push(connection);
+        }
+        result
+    }
+
+    /// Tries again while the store is locked, until the busy timeout has passed since `begun`.
+    fn patiently<T>(
+        &self,
+        begun: Instant,
+        attempt: impl FnMut() -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        retry_busy(begun + self.options.busy_timeout, attempt).map_err(|error| failure(&self.path, &error))
+    }
+
+    fn invalid(&self, reason: &dyn std::fmt::Display) -> StoreError {
+        StoreError {
+            kind: FailureKind::Invalid,
+            message: format!("{}: {reason}", self.name),
+        }
+    }
+}
+
+/// SQLite's own waiting sleeps for up to 100 ms between two looks; a write here takes a tenth of one.
+fn retry_busy<T>(deadline: Instant, mut attempt: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    const LONGEST: Duration = Duration::from_millis(2);
+    let mut pause = Duration::from_micros(50);
+    loop {
+        match attempt() {
+            Err(error) if is_busy(&error) && Instant::now() < deadline => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(LONGEST);
+            }
+            result => return result,
+        }
+    }
+}
