@@ -4,9 +4,15 @@
 //! everything it makes goes away with it, also after a panic or an interrupt. Nothing is ever made in, or changed of, the
 //! machine's own network namespace.
 
+pub mod agent;
+pub mod binaries;
+pub mod dump;
 pub mod exec;
+pub mod lab;
 mod made;
 pub mod netns;
+pub mod node;
 pub mod probe;
 pub mod run;
 pub mod sweep;
+pub mod workload;

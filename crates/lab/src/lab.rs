@@ -1,0 +1,199 @@
+//! The smallest lab: a client, a switch and one node.
+//!
+//! ```text
+//!  client 192.0.2.10 ──┐
+//!                    switch 192.0.2.254 (a bridge in a namespace of its own)
+//!  node n1 192.0.2.1 ──┘
+//! ```
+//!
+//! Client and switch route the pools by way of the node. Nobody answers ARP or NDP for a floating IP.
+
+use std::net::IpAddr;
+use std::panic::{self, AssertUnwindSafe};
+
+use anyhow::{Context, Result};
+use ipnet::IpNet;
+
+use crate::dump::Dump;
+use crate::exec::{PATIENCE, eventually, indented, tail};
+use crate::netns::Netns;
+use crate::node::Node;
+use crate::run::{Run, keep_everything};
+
+/// Name of the node.
+pub const NODE: &str = "n1";
+
+/// Addresses of the client.
+pub const CLIENT: [&str; 2] = ["192.0.2.10", "2001:db8::10"];
+/// Addresses of the node.
+pub const NODE_IPS: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+/// Addresses of the switch.
+pub const SWITCH: [&str; 2] = ["192.0.2.254", "2001:db8::fe"];
+/// Prefixes that the others route by way of the node.
+pub const ROUTED: [&str; 4] = ["10.65.0.0/16", "172.16.0.0/16", "fd65::/64", "fd16::/64"];
+
+/// Pools for workloads and for floating IPs.
+pub const POOLS: &str = "\
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata:
+  name: workloads-v4
+spec:
+  cidr: 10.65.0.0/16
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata:
+  name: workloads-v6
+spec:
+  cidr: fd65::/64
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata:
+  name: floating-v4
+spec:
+  cidr: 172.16.1.0/24
+  assignmentMode: Manual
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata:
+  name: floating-v6
+spec:
+  cidr: fd16::/112
+  assignmentMode: Manual
+";
+
+/// One node, one client, one switch. Everything goes when it is dropped.
+#[derive(Debug)]
+pub struct Lab {
+    /// The node.
+    pub node: Node,
+    /// A host behind the switch.
+    pub client: Netns,
+    /// The switch.
+    pub switch: Netns,
+    /// The node's state before anything of Buoy was there.
+    pub before: Dump,
+    run: Run,
+}
+
+impl Lab {
+    /// Makes the network, without an agent and without records.
+    pub fn bare() -> Result<Self> {
+        let run = Run::begin()?;
+        let store = run.base().join("store");
+        std::fs::create_dir_all(&store)?;
+        let datastore = format!("sqlite://{}", store.join("buoy.db").display());
+        let node = Node::make(&run, NODE, &datastore)?;
+        let (client, switch) = (Netns::make(&run, "client")?, Netns::make(&run, "switch")?);
+        connect(&switch, &[(&client, CLIENT), (node.netns(), NODE_IPS)])?;
+        for from in [&client, &switch] {
+            for prefix in ROUTED {
+                let prefix: IpNet = prefix.parse()?;
+                from.add_route(prefix, of_family(NODE_IPS, prefix.addr())?)?;
+            }
+        }
+        let before = Dump::take(node.netns())?;
+        Ok(Self {
+            node,
+            client,
+            switch,
+            before,
+            run,
+        })
+    }
+
+    /// Makes the network, starts the agent, and makes the pools.
+    pub fn start() -> Result<Self> {
+        let lab = Self::bare()?;
+        lab.node.start_agent().inspect_err(|_| lab.run.keep_directory())?;
+        lab.node.apply(POOLS).context("cannot make the pools")?;
+        Ok(lab)
+    }
+
+    /// Its run.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// What somebody needs who wants to know why something failed: state, logs, and how to step in.
+    pub fn evidence(&self) -> String {
+        let node = &self.node;
+        let shown = |what: &str, result: Result<String>| {
+            let text = result.unwrap_or_else(|error| format!("{error:#}"));
+            format!("{what}:\n{}", indented(&text))
+        };
+        let inside = |command: &str| node.netns().exec(command).map(|finished| finished.stdout);
+        let mut text = String::new();
+        text += &shown("floating IPs", node.ctl("fip list"));
+        text += &shown("nftables of the node", inside("nft list ruleset"));
+        text += &shown("routes of the node", inside("ip route show table all"));
+        text += &shown("IPv6 routes of the node", inside("ip -6 route show"));
+        text += &shown("end of the agent's log", Ok(tail(&node.log(), 40)));
+        text += &format!("logs: {}\n", self.run.base().display());
+        if keep_everything() {
+            let namespaces = [&self.client, &self.switch, node.netns()];
+            for netns in namespaces {
+                text += &format!("step in: {}\n", netns.how_to_enter());
+            }
+            text += "remove it with: buoy-lab sweep\n";
+        } else {
+            text += "to step in, run it again with BUOY_LAB_KEEP=1: the namespaces then stay\n";
+        }
+        text
+    }
+
+    /// Runs a test in this lab; when it fails, prints the evidence and keeps the logs, then fails.
+    #[track_caller]
+    pub fn test(self, body: impl FnOnce(&Self) -> Result<()>) {
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| body(&self)));
+        if matches!(outcome, Ok(Ok(()))) {
+            return;
+        }
+        self.run.keep_directory();
+        eprintln!("{}", self.evidence());
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => panic!("{error:?}"),
+            Err(panicked) => panic::resume_unwind(panicked),
+        }
+    }
+}
+
+/// Makes a bridge in the switch's namespace and plugs the others in.
+fn connect(switch: &Netns, members: &[(&Netns, [&str; 2])]) -> Result<()> {
+    switch.ip("link add br0 type bridge forward_delay 0\nlink set br0 up")?;
+    for (index, (netns, addresses)) in members.iter().enumerate() {
+        let port = format!("port{index}");
+        switch.link(&port, netns, "eth0")?;
+        switch.ip(&format!("link set {port} master br0"))?;
+        give_addresses(netns, "eth0", *addresses)?;
+    }
+    give_addresses(switch, "br0", SWITCH)?;
+    for netns in members.iter().map(|(netns, _)| *netns).chain([switch]) {
+        wait_for_link_local(netns)?;
+    }
+    Ok(())
+}
+
+fn give_addresses(netns: &Netns, ifname: &str, [v4, v6]: [&str; 2]) -> Result<()> {
+    netns.add_address(ifname, format!("{v4}/24").parse()?)?;
+    netns.add_address(ifname, format!("{v6}/64").parse()?)
+}
+
+/// Until the kernel has checked its own addresses: a dump before that would differ from one after.
+fn wait_for_link_local(netns: &Netns) -> Result<()> {
+    eventually(PATIENCE, "link-local addresses", || {
+        let shown = netns.exec("ip -6 address show tentative")?.stdout;
+        anyhow::ensure!(shown.trim().is_empty(), "still tentative: {shown}");
+        Ok(())
+    })
+}
+
+/// The one of two addresses that is of the family of `like`.
+pub fn of_family(ips: [&str; 2], like: IpAddr) -> Result<IpAddr> {
+    let [v4, v6] = ips;
+    Ok(if like.is_ipv4() { v4 } else { v6 }.parse()?)
+}
