@@ -60,7 +60,7 @@ lint: deps-build $(DENY) ## formatting, clippy, licences, shell syntax
 	cargo fmt --all --check
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	@# Advisories are another repository that must be fetched: not everybody who lints can.
-	$(DENY) check licenses bans sources
+	$(DENY) check --hide-inclusion-graph licenses bans sources
 	for script in scripts/* .ci/run; do sh -n $$script || exit 1; done
 
 # Beside its place first, so that a runtime never meets half a program.
