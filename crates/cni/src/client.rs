@@ -32,6 +32,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// The longest pause before connecting again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
+/// The longest that anybody may want to wait: keeps arithmetic with times from the environment in bounds.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
 /// A point in time after which nobody waits any more.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
@@ -87,10 +90,10 @@ pub struct Client {
 }
 
 impl Deadline {
-    /// The point in time after this duration.
+    /// The point in time after this duration, at most a day from now.
     pub fn after(duration: Duration) -> Self {
         Self {
-            at: Instant::now() + duration,
+            at: Instant::now() + duration.min(LONGEST_WAIT),
         }
     }
 
@@ -292,4 +295,32 @@ fn not_an_answer(error: &FrameError) -> CniError {
         format!("the agent's answer does not decode: {error}"),
     )
     .with_hint("is it buoy-agent that listens on this socket, and of the same version as this plugin?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_are_bounded_and_end() {
+        let left = Deadline::after(Duration::MAX).remaining().unwrap();
+        assert!(left <= LONGEST_WAIT && left > LONGEST_WAIT - Duration::from_secs(60));
+        assert_eq!(Deadline::after(Duration::ZERO).remaining(), None);
+    }
+
+    #[test]
+    fn an_unreachable_agent_is_absent_only_if_nobody_listens() {
+        let error = |kind: ErrorKind| CallError::Unreachable {
+            socket: "/s".into(),
+            source: kind.into(),
+        };
+        for (kind, absent, code) in [
+            (ErrorKind::NotFound, true, ErrorCode::TRY_AGAIN_LATER),
+            (ErrorKind::ConnectionRefused, true, ErrorCode::TRY_AGAIN_LATER),
+            (ErrorKind::PermissionDenied, false, ErrorCode::IO),
+        ] {
+            assert_eq!(error(kind).is_absent(), absent);
+            assert_eq!(CniError::from(error(kind)).code, code);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use buoy_cni_spec::{CniError, ErrorCode, ident};
 
 /// A command of the CNI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub(crate) enum Command {
     /// Attach a container.
     Add,
     /// Detach a container.
@@ -26,24 +26,24 @@ pub enum Command {
 
 /// The environment of one call; a variable that the command does not need may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CniEnv {
+pub(crate) struct CniEnv {
     /// `CNI_COMMAND`.
-    pub command: Command,
+    pub(crate) command: Command,
     /// `CNI_CONTAINERID`.
-    pub container_id: String,
+    pub(crate) container_id: String,
     /// `CNI_NETNS`.
-    pub netns: String,
+    pub(crate) netns: String,
     /// `CNI_IFNAME`.
-    pub ifname: String,
+    pub(crate) ifname: String,
     /// `CNI_ARGS`.
-    pub args: String,
+    pub(crate) args: String,
     /// `CNI_PATH`.
-    pub path: String,
+    pub(crate) path: String,
 }
 
 impl Command {
     /// The command as `CNI_COMMAND` says it.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Add => "ADD",
             Self::Del => "DEL",
@@ -55,7 +55,7 @@ impl Command {
     }
 
     /// Whether the command is about one container.
-    pub const fn has_container(self) -> bool {
+    pub(crate) const fn has_container(self) -> bool {
         matches!(self, Self::Add | Self::Del | Self::Check)
     }
 
@@ -86,7 +86,7 @@ impl Command {
 
 impl CniEnv {
     /// Reads the variables; `None` without `CNI_COMMAND`, when it is not a runtime that calls. Error: code 4.
-    pub fn read(get: impl Fn(&str) -> Option<OsString>) -> Result<Option<Self>, CniError> {
+    pub(crate) fn read(get: impl Fn(&str) -> Option<OsString>) -> Result<Option<Self>, CniError> {
         let text = |key: &str| {
             get(key).unwrap_or_default().into_string().map_err(|_| {
                 CniError::new(
@@ -112,7 +112,7 @@ impl CniEnv {
     }
 
     /// Checks the names that the runtime gave. Error: code 4.
-    pub fn check_names(&self) -> Result<(), CniError> {
+    pub(crate) fn check_names(&self) -> Result<(), CniError> {
         if !self.command.has_container() {
             return Ok(());
         }

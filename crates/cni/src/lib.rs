@@ -4,7 +4,7 @@
 //! the node's agent and prints the answer. [`client`] is also what `buoyctl` talks to the agent with.
 //!
 //! Invariants: standard output carries one JSON document or nothing; a failure is a CNI error there and exit code 1;
-//! no input makes it panic; without an agent DEL succeeds, and what it could not do is in the [spool](mod@spool).
+//! no input makes it panic; without an agent DEL succeeds, and what it could not do is in the spool directory.
 //!
 //! What is not here: credentials, policy, the datastore, and any network state but the one interface that DEL may
 //! delete inside the namespace it was given. No argument parser, logger or async runtime: it must start in about a
@@ -12,14 +12,14 @@
 
 pub mod client;
 mod delegate;
-pub mod env;
+mod env;
 mod exchange;
 mod invocation;
 mod ipam_plugin;
 mod link;
 mod main_plugin;
 mod netns;
-pub mod spool;
+mod spool;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};

@@ -10,25 +10,20 @@ use buoy_cni_spec::{CniError, ErrorCode, ident};
 
 /// A spool directory; it comes into being with the first record.
 #[derive(Clone, Debug)]
-pub struct Spool {
+pub(crate) struct Spool {
     directory: PathBuf,
 }
 
 impl Spool {
     /// The spool in this directory.
-    pub fn new(directory: impl Into<PathBuf>) -> Self {
+    pub(crate) fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
         }
     }
 
-    /// The directory.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     /// Leaves a record, whole or not at all. Error: code 5, naming the file.
-    pub fn write(&self, record: &SpoolRecord) -> Result<(), CniError> {
+    pub(crate) fn write(&self, record: &SpoolRecord) -> Result<(), CniError> {
         let path = self.directory.join(record.file_name());
         self.write_to(&path, record).map_err(|error| {
             CniError::new(
@@ -43,7 +38,7 @@ impl Spool {
     }
 
     /// Removes a record that has been carried out.
-    pub fn remove(&self, record: &SpoolRecord) {
+    pub(crate) fn remove(&self, record: &SpoolRecord) {
         let _ = fs::remove_file(self.directory.join(record.file_name()));
     }
 
