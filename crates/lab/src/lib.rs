@@ -4,8 +4,8 @@
 //! everything it makes goes away with it, also after a panic or an interrupt. Nothing is ever made in, or changed of, the
 //! machine's own network namespace.
 
-pub mod agent;
 pub mod binaries;
+pub mod daemon;
 pub mod dump;
 pub mod exec;
 pub mod lab;
@@ -14,5 +14,6 @@ pub mod netns;
 pub mod node;
 pub mod probe;
 pub mod run;
+pub mod runtime;
 pub mod sweep;
 pub mod workload;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::agent::Agent;
 use crate::binaries::Binaries;
+use crate::daemon::Daemon;
 use crate::exec::{self, Finished, PATIENCE};
 use crate::netns::Netns;
 use crate::run::Run;
@@ -54,7 +54,7 @@ struct Inner {
     directory: PathBuf,
     binaries: Binaries,
     settings: Mutex<Settings>,
-    agent: Mutex<Option<Agent>>,
+    agent: Mutex<Option<Daemon>>,
     netns: Netns,
 }
 
@@ -143,9 +143,14 @@ impl Node {
 
     /// Starts the agent and waits until it is ready; says how long that took.
     pub fn start_agent(&self) -> Result<Duration> {
-        let agent = Agent::start(self.netns().run(), &mut self.agent_command(&[]), self.directory())
-            .with_context(|| format!("cannot start the agent of {}", self.name()))?;
-        let took = agent.took;
+        let agent = Daemon::start(
+            self.netns().run(),
+            "agent",
+            &mut self.agent_command(&[]),
+            self.directory(),
+        )
+        .with_context(|| format!("cannot start the agent of {}", self.name()))?;
+        let took = agent.took();
         *lock(&self.inner.agent) = Some(agent);
         Ok(took)
     }
@@ -153,7 +158,7 @@ impl Node {
     /// Stops the agent in order; nothing if there is none.
     pub fn stop_agent(&self) -> Result<()> {
         let agent = lock(&self.inner.agent).take();
-        agent.map_or(Ok(()), Agent::stop)
+        agent.map_or(Ok(()), Daemon::stop)
     }
 
     /// Kills the agent at once; nothing if there is none.
@@ -164,7 +169,7 @@ impl Node {
     }
 
     /// Calls `work` with the running agent. Error: there is none.
-    pub fn with_agent<T>(&self, work: impl FnOnce(&mut Agent) -> Result<T>) -> Result<T> {
+    pub fn with_agent<T>(&self, work: impl FnOnce(&mut Daemon) -> Result<T>) -> Result<T> {
         let mut agent = lock(&self.inner.agent);
         work(
             agent

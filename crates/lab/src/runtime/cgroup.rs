@@ -1,0 +1,107 @@
+//! A control group of the run in every hierarchy of the machine, version 1, 2 or both.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::run::Run;
+
+/// Where hierarchies are mounted.
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// Makes the groups. Returns a line for each hierarchy: its name below the root, file system type, mount options, group.
+pub(super) fn make(run: &Run) -> Result<String> {
+    let membership = fs::read_to_string("/proc/self/cgroup").context("cannot read our control groups")?;
+    let mut lines = String::new();
+    for hierarchy in membership
+        .lines()
+        .filter_map(|line| Hierarchy::parse(line, Path::new(ROOT)))
+    {
+        let group = hierarchy.own.join(format!("buoy-lab-{}", run.id()));
+        run.made_cgroup(&group);
+        fs::create_dir_all(&group).with_context(|| format!("cannot make {}", group.display()))?;
+        if hierarchy.name == "cpuset" {
+            // A new group of this hierarchy takes no process before it has these.
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                fs::write(group.join(file), fs::read(hierarchy.own.join(file))?)?;
+            }
+        }
+        lines += &format!(
+            "{} {} {} {}\n",
+            hierarchy.name,
+            hierarchy.kind,
+            hierarchy.options,
+            group.display()
+        );
+    }
+    Ok(lines)
+}
+
+/// A hierarchy as `/proc/self/cgroup` shows it.
+#[derive(Debug, PartialEq, Eq)]
+struct Hierarchy {
+    name: String,
+    kind: &'static str,
+    options: String,
+    /// The group that this process is in.
+    own: PathBuf,
+}
+
+impl Hierarchy {
+    /// Reads `number:controllers:path` (cgroups(7)).
+    fn parse(line: &str, root: &Path) -> Option<Self> {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?.trim_start_matches('/'));
+        let (name, kind, options) = match (controllers, controllers.strip_prefix("name=")) {
+            ("", _) if root.join("unified").is_dir() => ("unified", "cgroup2", "rw".to_owned()),
+            ("", _) => (".", "cgroup2", "rw".to_owned()),
+            (named, Some(name)) => (name, "cgroup", format!("none,{named}")),
+            (controllers, None) => (controllers, "cgroup", controllers.to_owned()),
+        };
+        Some(Self {
+            name: name.to_owned(),
+            kind,
+            options,
+            own: root.join(name).join(path),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str, root: &Path) -> (String, &'static str, String, PathBuf) {
+        let hierarchy = Hierarchy::parse(line, root).unwrap();
+        (hierarchy.name, hierarchy.kind, hierarchy.options, hierarchy.own)
+    }
+
+    #[test]
+    fn every_kind_of_hierarchy_is_understood() {
+        let root = Path::new("/no/such/directory");
+        assert_eq!(
+            parsed("3:cpu,cpuacct:/a/b", root),
+            (
+                "cpu,cpuacct".into(),
+                "cgroup",
+                "cpu,cpuacct".into(),
+                root.join("cpu,cpuacct/a/b")
+            )
+        );
+        assert_eq!(
+            parsed("9:name=systemd:/", root),
+            (
+                "systemd".into(),
+                "cgroup",
+                "none,name=systemd".into(),
+                root.join("systemd/")
+            )
+        );
+        assert_eq!(
+            parsed("0::/user.slice", root),
+            (".".into(), "cgroup2", "rw".into(), root.join("./user.slice"))
+        );
+        assert_eq!(Hierarchy::parse("nonsense", root), None);
+    }
+}
