@@ -43,6 +43,16 @@ pub fn container_link(container_id: &str) -> String {
         .collect()
 }
 
+/// The MAC address of a workload that asks for none: it follows from container and interface, so that asking again gives
+/// the same. Locally administered and unicast.
+pub fn workload_mac(container_id: &str, ifname: &str) -> [u8; 6] {
+    let digest = Sha1::digest(format!("{container_id}/{ifname}").as_bytes());
+    let mut mac = [0; 6];
+    mac.copy_from_slice(&digest[..6]);
+    mac[0] = (mac[0] & 0xfc) | 0x02;
+    mac
+}
+
 /// Who runs a workload, as the name of its endpoint says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Orchestrator {

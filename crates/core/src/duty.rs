@@ -3,7 +3,6 @@
 //! A duty is a value. It is done by somebody else, and what came of it returns as a delta; only newly assigned addresses
 //! come back by themselves, for no record names them yet.
 
-use std::net::IpAddr;
 
 use buoy_api::binding::{Candidate, Epoch, Owner};
 use buoy_api::ip::FloatingIp;
@@ -147,13 +146,5 @@ fn first(view: &View, floating: FloatingIp) -> Owed {
             Duty::FirstClaim { floating, namespace: namespace.clone(), owner, floor }.into()
         }
         _ => Owed::default(),
-    }
-}
-
-/// Addresses of an attachment that are not IPAM's to give: a plugin's, or asked for without a record.
-pub fn given(attachment: &Attachment) -> Option<&[IpAddr]> {
-    match &attachment.request.addresses {
-        crate::endpoint::AddressRequest::Given(addresses) => Some(addresses),
-        _ => None,
     }
 }
