@@ -85,28 +85,29 @@ fn parse_object(bytes: &[u8]) -> Result<Extra, Bad> {
 /// Which field of an object keeps it from being a `T`, and why. serde's own message loses the field, because unknown
 /// fields are collected beside the known ones; so each field is tried alone.
 fn culprit<T: DeserializeOwned>(at: &str, value: Option<&Json>) -> Option<String> {
-    let why = |value: Json| T::deserialize(value).err().map(|error| error.to_string());
     let value = value?;
-    let whole = why(value.clone())?;
+    let whole = complaint::<T>(value.clone())?;
     let Json::Object(fields) = value else {
         return Some(format!("{at}: {whole}"));
     };
-    let nothing = why(Json::Object(Extra::new()));
+    let dot = if at.is_empty() { "" } else { "." };
     for (name, field) in fields {
-        let alone = why(Json::Object(Extra::from_iter([(name.clone(), field.clone())])));
-        if let Some(reason) = alone
-            && nothing.as_ref() != Some(&reason)
-        {
-            return Some(if at.is_empty() {
-                format!("{name}: {reason}")
-            } else {
-                format!("{at}.{name}: {reason}")
-            });
+        let alone = Extra::from_iter([(name.clone(), field.clone())]);
+        let Some(reason) = complaint::<T>(alone.into()) else {
+            continue;
+        };
+        // Alone, a field also lacks its neighbours. What is missing is missing in it if all is well without it.
+        let is_lacking = reason.starts_with("missing field");
+        let mut others = fields.clone();
+        others.remove(name);
+        if !is_lacking || complaint::<T>(others.into()).is_none() {
+            return Some(format!("{at}{dot}{name}: {reason}"));
         }
     }
-    Some(if at.is_empty() {
-        whole
-    } else {
-        format!("{at}: {whole}")
-    })
+    let colon = if at.is_empty() { "" } else { ": " };
+    Some(format!("{at}{colon}{whole}"))
+}
+
+fn complaint<T: DeserializeOwned>(value: Json) -> Option<String> {
+    T::deserialize(value).err().map(|error| error.to_string())
 }
