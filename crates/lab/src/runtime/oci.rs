@@ -23,7 +23,7 @@ const APPLETS: [&str; 10] = [
 ];
 
 /// The archive's bytes. Error: no busybox on this machine.
-pub fn archive() -> Result<Vec<u8>> {
+pub(super) fn archive() -> Result<Vec<u8>> {
     let busybox = fs::read(Path::new(BUSYBOX))
         .with_context(|| format!("cannot read {BUSYBOX}\n  install the package busybox-static"))?;
     let layer = layer(&busybox)?;
