@@ -14,6 +14,8 @@ pub struct Binaries {
     pub cni: PathBuf,
     /// `buoyctl`.
     pub ctl: PathBuf,
+    /// `buoy-lab`.
+    pub lab: PathBuf,
 }
 
 impl Binaries {
@@ -28,6 +30,7 @@ impl Binaries {
             agent: built(directory, "buoy-agent")?,
             cni: built(directory, "buoy-cni")?,
             ctl: built(directory, "buoyctl")?,
+            lab: built(directory, "buoy-lab")?,
         })
     }
 }
@@ -36,7 +39,7 @@ fn built(directory: &Path, name: &str) -> Result<PathBuf> {
     let path = directory.join(name);
     ensure!(
         path.is_file(),
-        "program not built: {}\n  build it with: cargo build -p buoy-agent -p buoy-cni -p buoyctl{}",
+        "program not built: {}\n  build it with: cargo build -p buoy-agent -p buoy-cni -p buoyctl -p buoy-lab{}",
         path.display(),
         if directory.ends_with("release") {
             " --release"

@@ -6,10 +6,12 @@
 
 pub mod binaries;
 pub mod daemon;
+pub mod demo;
 pub mod dump;
 pub mod exec;
 pub mod lab;
 pub mod leaks;
+pub mod locker;
 mod made;
 pub mod netns;
 pub mod node;
@@ -18,4 +20,5 @@ pub mod records;
 pub mod run;
 pub mod runtime;
 pub mod sweep;
+pub mod up;
 pub mod workload;

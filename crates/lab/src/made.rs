@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::str::FromStr;
@@ -136,6 +137,33 @@ fn wait_until_gone(processes: &[&Thing]) {
     while processes.iter().any(|process| process.is_alive()) && begun.elapsed() < KILL_PATIENCE {
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// The named network namespaces that a run has.
+pub(crate) fn namespaces_of(run: &str) -> Vec<String> {
+    let prefix = crate::run::namespace_prefix(run);
+    let entries = fs::read_dir(NETNS_DIRECTORY).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with(&prefix))
+        .collect()
+}
+
+/// The processes that live in a network namespace: id and name. A thread of this process there does not count.
+pub(crate) fn processes_in(netns: &Path) -> Vec<String> {
+    let Ok(namespace) = fs::metadata(netns).map(|found| (found.dev(), found.ino())) else {
+        return Vec::new();
+    };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let inside = entries.filter(|entry| {
+        fs::metadata(entry.path().join("ns/net")).is_ok_and(|found| (found.dev(), found.ino()) == namespace)
+    });
+    inside
+        .map(|entry| {
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            format!("{} {}", entry.file_name().to_string_lossy(), name.trim())
+        })
+        .collect()
 }
 
 /// Removes a named network namespace, as `ip netns delete` does.

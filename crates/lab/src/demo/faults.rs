@@ -1,0 +1,90 @@
+//! Step 6: the agent is killed, the store is held; traffic does not notice.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{FLOATING, OFTEN, SOON, Stage, ip};
+use crate::locker::Locker;
+use crate::probe::{Probe, Via};
+use crate::workload::Workload;
+
+/// For how long the store is held.
+const HOLD: Duration = Duration::from_secs(10);
+
+/// DEL must not wait for the store.
+const DEL_LIMIT: Duration = Duration::from_secs(2);
+
+pub(super) fn tell(stage: &mut Stage) -> Result<()> {
+    stage
+        .story
+        .step(6, "Faults: the agent is killed, the store is held")?;
+    let floating = ip(FLOATING[0])?;
+    let client = &stage.lab.client;
+    let traffic = [Via::Ping, Via::UdpFrom(4002), Via::Tcp]
+        .map(|via| Probe::start(client, via, floating, OFTEN).map(|probe| (via, probe)))
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
+    let progress = |traffic: &[(Via, Probe)]| -> Result<()> {
+        for (_, probe) in traffic {
+            probe.wait_for_more(20, SOON)?;
+        }
+        Ok(())
+    };
+    progress(&traffic)?;
+    stage.lab.node.kill_agent();
+    stage.story.command("kill -9 $(pidof buoy-agent)", "")?;
+    progress(&traffic)?;
+    delete(stage, "neighbour", "DEL of a pod while there is no agent")?;
+    let took = stage.lab.node.start_agent()?;
+    progress(&traffic)?;
+    stage
+        .story
+        .timed("a new agent has read the kernel back and is ready", took)?;
+    hold_store(stage)?;
+    for (via, probe) in traffic {
+        let tally = probe.stop()?;
+        ensure!(tally.ended.is_none(), "{} was interrupted: {tally}", via.name());
+        ensure!(
+            tally.lost() == 0,
+            "{}: lost {}: {tally}",
+            via.name(),
+            tally.lost()
+        );
+        stage.story.checked(
+            &format!(
+                "{} through all of this: {} of {} answered",
+                via.name(),
+                tally.answered,
+                tally.sent
+            ),
+            "nothing lost",
+        )?;
+    }
+    Ok(())
+}
+
+fn hold_store(stage: &mut Stage) -> Result<()> {
+    let store = PathBuf::from(stage.lab.node.datastore().trim_start_matches("sqlite://"));
+    let locker = Locker::hold(stage.lab.run(), &store)?;
+    stage.story.command(
+        "sqlite3 buoy.db 'BEGIN EXCLUSIVE; …'   (for ten seconds, by another process)",
+        "",
+    )?;
+    delete(stage, "web-1", "DEL of a pod while nobody can write to the store")?;
+    std::thread::sleep(HOLD.saturating_sub(locker.held()));
+    stage.story.check("the store was held for ten seconds")?;
+    drop(locker);
+    Ok(())
+}
+
+fn delete(stage: &mut Stage, name: &str, what: &str) -> Result<()> {
+    let workload: Workload = stage
+        .workloads
+        .remove(name)
+        .with_context(|| format!("no workload {name}"))?;
+    let took = workload.delete()?;
+    ensure!(took < DEL_LIMIT, "{what} took {took:?}");
+    stage.story.timed(what, took)
+}

@@ -1,0 +1,59 @@
+//! The program `buoy-lab`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use buoy_lab::{demo, locker, sweep, up};
+use clap::{Parser, Subcommand};
+
+/// Networks of namespaces on this machine, with real nodes and clients. Never touches the machine's own network.
+#[derive(Debug, Parser)]
+#[command(name = "buoy-lab", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tell the story of a floating IP, each step checked (half a minute).
+    Demo,
+    /// Make a node and a client to play with; Ctrl-C removes them.
+    Up,
+    /// Remove what failed tests and killed runs left.
+    Sweep,
+    /// Keep a store to oneself until standard input ends.
+    #[command(hide = true)]
+    HoldStore {
+        /// The store's file.
+        store: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Demo => return demo::run(),
+        Command::Up => up::run()?,
+        Command::Sweep => {
+            let swept = sweep::sweep(sweep::Which::All);
+            eprintln!(
+                "removed {} runs and {} forgotten namespaces",
+                swept.runs.len(),
+                swept.namespaces.len()
+            );
+        }
+        Command::HoldStore { store } => locker::hold_until_eof(&store)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
