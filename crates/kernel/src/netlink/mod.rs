@@ -18,6 +18,7 @@ use std::{
 
 use nix::errno::Errno;
 
+pub(crate) use self::socket::outcome;
 pub use self::socket::{Protocol, Socket};
 
 /// Why a netlink exchange failed.

@@ -27,6 +27,8 @@ use crate::error::{Doing, Result};
 const RECEIVE_BUFFER: usize = 64 * 1024;
 /// What the kernel may queue for us. Each answer costs it about 800 octets, however short.
 const QUEUE: usize = 8 * 1024 * 1024;
+/// How long a send may be unless more is asked for; the kernel doubles what is asked.
+const SEND_LIMIT: usize = 64 * 1024;
 /// Messages handed to the kernel in one send.
 const CHUNK: usize = 1000;
 /// A dump that is disturbed more often than this is given up.
@@ -61,6 +63,7 @@ pub struct Socket {
     socket: netlink_sys::Socket,
     port: u32,
     sequence: u32,
+    send_limit: usize,
     buffer: Vec<u8>,
 }
 
@@ -89,6 +92,7 @@ impl Socket {
             socket,
             port,
             sequence: 0,
+            send_limit: SEND_LIMIT,
             buffer: vec![0; RECEIVE_BUFFER],
         };
         setsockopt(&opened, sockopt::RcvBufForce, &QUEUE)?;
@@ -222,13 +226,12 @@ impl Socket {
             self.sequence = self.sequence.wrapping_add(1);
             message.finish(self.sequence, &mut buffer);
         }
+        if buffer.len() > self.send_limit {
+            setsockopt(self, sockopt::SndBufForce, &buffer.len()).map_err(io::Error::from)?;
+            self.send_limit = buffer.len();
+        }
         self.socket.send(&buffer, 0)?;
         Ok(first)
-    }
-
-    /// Lets one send be as long as this.
-    pub(crate) fn reserve_send(&self, octets: usize) -> io::Result<()> {
-        Ok(setsockopt(self, sockopt::SndBufForce, &(octets + 4096))?)
     }
 
     /// Receives one datagram, waiting for it.
@@ -276,7 +279,7 @@ impl AsFd for Socket {
 }
 
 /// Reads an error or done message.
-fn outcome(received: &Received<'_>) -> Result<(), Failure> {
+pub(crate) fn outcome(received: &Received<'_>) -> Result<(), Failure> {
     match received.error() {
         None => Err(Failure::Malformed(
             "an acknowledgement without a number".to_owned(),
