@@ -1,5 +1,7 @@
 //! What operations make of stored records, and that any record survives its bytes.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
 use std::collections::BTreeMap;
 
 use buoy_api::binding::{BindingSpec, Candidate, Condition, Owner, Term};

@@ -1,5 +1,7 @@
 //! Records in the shape of Calico's, read and written again: nothing may be lost.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
 use buoy_api::ipam::{AffinityOwner, AffinityState, Block};
 use buoy_core::store::{Key, Prefix, Value};
 use buoy_datastore::codec::{decode, encode, key, path, ranges};

@@ -1,0 +1,60 @@
+//! A lock that somebody else holds.
+
+use std::time::{Duration, Instant};
+
+use buoy_core::store::{FailureKind, Prefix, Reply, StoreOp};
+use buoy_datastore::Datastore;
+use buoy_datastore::sqlite::{Options, Sqlite};
+
+use super::writer::Writer;
+use crate::tools::{create, get, key, list, number, value};
+
+#[test]
+fn writers_give_up_after_the_time_out_readers_do_not_wait_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("buoy.db");
+    let options = Options {
+        busy_timeout: Duration::from_millis(200),
+        ..Options::default()
+    };
+    let store = Sqlite::open(&path, options.clone()).unwrap();
+    create(&store, "a", 1);
+    let mut holder = Writer::start(&path, "lock 1500");
+    holder.report().unwrap();
+
+    let begun = Instant::now();
+    let op = StoreOp::Create(key("b"), value("b", 2));
+    match store.run(&op) {
+        Reply::Failed(error) => {
+            assert_eq!(error.kind, FailureKind::Unavailable);
+            assert!(error.message.contains(&path.display().to_string()), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let waited = begun.elapsed();
+    assert!((200..1000).contains(&waited.as_millis()), "{waited:?}");
+    assert_eq!(number(&get(&store, &key("a")).unwrap()), 1);
+    assert_eq!(list(&store, Prefix::Profiles).0.len(), 1);
+    let another = Sqlite::open(&path, options).expect("a store can be opened under a lock");
+    assert!(get(&another, &key("a")).is_some());
+
+    // Many callers at once, each trying again as told: all of it is written once.
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let store = &store;
+            scope.spawn(move || {
+                let name = format!("c{number}");
+                let op = StoreOp::Create(key(&name), value(&name, number));
+                while let Reply::Failed(error) = store.run(&op) {
+                    assert!(error.is_retryable());
+                }
+            });
+        }
+    });
+    assert!(
+        begun.elapsed() >= Duration::from_millis(1200),
+        "nobody can have written before"
+    );
+    holder.finish();
+    assert_eq!(list(&store, Prefix::Profiles).0.len(), 9);
+}

@@ -1,0 +1,8 @@
+//! What is special to the store in a file.
+
+mod latency;
+mod locks;
+mod mounts;
+mod processes;
+mod refusals;
+mod writer;

@@ -1,0 +1,169 @@
+//! Several processes on one file, and their deaths.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use buoy_core::store::{Prefix, Revision};
+use buoy_datastore::sqlite::{Options, Sqlite};
+use buoy_datastore::{Datastore, Event, Watch};
+
+use super::writer::Writer;
+use crate::tools::{create, get, key, list, number};
+
+fn open(path: &Path) -> Sqlite {
+    let options = Options {
+        keep: 1_000_000,
+        ..Options::default()
+    };
+    Sqlite::open(path, options).unwrap()
+}
+
+#[test]
+fn two_processes_lose_no_step_of_one_counter() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("buoy.db");
+    let store = open(&path);
+    create(&store, "counter", 0);
+    let writers = [1, 2].map(|_| Writer::start(&path, "count 1500"));
+    for writer in writers {
+        writer.finish();
+    }
+    assert_eq!(number(&get(&store, &key("counter")).unwrap()), 3000);
+}
+
+/// Reads until nothing comes for a while.
+fn drain(watch: &mut dyn Watch) -> Vec<Event> {
+    let mut events = Vec::new();
+    loop {
+        let next = watch.next(Duration::from_millis(1)).unwrap();
+        if next.is_empty() {
+            return events;
+        }
+        events.extend(next);
+    }
+}
+
+/// What a writer reported: number of a write → revision.
+fn reports(writer: &mut Writer) -> BTreeMap<u64, u64> {
+    std::iter::from_fn(|| writer.report())
+        .map(|words| (words[0], words[1]))
+        .collect()
+}
+
+#[test]
+fn killed_writers_leave_everything_they_were_told_is_written() {
+    const ROUNDS: u64 = 25;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("buoy.db");
+    let store = open(&path);
+    let mut watch = store.watch(&[Prefix::Profiles], Revision(0)).unwrap();
+    let mut answered = 0;
+    let mut seen = 0;
+    for round in 0..ROUNDS {
+        let names = ["a", "b"].map(|name| format!("{name}{round}"));
+        let mut writers = names
+            .each_ref()
+            .map(|name| Writer::start(&path, &format!("endless {name}")));
+        // Both at work; then death at any moment.
+        let first = writers.each_mut().map(|writer| writer.report().unwrap());
+        let life = RandomState::new().hash_one(round) % 20_000;
+        std::thread::sleep(Duration::from_micros(life));
+        writers.iter_mut().for_each(Writer::kill);
+        let killed = Instant::now();
+
+        let (_, last) = list(&store, Prefix::Profiles);
+        let mut history = BTreeMap::new();
+        while seen < last.0 {
+            for event in watch.next(Duration::from_secs(5)).unwrap() {
+                seen += 1;
+                assert_eq!(event.revision(), Revision(seen), "one event for each revision");
+                if let Event::Put(record) = event {
+                    history.insert((record.key.clone(), number(&record)), record.revision.0);
+                }
+            }
+        }
+        assert!(
+            killed.elapsed() < Duration::from_millis(1500),
+            "{:?}",
+            killed.elapsed()
+        );
+
+        for ((name, writer), first) in names.iter().zip(&mut writers).zip(first) {
+            let mut told = reports(writer);
+            told.insert(first[0], first[1]);
+            let (newest, revision) = told.last_key_value().unwrap();
+            let record = get(&store, &key(name)).unwrap();
+            // The last write may be there without its answer, but not two of them.
+            assert!(number(&record) == *newest || number(&record) == newest + 1);
+            assert!(record.revision.0 >= *revision);
+            for (write, revision) in &told {
+                assert_eq!(
+                    history.get(&(key(name), *write)),
+                    Some(revision),
+                    "{name} {write}"
+                );
+            }
+            answered += told.len();
+        }
+    }
+    println!(
+        "{answered} answered writes of {} killed writers, {seen} revisions",
+        2 * ROUNDS
+    );
+    assert!(answered as u64 > 2 * ROUNDS);
+    assert_eq!(integrity(&path), "ok");
+    assert!(drain(watch.as_mut()).is_empty());
+}
+
+pub(super) fn integrity(path: &Path) -> String {
+    let raw = rusqlite::Connection::open(path).unwrap();
+    raw.query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap()
+}
+
+#[test]
+fn a_commit_whose_writer_never_rang_is_seen_within_a_second_and_a_half() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("buoy.db");
+    let store = open(&path);
+    create(&store, "a", 1);
+    let mut watch = store.watch(&[Prefix::Profiles], Revision(1)).unwrap();
+    assert!(watch.next(Duration::from_millis(10)).unwrap().is_empty());
+
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    raw.execute_batch(
+        "BEGIN IMMEDIATE; INSERT INTO log SELECT 2, key, value FROM log; DELETE FROM kv; COMMIT",
+    )
+    .unwrap();
+    let committed = Instant::now();
+    let events = watch.next(Duration::from_secs(10)).unwrap();
+    assert_eq!(events.len(), 1);
+    assert!(
+        committed.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        committed.elapsed()
+    );
+}
+
+#[test]
+fn the_log_keeps_what_it_promises_and_little_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("buoy.db");
+    let options = Options {
+        keep: 100,
+        ..Options::default()
+    };
+    let store = Sqlite::open(&path, options).unwrap();
+    for number in 0..1000 {
+        create(&store, &format!("p{number}"), number);
+    }
+    assert!(store.watch(&[Prefix::Profiles], Revision(900)).is_ok());
+    assert!(
+        store
+            .watch(&[Prefix::Profiles], Revision(800))
+            .is_err_and(|error| error.is_compacted())
+    );
+    assert_eq!(list(&store, Prefix::Profiles).0.len(), 1000);
+}

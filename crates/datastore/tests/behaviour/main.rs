@@ -1,0 +1,129 @@
+//! How every datastore behaves, and what is special to one. The behaviours are functions that take a
+//! [`Backend`](tools::Backend): a new backend needs one more call of the macro.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test ends where it cannot go on, and shows what it measured"
+)]
+
+mod embedded;
+mod follows;
+mod races;
+mod records;
+mod tools;
+mod watches;
+
+use std::sync::Arc;
+
+use buoy_datastore::Datastore;
+use buoy_datastore::sqlite::{Options, Sqlite};
+
+use tools::Backend;
+
+macro_rules! behaves {
+    ($backend:ident: $($group:ident { $($test:ident),* $(,)? })*) => {
+        mod $backend {
+            $($(
+                #[test]
+                fn $test() {
+                    super::$group::$test(&super::$backend());
+                }
+            )*)*
+        }
+    };
+}
+
+behaves! {
+    sqlite:
+    records {
+        a_write_needs_the_state_it_was_meant_for,
+        revisions_rise_through_the_whole_store,
+        a_list_has_its_prefix_in_order,
+        a_list_is_one_moment,
+        ten_thousand_records_are_listed,
+        what_does_not_decode_hides_nothing_and_can_be_replaced,
+        spec_and_status_do_not_touch_each_other,
+        what_cannot_be_kept_is_refused,
+    }
+    races {
+        two_writers_lose_no_step_of_one_counter,
+        one_of_many_creators_wins,
+        parts_of_many_writers_merge,
+    }
+    watches {
+        a_watch_gives_what_its_interest_covers_in_order,
+        a_watch_resumes_anywhere_without_loss_or_repetition,
+        a_watch_wakes_at_once,
+        a_quiet_watch_tells_how_far_it_is,
+        a_slow_watcher_gets_everything_in_bounded_bites,
+        a_watch_from_before_the_compaction_is_told_so,
+        a_watch_from_the_future_is_told_so,
+    }
+    follows {
+        a_follower_gets_everything_and_then_every_change,
+        after_a_compaction_only_the_difference_comes,
+        a_store_that_fails_takes_nothing_back,
+        a_follower_stops_when_told,
+    }
+}
+
+/// An embedded store in a directory of its own.
+struct SqliteBackend {
+    directory: tempfile::TempDir,
+}
+
+fn sqlite() -> SqliteBackend {
+    SqliteBackend {
+        directory: tempfile::tempdir().unwrap(),
+    }
+}
+
+impl SqliteBackend {
+    fn path(&self) -> std::path::PathBuf {
+        self.directory.path().join("buoy.db")
+    }
+
+    fn raw(&self) -> rusqlite::Connection {
+        self.open();
+        rusqlite::Connection::open(self.path()).unwrap()
+    }
+}
+
+impl Backend for SqliteBackend {
+    fn open(&self) -> Arc<dyn Datastore> {
+        let options = Options {
+            keep: 1_000_000,
+            ..Options::default()
+        };
+        Arc::new(Sqlite::open(&self.path(), options).unwrap())
+    }
+
+    fn put_raw(&self, path: &str, bytes: &[u8]) {
+        let mut raw = self.raw();
+        let transaction = raw.transaction().unwrap();
+        transaction
+            .execute(
+                "INSERT INTO log (revision, key, value) SELECT max(revision) + 1, ?1, ?2 FROM log",
+                rusqlite::params![path, bytes],
+            )
+            .unwrap();
+        transaction
+            .execute(
+                "REPLACE INTO kv (key, value, created, modified) SELECT ?1, ?2, max(revision), max(revision) FROM log",
+                rusqlite::params![path, bytes],
+            )
+            .unwrap();
+        transaction.commit().unwrap();
+    }
+
+    fn compact(&self) {
+        self.raw()
+            .execute(
+                "DELETE FROM log WHERE revision < (SELECT max(revision) FROM log)",
+                [],
+            )
+            .unwrap();
+    }
+}

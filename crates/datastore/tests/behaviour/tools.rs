@@ -1,0 +1,91 @@
+//! What the behaviours are written with.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use buoy_api::ObjectMeta;
+use buoy_api::v3::{Profile, ProfileSpec};
+use buoy_core::store::{Key, Record, Reply, Revision, StoreOp, Value};
+use buoy_datastore::{Datastore, Event, Watch};
+
+/// A store under test, empty at first.
+pub(crate) trait Backend: Sync {
+    /// One more client of the store.
+    fn open(&self) -> Arc<dyn Datastore>;
+    /// Writes a record as somebody else would: past the codec.
+    fn put_raw(&self, path: &str, bytes: &[u8]);
+    /// Forgets all changes but the newest.
+    fn compact(&self);
+}
+
+/// Key of the profile `name`.
+pub(crate) fn key(name: &str) -> Key {
+    Key::Profile(name.to_owned())
+}
+
+/// A profile that carries a number.
+pub(crate) fn value(name: &str, number: u64) -> Value {
+    let mut spec = ProfileSpec::default();
+    spec.labels_to_apply.insert("n".to_owned(), number.to_string());
+    Value::Profile(Profile::new(ObjectMeta::named(name), spec))
+}
+
+/// The number of a profile made by [`value`].
+pub(crate) fn number(record: &Record) -> u64 {
+    match &record.value {
+        Ok(Value::Profile(profile)) => profile.spec.labels_to_apply["n"].parse().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn create(store: &dyn Datastore, name: &str, number: u64) -> Revision {
+    written(store.run(&StoreOp::Create(key(name), value(name, number))))
+}
+
+pub(crate) fn update(store: &dyn Datastore, name: &str, number: u64, at: Revision) -> Revision {
+    written(store.run(&StoreOp::Update(key(name), value(name, number), at)))
+}
+
+pub(crate) fn delete(store: &dyn Datastore, name: &str, at: Revision) {
+    assert_eq!(store.run(&StoreOp::Delete(key(name), at)), Reply::Deleted);
+}
+
+pub(crate) fn written(reply: Reply) -> Revision {
+    match reply {
+        Reply::Written(revision) => revision,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn get(store: &dyn Datastore, key: &Key) -> Option<Record> {
+    match store.run(&StoreOp::Get(key.clone())) {
+        Reply::Record(record) => record,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn list(store: &dyn Datastore, prefix: buoy_core::store::Prefix) -> (Vec<Record>, Revision) {
+    match store.run(&StoreOp::List(prefix)) {
+        Reply::List(records, revision) => (records, revision),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Events until one of this revision or higher, without progress.
+pub(crate) fn events_until(watch: &mut dyn Watch, last: Revision) -> Vec<Event> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut events = Vec::new();
+    while events.last().is_none_or(|event: &Event| event.revision() < last) {
+        assert!(
+            Instant::now() < deadline,
+            "nothing up to {last}: {} events",
+            events.len()
+        );
+        let next = watch.next(Duration::from_secs(1)).unwrap();
+        events.extend(
+            next.into_iter()
+                .filter(|event| !matches!(event, Event::Progress(_))),
+        );
+    }
+    events
+}

@@ -1,0 +1,167 @@
+//! Watches.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use buoy_core::store::{Prefix, Revision};
+use buoy_datastore::{Datastore, Event, Watch, WatchError};
+
+use crate::tools::{Backend, create, delete, events_until, get, key, list, number, update};
+
+const SHORT: Duration = Duration::from_millis(50);
+
+pub(crate) fn a_watch_gives_what_its_interest_covers_in_order(backend: &dyn Backend) {
+    let store = backend.open();
+    create(&*store, "before", 0);
+    let (_, from) = list(&*store, Prefix::Profiles);
+    let mut watch = store.watch(&[Prefix::Profiles, Prefix::Bindings], from).unwrap();
+    let mut elsewhere = store.watch(&[Prefix::Nodes], from).unwrap();
+    assert_eq!(watch.next(SHORT), Ok(Vec::new()));
+
+    let created = create(&*store, "a", 1);
+    let seen = get(&*store, &key("a")).unwrap();
+    let updated = update(&*backend.open(), "a", 2, created);
+    let seen_again = get(&*store, &key("a")).unwrap();
+    delete(&*store, "a", updated);
+    let (_, last) = list(&*store, Prefix::Profiles);
+    assert_eq!(
+        events_until(watch.as_mut(), last),
+        [
+            Event::Put(seen),
+            Event::Put(seen_again),
+            Event::Deleted(key("a"), last)
+        ]
+    );
+    assert_eq!(watch.next(SHORT), Ok(Vec::new()));
+    let nothing = elsewhere.next(SHORT).unwrap();
+    assert!(
+        nothing.iter().all(|event| matches!(event, Event::Progress(_))),
+        "{nothing:?}"
+    );
+}
+
+pub(crate) fn a_watch_resumes_anywhere_without_loss_or_repetition(backend: &dyn Backend) {
+    const WRITES: u64 = 2000;
+    let store = backend.open();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let store = backend.open();
+            let mut at = BTreeMap::new();
+            for step in 0..WRITES {
+                let name = format!("p{}", step % 10);
+                let next = match at.get(&name) {
+                    None => create(&*store, &name, step),
+                    Some(old) => update(&*store, &name, step, *old),
+                };
+                at.insert(name, next);
+            }
+        });
+        let mut numbers = Vec::new();
+        let mut from = Revision(0);
+        while numbers.len() < WRITES as usize {
+            let mut watch = store.watch(&[Prefix::Profiles], from).unwrap();
+            for _ in 0..RandomState::new().hash_one(from) % 5 {
+                for event in watch.next(SHORT).unwrap() {
+                    assert!(event.revision() > from);
+                    from = event.revision();
+                    if let Event::Put(record) = event {
+                        numbers.push(number(&record));
+                    }
+                }
+            }
+        }
+        writer.join().unwrap();
+        assert!(numbers.into_iter().eq(0..WRITES));
+    });
+}
+
+pub(crate) fn a_watch_wakes_at_once(backend: &dyn Backend) {
+    const WRITES: u64 = 300;
+    let store = backend.open();
+    let (_, from) = list(&*store, Prefix::Profiles);
+    let mut watch = store.watch(&[Prefix::Profiles], from).unwrap();
+    let (arrived, arrivals) = mpsc::channel();
+    let mut delays: Vec<Duration> = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for _ in 0..WRITES {
+                let events = watch.next(Duration::from_secs(10)).unwrap();
+                arrived.send((Instant::now(), events.len())).unwrap();
+            }
+        });
+        let mut delays = Vec::new();
+        for number in 0..WRITES {
+            std::thread::sleep(Duration::from_millis(1));
+            create(&*store, &format!("p{number}"), number);
+            let answered = Instant::now();
+            let (at, count) = arrivals.recv().unwrap();
+            assert_eq!(count, 1);
+            delays.push(at.saturating_duration_since(answered));
+        }
+        delays
+    });
+    delays.sort();
+    let (half, most) = (delays[delays.len() / 2], delays[delays.len() * 99 / 100]);
+    println!("from the answer to a write to the event, same process: p50 {half:?}, p99 {most:?}");
+    assert!(half < Duration::from_millis(50), "{half:?}");
+}
+
+pub(crate) fn a_quiet_watch_tells_how_far_it_is(backend: &dyn Backend) {
+    let store = backend.open();
+    let mut watch = store.watch(&[Prefix::Nodes], Revision(0)).unwrap();
+    for number in 0..3 {
+        create(&*store, &format!("p{number}"), number);
+    }
+    let (_, last) = list(&*store, Prefix::Nodes);
+    assert_eq!(watch.next(SHORT), Ok(vec![Event::Progress(last)]));
+    assert_eq!(watch.next(SHORT), Ok(Vec::new()));
+}
+
+pub(crate) fn a_slow_watcher_gets_everything_in_bounded_bites(backend: &dyn Backend) {
+    const WRITES: usize = 5000;
+    let store = backend.open();
+    let mut watch = store.watch(&[Prefix::Profiles], Revision(0)).unwrap();
+    let mut at = create(&*store, "p", 0);
+    for number in 1..WRITES as u64 {
+        at = update(&*store, "p", number, at);
+    }
+    let mut numbers = Vec::new();
+    while numbers.len() < WRITES {
+        let events = watch.next(Duration::from_secs(10)).unwrap();
+        assert!((1..=1000).contains(&events.len()), "{} at a time", events.len());
+        for event in &events {
+            if let Event::Put(record) = event {
+                numbers.push(number(record));
+            }
+        }
+    }
+    assert!(numbers.into_iter().eq(0..WRITES as u64));
+}
+
+pub(crate) fn a_watch_from_before_the_compaction_is_told_so(backend: &dyn Backend) {
+    let store = backend.open();
+    let first = create(&*store, "a", 1);
+    create(&*store, "b", 2);
+    let mut running = store.watch(&[Prefix::Profiles], first).unwrap();
+    let last = create(&*store, "c", 3);
+    backend.compact();
+    assert_eq!(running.next(Duration::from_secs(10)), Err(WatchError::Compacted));
+    assert_eq!(begin(&*store, first), Err(WatchError::Compacted));
+
+    let mut after = store.watch(&[Prefix::Profiles], last).unwrap();
+    let newest = create(&*store, "d", 4);
+    assert_eq!(events_until(after.as_mut(), newest).len(), 1);
+}
+
+pub(crate) fn a_watch_from_the_future_is_told_so(backend: &dyn Backend) {
+    let store = backend.open();
+    let last = create(&*store, "a", 1);
+    assert_eq!(begin(&*store, Revision(last.0 + 1)), Err(WatchError::Compacted));
+}
+
+/// Whether a watch begins, or ends at its first step.
+fn begin(store: &dyn Datastore, from: Revision) -> Result<Vec<Event>, WatchError> {
+    let mut watch: Box<dyn Watch> = store.watch(&[Prefix::Profiles], from)?;
+    watch.next(Duration::from_secs(10))
+}
