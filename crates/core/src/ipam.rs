@@ -8,7 +8,7 @@
 //! - an allocation lives in one place, its block, and changes only by compare-and-swap on that block;
 //! - the handle of an allocation has a record that names the block and counts at least as many addresses as the block
 //!   gives to the handle: so whatever a crash leaves is found by its handle;
-//! - a block's host has an affinity record for it, and only the host whose affinity is confirmed has the block.
+//! - only the host that a block names can have a confirmed affinity to it.
 //!
 //! Three rules keep them. *Giving* reads the block, then writes the handle, then the block. *Taking* reads the handle,
 //! then writes every block that it names (also one that gives nothing to the handle), then the handle at the revision
@@ -40,6 +40,6 @@ pub use assign_address::AssignAddress;
 pub use error::{BINDING, FLOATING_IP, Holder, IpamError, Shortage, TYPE};
 pub use pool::PoolError;
 pub use range::Range;
-pub use release::{ReleaseAddress, ReleaseHandle};
+pub use release::{ReleaseAddress, ReleaseHandle, Released};
 pub use request::{Ask, Asker, AssignAddressRequest, Assigned, AutoAssignRequest, Grant, Snapshot};
 pub use reserve::{ReleaseReservation, Reservation, ReserveFloating, ReserveRequest};

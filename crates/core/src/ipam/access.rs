@@ -1,8 +1,11 @@
 //! The datastore with types: what every protocol does with a reply. A write that met a conflict and a write whose
 //! answer was lost are the same to them: the record must be read again.
 
-use buoy_api::ipam::{Block, BlockAffinity, Handle};
+use buoy_api::ipam::{AffinityOwner, Block, BlockAffinity, Handle};
+use ipnet::IpNet;
+use jiff::Timestamp;
 
+use super::block;
 use super::error::IpamError;
 use super::protocol::Store;
 use crate::store::{Bad, FailureKind, Key, Prefix, Record, Reply, Revision, StoreError, StoreOp, Value};
@@ -109,6 +112,20 @@ impl Store {
         record.sequence_number = record.sequence_number.saturating_add(1);
         let key = Key::Block(record.cidr);
         let written = self.update(&key, record.clone(), block.revision).await?;
+        Ok(written.map(|revision| At { record, revision }))
+    }
+
+    /// Creates an empty block; `None`: read again. Where this protocol made the same block before, and somebody deleted
+    /// it since, there was a setback in between: so the new one does not repeat the sequence numbers of the old one.
+    pub(super) async fn create_block(
+        &mut self,
+        cidr: IpNet,
+        affinity: Option<AffinityOwner>,
+        now: Timestamp,
+    ) -> Result<Option<At<Block>>, IpamError> {
+        let mut record = block::new(cidr, affinity, now);
+        record.sequence_number = record.sequence_number.saturating_add(u64::from(self.setbacks));
+        let written = self.create(&Key::Block(cidr), record.clone()).await?;
         Ok(written.map(|revision| At { record, revision }))
     }
 

@@ -12,7 +12,6 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::access::At;
-use super::block;
 use super::error::IpamError;
 use super::protocol::Store;
 use crate::store::{Key, Revision};
@@ -62,16 +61,14 @@ pub(super) async fn claim(
                 let Some(revision) = pending(store, &affinity, state, revision).await? else {
                     continue;
                 };
-                let record = block::new(cidr, Some(owner.clone()), now);
-                let Some(created) = store.create(&block_key, record.clone()).await? else {
+                let Some(created) = store.create_block(cidr, Some(owner.clone()), now).await? else {
                     continue;
                 };
                 if set(store, &affinity, AffinityState::Confirmed, revision)
                     .await?
                     .is_some()
                 {
-                    let revision = created;
-                    return Ok(Some(At { record, revision }));
+                    return Ok(Some(created));
                 }
             }
         }
@@ -118,7 +115,11 @@ pub(super) async fn reclaim(store: &mut Store, victim: &At<Block>) -> Result<boo
         return Ok(true);
     }
     let kept: Option<At<Block>> = store.get(&block_key).await?;
-    if kept.is_some_and(|kept| kept.record.affinity.as_ref() == Some(owner)) {
+    let kept = kept.filter(|kept| kept.record.affinity.as_ref() == Some(owner));
+    // Written first, since another taker may be about to delete it under the same affinity.
+    if let Some(kept) = kept
+        && store.update_block(kept).await?.is_some()
+    {
         set(store, &affinity, AffinityState::Confirmed, leaving).await?;
     }
     Ok(false)

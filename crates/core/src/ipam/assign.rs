@@ -219,6 +219,10 @@ impl<'a> Job<'a> {
                     Found::Nothing(shortages) => return Err(exhausted(wanted, have, shortages)),
                 };
                 let cidr = image.record.cidr;
+                if image.record.ordinals_of(id).count() != held.get(&cidr).map_or(0, Vec::len) {
+                    // A write whose answer was lost has happened after all.
+                    return Ok(None);
+                }
                 let (grant, reserved) = (&self.request.grant, &self.request.snapshot.reserved);
                 let given = block::give_next(&mut image.record, wanted.count - have, grant, reserved);
                 if self
@@ -252,13 +256,16 @@ impl<'a> Job<'a> {
         self.gift.written.retain(|cidr, _| !over.contains(cidr));
     }
 
+    /// Sorted, so that asking again gives the same answer.
     fn answer(&self, held: &Held) -> Assigned {
-        let addresses = self
-            .wanted
-            .iter()
-            .flat_map(|wanted| of_family(held, wanted.family).take(wanted.count));
+        let mut addresses = Vec::new();
+        for wanted in self.wanted {
+            let mut of_family: Vec<IpNet> = of_family(held, wanted.family).collect();
+            of_family.sort_unstable();
+            addresses.extend(of_family.into_iter().take(wanted.count));
+        }
         Assigned {
-            addresses: addresses.collect(),
+            addresses,
             written: self.gift.written.values().map(block_record).collect(),
         }
     }

@@ -140,9 +140,7 @@ impl Job<'_> {
             let limit = config.block_limit();
             return Err(IpamError::BlockLimit { limit });
         }
-        let record = block::new(cidr, None, self.request.now);
-        let created = store.create(&key, record.clone()).await?;
-        Ok(created.map(|revision| At { record, revision }))
+        store.create_block(cidr, None, self.request.now).await
     }
 
     /// Whether this node may hold one more block, or has begun to claim this one.

@@ -17,8 +17,6 @@ use super::release::{What, settle};
 pub(super) struct Gift {
     /// Addresses with the sequence numbers they are given with, also where the answer was lost.
     given: Vec<(IpAddr, u64)>,
-    /// Whether the handle may count more than before.
-    raised: bool,
     /// Blocks as they were written last.
     pub(super) written: BTreeMap<IpNet, At<Block>>,
 }
@@ -48,7 +46,6 @@ impl Gift {
         known: &mut Option<At<Handle>>,
         counts: &Counts,
     ) -> Result<Option<()>, IpamError> {
-        self.raised = true;
         let raised = handle::raise(store, id, known.as_ref(), counts).await?;
         Ok(raised.map(|raised| *known = Some(raised)))
     }
@@ -69,9 +66,10 @@ impl Gift {
         }))
     }
 
-    /// Takes back what was given. Where the store fails, the handle finds it.
+    /// Takes back what was given, and corrects what an earlier crash left in the handle. Where the store fails, the
+    /// handle finds it.
     pub(super) async fn undo(&self, store: &mut Store, id: &str, error: &IpamError) {
-        if self.raised && !matches!(error, IpamError::Store(_)) {
+        if !matches!(error, IpamError::Store(_)) {
             store.setbacks = 0;
             let _ = settle(store, id, What::Own(&self.given)).await;
         }

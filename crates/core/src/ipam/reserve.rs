@@ -147,9 +147,7 @@ async fn block(store: &mut Store, cidr: IpNet, now: Timestamp) -> Result<Option<
     if found.is_some() {
         return Ok(found);
     }
-    let record = block::new(cidr, None, now);
-    let created = store.create(&key, record.clone()).await?;
-    Ok(created.map(|revision| At { record, revision }))
+    store.create_block(cidr, None, now).await
 }
 
 fn block_of(snapshot: &Snapshot, address: IpAddr) -> Result<IpNet, PoolError> {

@@ -19,6 +19,9 @@ use crate::store::{Key, Prefix, Record, Value};
 /// An empty block of another node is taken from it when it was claimed this long ago.
 const RECLAIM_AGE: SignedDuration = SignedDuration::from_secs(60);
 
+/// This node's affinities of a family.
+type Affinities = BTreeMap<IpNet, AffinityState>;
+
 /// What a search ends with.
 pub(super) enum Found {
     /// A block of this node with room.
@@ -107,13 +110,13 @@ impl<'a> Search<'a> {
         if !config.auto_allocate_blocks {
             return Ok(self.nothing(Some(Shortage::NoNewBlocks)));
         }
-        match self.claim_new(store).await? {
+        match self.claim_new(store, &affinities).await? {
             Some(claimed) => Ok(Found::Block(claimed)),
             None => Ok(self.nothing(None)),
         }
     }
 
-    async fn affinities(&self, store: &mut Store) -> Result<BTreeMap<IpNet, AffinityState>, IpamError> {
+    async fn affinities(&self, store: &mut Store) -> Result<Affinities, IpamError> {
         let records = store.list(Prefix::Affinities(self.owner.clone())).await?;
         let of_family = records
             .into_iter()
@@ -128,9 +131,18 @@ impl<'a> Search<'a> {
         Ok(of_family.collect())
     }
 
-    async fn claim_new(&self, store: &mut Store) -> Result<Option<At<Block>>, IpamError> {
+    async fn claim_new(
+        &self,
+        store: &mut Store,
+        affinities: &Affinities,
+    ) -> Result<Option<At<Block>>, IpamError> {
         let records = store.list(Prefix::Blocks(self.family)).await?;
-        let mut taken: BTreeSet<IpNet> = records.iter().filter_map(cidr_of).collect();
+        // A claim that died may have left a block of this node without an affinity: it is claimed again.
+        let others = records.iter().filter(|record| !self.is_own(record));
+        let mut taken: BTreeSet<IpNet> = others
+            .filter_map(cidr_of)
+            .chain(affinities.keys().copied())
+            .collect();
         while let Some(cidr) = self.free_block(&taken) {
             match affinity::claim(store, self.owner, cidr, self.now).await? {
                 Some(claimed) if self.has_room(&claimed.record) => return Ok(Some(claimed)),
@@ -189,6 +201,10 @@ impl<'a> Search<'a> {
         };
         let usable = to_take && record.is_empty() && self.in_pools(&record.cidr) && self.has_room(&record);
         usable.then_some(At { record, revision })
+    }
+
+    fn is_own(&self, record: &Record) -> bool {
+        matches!(&record.value, Ok(Value::Block(block)) if block.affinity.as_ref() == Some(self.owner))
     }
 
     fn has_room(&self, found: &Block) -> bool {
