@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod router;
+
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd},
@@ -104,8 +106,11 @@ pub fn join(a: &TestNs, a_name: &str, b: &TestNs, b_name: &str) {
         "link add {a_name} type veth peer name {b_name} netns {}",
         b.path()
     ));
-    a.ip(&format!("link set {a_name} up"));
-    b.ip(&format!("link set {b_name} up"));
+    for (ns, name) in [(a, a_name), (b, b_name)] {
+        // A forwarder asks for neighbours only when its own address is past duplicate detection.
+        ns.cmd(&format!("sysctl -q -w net.ipv6.conf.{name}.accept_dad=0"));
+        ns.ip(&format!("link set {name} up"));
+    }
 }
 
 /// A workload's link with the usual routes.

@@ -1,0 +1,354 @@
+//! What the ruleset does to packets: client — node — workloads.
+
+mod common;
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd,
+    thread,
+    time::Duration,
+};
+
+use buoy_kernel::nft::{Element, Transaction};
+use common::{
+    TestNs, ip,
+    router::{CLIENT, FLOATING, NODE, Router, at},
+    udp,
+};
+
+/// Sends a datagram and returns what the other side saw as its sender, and what the sender saw as the answer's.
+fn exchange(from: &UdpSocket, to: &str, server: &UdpSocket) -> Option<(SocketAddr, SocketAddr)> {
+    let mut buffer = [0; 64];
+    from.send_to(b"ahoy", to).expect("send");
+    let (length, sender) = server.recv_from(&mut buffer).ok()?;
+    server.send_to(&buffer[..length], sender).expect("answer");
+    let (_, answerer) = from.recv_from(&mut buffer).expect("the answer must come");
+    Some((sender, answerer))
+}
+
+fn any(family: usize, port: u16) -> String {
+    at(["0.0.0.0", "::"][family], port)
+}
+
+#[test]
+fn a_client_reaches_the_workload_and_is_seen_as_itself() {
+    let mut router = Router::new();
+    let pod = router.workload(10);
+    router.float(&pod);
+    for family in [0, 1] {
+        let server = udp(&pod.ns, &any(family, 7000));
+        let client = udp(&router.client, &any(family, 0));
+        let (sender, answerer) =
+            exchange(&client, &at(FLOATING[family], 7000), &server).expect("the first datagram");
+        assert_eq!(
+            sender.ip(),
+            ip(CLIENT[family]),
+            "the workload sees the client's own address"
+        );
+        assert_eq!(answerer.ip(), ip(FLOATING[family]));
+        assert!(router.client.pings(FLOATING[family]));
+    }
+    assert_eq!(
+        (router.counted("spoofed"), router.counted("untranslated")),
+        (0, 0)
+    );
+}
+
+#[test]
+fn tcp_passes() {
+    let mut router = Router::new();
+    let pod = router.workload(10);
+    router.float(&pod);
+    for family in [0, 1] {
+        let listener = pod.ns.run(|| TcpListener::bind(any(family, 80))).unwrap();
+        let echo = thread::spawn(move || {
+            let (mut stream, peer) = listener.accept().unwrap();
+            stream.write_all(b"ahoy").unwrap();
+            peer.ip()
+        });
+        let mut stream = router
+            .client
+            .run(|| TcpStream::connect(at(FLOATING[family], 80)))
+            .unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        assert_eq!(
+            (said.as_str(), echo.join().unwrap()),
+            ("ahoy", ip(CLIENT[family]))
+        );
+    }
+}
+
+#[test]
+fn protocols_that_no_port_belongs_to_pass() {
+    let mut router = Router::new();
+    let pod = router.workload(10);
+    router.float(&pod);
+    // 253 is for experiments; 47 is GRE; 132 is SCTP.
+    for protocol in [253, 47, 132] {
+        let receiver = pod.ns.run(|| raw(protocol));
+        let sender = router.client.run(|| raw(protocol));
+        let payload: Vec<u8> = match protocol {
+            132 => sctp_init(),
+            47 => vec![0, 0, 8, 0, 1, 2, 3, 4],
+            _ => b"ahoy".to_vec(),
+        };
+        send_raw(&sender, FLOATING[0], &payload);
+        let packet = receive_raw(&receiver).unwrap_or_else(|| panic!("protocol {protocol} did not arrive"));
+        assert_eq!(
+            packet[16..20],
+            [10, 65, 0, 10],
+            "protocol {protocol} is translated"
+        );
+        assert_eq!(
+            packet[12..16],
+            [192, 0, 2, 2],
+            "protocol {protocol} comes from the client"
+        );
+    }
+}
+
+#[test]
+fn a_workload_calls_its_own_floating_ip() {
+    let mut router = Router::new();
+    let pod = router.workload(10);
+    router.float(&pod);
+    for family in [0, 1] {
+        let server = udp(&pod.ns, &any(family, 7000));
+        let client = udp(&pod.ns, &any(family, 0));
+        let (sender, answerer) =
+            exchange(&client, &at(FLOATING[family], 7000), &server).expect("the hairpin");
+        assert_eq!(
+            sender.ip(),
+            ip(FLOATING[family]),
+            "it sees the address that it called"
+        );
+        assert_eq!(answerer.ip(), ip(FLOATING[family]));
+        assert!(pod.ns.pings(FLOATING[family]));
+    }
+    assert_eq!(
+        (router.counted("spoofed"), router.counted("untranslated")),
+        (0, 0)
+    );
+}
+
+#[test]
+fn a_neighbour_is_seen_as_itself() {
+    let mut router = Router::new();
+    let (pod, neighbour) = (router.workload(10), router.workload(11));
+    router.float(&pod);
+    for family in [0, 1] {
+        let server = udp(&pod.ns, &any(family, 7000));
+        let client = udp(&neighbour.ns, &any(family, 0));
+        let (sender, answerer) =
+            exchange(&client, &at(FLOATING[family], 7000), &server).expect("the first datagram");
+        assert_eq!(sender.ip(), ip(&neighbour.addresses[family]));
+        assert_eq!(answerer.ip(), ip(FLOATING[family]));
+    }
+}
+
+#[test]
+fn the_node_itself_reaches_it() {
+    let mut router = Router::new();
+    let pod = router.workload(10);
+    router.float(&pod);
+    for family in [0, 1] {
+        let server = udp(&pod.ns, &any(family, 7000));
+        let client = udp(&router.node, &any(family, 0));
+        let (sender, answerer) =
+            exchange(&client, &at(FLOATING[family], 7000), &server).expect("the first datagram");
+        assert_eq!(sender.ip(), ip(NODE[family]));
+        assert_eq!(answerer.ip(), ip(FLOATING[family]));
+        assert!(router.node.pings(FLOATING[family]));
+    }
+}
+
+#[test]
+fn without_a_route_to_a_workload_nothing_is_translated() {
+    let mut router = Router::new();
+    let pod = router.workload(10);
+    router.float(&pod);
+    // A newer owner elsewhere: a better route that leads back to the client's side.
+    router
+        .node
+        .ip(&format!("route add {} via {} metric 5", FLOATING[0], CLIENT[0]));
+    router.node.ip(&format!(
+        "-6 route add {} via {} metric 5",
+        FLOATING[1], CLIENT[1]
+    ));
+    for family in [0, 1] {
+        router.client.ip(&format!(
+            "addr add {} dev lo {}",
+            FLOATING[family],
+            ["", "nodad"][family]
+        ));
+        let elsewhere = udp(&router.client, &at(FLOATING[family], 7000));
+        let here = udp(&pod.ns, &any(family, 7000));
+        for sender in [&router.node, &pod.ns] {
+            let sender = udp(sender, &any(family, 0));
+            sender.send_to(b"ahoy", at(FLOATING[family], 7000)).unwrap();
+            let (_, seen) = elsewhere
+                .recv_from(&mut [0; 64])
+                .expect("it is forwarded to the newer owner");
+            assert_eq!(seen.port(), sender.local_addr().unwrap().port());
+        }
+        here.set_nonblocking(true).unwrap();
+        assert!(
+            here.recv_from(&mut [0; 64]).is_err(),
+            "nothing may reach the old owner"
+        );
+    }
+}
+
+#[test]
+fn a_flow_that_began_untranslated_is_dropped_and_counted() {
+    let mut router = Router::new();
+    let pod = router.workload(10);
+    router.float(&pod);
+    let translations = router.nft.dump().unwrap().elements;
+    let translations: Vec<Element> = translations
+        .into_iter()
+        .filter(|element| matches!(element, Element::Nat { .. }))
+        .collect();
+    let remove = Transaction {
+        del: translations.iter().copied().collect(),
+        ..Transaction::default()
+    };
+    router.nft.apply(&remove).unwrap();
+    for family in [0, 1] {
+        let client = udp(&router.client, &any(family, 0));
+        let target = at(FLOATING[family], 7000);
+        // The workload's link swallows it: nobody there has this address. But the flow is tracked now.
+        client.send_to(b"ahoy", &target).unwrap();
+        thread::sleep(Duration::from_millis(50));
+        router.add(translations.iter().copied());
+        let before = router.counted("untranslated");
+        client.send_to(b"ahoy", &target).unwrap();
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!(router.counted("untranslated"), before + 1, "family {family}");
+        router.nft.apply(&remove).unwrap();
+    }
+}
+
+#[test]
+fn a_foreign_source_is_dropped_and_counted() {
+    let mut router = Router::new();
+    let (pod, other) = (router.workload(10), router.workload(11));
+    router.float(&other);
+    let stolen = [
+        other.addresses[0].as_str(),
+        FLOATING[0],
+        "203.0.113.9",
+        other.addresses[1].as_str(),
+        FLOATING[1],
+    ];
+    for (sent, source) in stolen.iter().enumerate() {
+        pod.ns.ip(&format!(
+            "addr add {source} dev lo {}",
+            if source.contains(':') { "nodad" } else { "" }
+        ));
+        let family = usize::from(source.contains(':'));
+        let server = udp(&router.client, &any(family, 7000));
+        let client = udp(&pod.ns, &at(source, 0));
+        client.send_to(b"ahoy", at(CLIENT[family], 7000)).unwrap();
+        assert!(
+            server.recv_from(&mut [0; 64]).is_err(),
+            "{source} must not get out"
+        );
+        assert_eq!(router.counted("spoofed"), sent as u64 + 1);
+    }
+    let server = udp(&router.client, &any(0, 7000));
+    let honest = udp(&pod.ns, &any(0, 0));
+    assert!(
+        exchange(&honest, &at(CLIENT[0], 7000), &server).is_some(),
+        "its own address gets out"
+    );
+}
+
+#[test]
+fn a_source_prefix_is_allowed_on_its_link_only() {
+    let mut router = Router::new();
+    let (pod, other) = (router.workload(10), router.workload(11));
+    // Strict reverse path checks would drop these: the prefix is not routed to the link.
+    router.node.cmd("sysctl -q -w net.ipv4.conf.all.rp_filter=0");
+    let allowed = ["203.0.113.0/24", "2001:db8:9::/48"].map(|text| text.parse().unwrap());
+    router.add(allowed.map(|prefix| Element::SourcePrefix(pod.link.host_ifindex, prefix)));
+    for (ns, passes) in [(&pod.ns, true), (&other.ns, false)] {
+        for (family, source) in ["203.0.113.9", "2001:db8:9::9"].into_iter().enumerate() {
+            ns.ip(&format!("addr add {source} dev lo {}", ["", "nodad"][family]));
+            let server = udp(&router.client, &any(family, 7000));
+            let client = udp(ns, &at(source, 0));
+            client.send_to(b"ahoy", at(CLIENT[family], 7000)).unwrap();
+            assert_eq!(server.recv_from(&mut [0; 64]).is_ok(), passes, "{source}");
+        }
+    }
+}
+
+#[test]
+fn neighbour_discovery_of_a_workload_passes_the_source_check() {
+    let mut router = Router::new();
+    let pod = router.workload(10);
+    pod.ns.ip("-6 neigh flush dev eth0 nud all");
+    assert!(
+        pod.ns.pings(CLIENT[1]),
+        "the workload finds its gateway by asking"
+    );
+    router.node.ip("-6 neigh flush dev cali10");
+    assert!(
+        router.client.pings(&pod.addresses[1]),
+        "the node finds the workload by asking"
+    );
+    assert_eq!(router.counted("spoofed"), 0);
+}
+
+/// A raw IPv4 socket with a short receive timeout.
+fn raw(protocol: i32) -> UdpSocket {
+    use std::os::fd::FromRawFd;
+    // SAFETY: `socket` has no memory arguments.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
+    assert!(fd >= 0, "open a raw socket");
+    // SAFETY: the descriptor was just opened and belongs to nobody else.
+    let socket = unsafe { UdpSocket::from_raw_fd(fd) };
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    socket
+}
+
+fn send_raw(socket: &UdpSocket, to: &str, payload: &[u8]) {
+    assert!(socket.as_raw_fd() >= 0);
+    socket.send_to(payload, at(to, 0)).expect("send a raw packet");
+}
+
+/// What begins an association; connection tracking takes nothing else of SCTP for a beginning (RFC 9260, 3.3.2).
+fn sctp_init() -> Vec<u8> {
+    let ports_and_tag = [0x10, 0, 0x20, 0, 0, 0, 0, 0];
+    let init = [1, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0xff, 0xff, 0, 1, 0, 1, 0, 0, 0, 1];
+    let checksum = crc32c(&[&ports_and_tag[..], &[0; 4], &init].concat()).to_le_bytes();
+    [&ports_and_tag[..], &checksum, &init].concat()
+}
+
+fn crc32c(octets: &[u8]) -> u32 {
+    let step = |crc: u32, _| {
+        if crc & 1 == 1 {
+            crc >> 1 ^ 0x82f6_3b78
+        } else {
+            crc >> 1
+        }
+    };
+    !octets
+        .iter()
+        .fold(!0, |crc, octet| (0..8).fold(crc ^ u32::from(*octet), step))
+}
+
+/// The next packet, with its IPv4 header.
+fn receive_raw(socket: &UdpSocket) -> Option<Vec<u8>> {
+    let mut buffer = vec![0; 256];
+    let (length, _) = socket.recv_from(&mut buffer).ok()?;
+    buffer.truncate(length);
+    Some(buffer)
+}
+
+#[test]
+fn namespaces_of_a_test_are_distinct() {
+    assert_ne!(TestNs::new().netns.id(), TestNs::new().netns.id());
+}
