@@ -13,7 +13,7 @@ use buoy_core::store::{FailureKind, Key, Next, Reply, Steps, StoreError, StoreOp
 use jiff::SignedDuration;
 
 use super::actors::{Phase, Process};
-use super::check::Records;
+use super::check::holder;
 use super::world::World;
 
 /// A rule that is broken on purpose, to see that the model notices.
@@ -77,7 +77,8 @@ pub(crate) const LATE: Weather = Weather {
     collide: 20,
 };
 
-const ACTIONS: usize = 24;
+const MIN_ACTIONS: usize = 6;
+const MAX_ACTIONS: usize = 22;
 const MAX_STEPS: usize = 20_000;
 
 /// Runs one schedule. On failure: what went wrong.
@@ -123,10 +124,10 @@ impl Run {
 
     /// Hosts begin things and die in the middle of them.
     fn turmoil(&mut self) -> Result<(), String> {
-        let mut actions = 0;
-        while actions < ACTIONS {
+        let mut actions = MIN_ACTIONS + self.world.rng.below(MAX_ACTIONS - MIN_ACTIONS);
+        while actions > 0 {
             if self.world.processes.is_empty() || self.world.rng.chance(200) {
-                actions += 1;
+                actions -= 1;
                 self.act();
             } else {
                 self.any_step()?;
@@ -204,7 +205,7 @@ impl Run {
             return Ok(());
         }
         let reply = self.answer(index);
-        let written = !matches!(reply, Reply::Record(_) | Reply::List(..) | Reply::Failed(_));
+        let written = matches!(reply, Reply::Written(_) | Reply::Deleted | Reply::Unknown);
         self.tell(|world| {
             let process = &world.processes[index];
             format!("{}: {:?} -> {}", name(process), process.next, brief(&reply))
@@ -301,22 +302,29 @@ impl Run {
         for id in self.handles() {
             self.collect(&id)?;
         }
-        let records = Records::of(&self.world.store);
-        if let Some(id) = records.handles.keys().next() {
-            return Err(format!("handle {id} is left"));
+        for (key, value) in self.world.store.iter() {
+            match value {
+                Value::Handle(_) => return Err(format!("left: {key:?}")),
+                Value::Block(block) if !block.is_empty() => {
+                    return Err(format!("addresses are left: {block:?}"));
+                }
+                _ => {}
+            }
         }
-        if let Some(block) = records.blocks.values().find(|block| !block.is_empty()) {
-            return Err(format!("addresses of {} are left: {block:?}", block.cidr));
+        // It takes as long as all the rest.
+        if self.world.rng.chance(250) {
+            self.everything_can_be_given_again()
+        } else {
+            Ok(())
         }
-        self.everything_can_be_given_again()
     }
 
     fn handles(&self) -> Vec<String> {
-        Records::of(&self.world.store)
-            .handles
-            .keys()
-            .map(|id| (*id).to_owned())
-            .collect()
+        let of_handle = |(key, _): (&Key, _)| match key {
+            Key::Handle(id) => Some(id.clone()),
+            _ => None,
+        };
+        self.world.store.iter().filter_map(of_handle).collect()
     }
 
     fn collect(&mut self, id: &str) -> Result<(), String> {
@@ -324,9 +332,7 @@ impl Run {
         let released = match address_of_floating_handle(id) {
             None => self.drive(ReleaseHandle::new(id.to_owned()))?,
             Some(address) => {
-                let stamp = Records::of(&self.world.store)
-                    .holder(address)
-                    .map_or(0, |(_, stamp)| stamp);
+                let stamp = holder(&self.world.store, address).map_or(0, |(_, stamp)| stamp);
                 let address = address.try_into().map_err(|error| format!("{error}"))?;
                 self.drive(ReleaseReservation::new(address, stamp))?
             }

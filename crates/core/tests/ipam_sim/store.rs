@@ -47,6 +47,10 @@ impl SimStore {
         })
     }
 
+    pub(crate) fn value(&self, key: &Key) -> Option<&Value> {
+        self.records.get(key).map(|(_, value)| value)
+    }
+
     pub(crate) fn revision_of(&self, key: &Key) -> Option<Revision> {
         self.records.get(key).map(|(revision, _)| *revision)
     }

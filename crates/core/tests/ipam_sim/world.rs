@@ -17,7 +17,7 @@ use buoy_core::store::{Key, Next, Reply, Value};
 use jiff::{SignedDuration, Timestamp};
 
 use super::actors::{Container, Floating, Host, Phase, Process, Purpose, Wish};
-use super::check::Records;
+use super::check::{self, block_of, given, holder};
 use super::machine::{Machine, Outcome, ReleaseBareAddress};
 use super::rng::Rng;
 use super::run::Flaw;
@@ -303,7 +303,7 @@ impl World {
     fn not_added(&mut self, index: usize, error: &IpamError, lost_touch: bool) -> Result<(), String> {
         let container = &self.containers[index];
         let anew = container.phase == Phase::New && !container.doomed && !lost_touch;
-        if anew && self.store.get(&Key::Handle(container.handle.clone())).is_some() {
+        if anew && self.store.value(&Key::Handle(container.handle.clone())).is_some() {
             return Err(format!(
                 "{} was refused and keeps something: {error}",
                 container.handle
@@ -339,13 +339,12 @@ impl World {
         if container.doomed {
             return Ok(());
         }
-        let records = Records::of(&self.store);
-        let counted = records
-            .handles
-            .get(container.handle.as_str())
-            .map(|handle| &handle.blocks);
-        for (cidr, count) in counted.into_iter().flatten() {
-            let given = records.given(cidr, &container.handle);
+        let key = Key::Handle(container.handle.clone());
+        let Some(Value::Handle(handle)) = self.store.value(&key) else {
+            return Ok(());
+        };
+        for (cidr, count) in &handle.blocks {
+            let given = given(&self.store, cidr, &container.handle);
             if *count != given {
                 return Err(format!(
                     "{} counts {count} in {cidr}, which gives {given}",
@@ -358,15 +357,14 @@ impl World {
 
     /// Everything that must hold now: the records, and who lives.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let records = Records::of(&self.store);
-        records.check()?;
+        check::records(&self.store)?;
         for container in self
             .containers
             .iter()
             .filter(|container| container.phase == Phase::Live)
         {
             for address in &container.addresses {
-                let holder = records.holder(*address).map(|(handle, _)| handle);
+                let holder = holder(&self.store, *address).map(|(handle, _)| handle);
                 if holder != Some(&container.handle) {
                     return Err(format!(
                         "{} lives with {address}, given to {holder:?}",
@@ -377,7 +375,7 @@ impl World {
         }
         for floating in &self.floating {
             let address = floating.address.addr();
-            let (Some(live), holder) = (floating.live, records.holder(address)) else {
+            let (Some(live), holder) = (floating.live, holder(&self.store, address)) else {
                 continue;
             };
             if holder.is_none_or(|(handle, stamp)| handle != floating_handle(address) || stamp < live) {
@@ -404,9 +402,4 @@ pub(crate) fn pool(cidr: &str) -> IpPool {
     let mut spec = IpPoolSpec::new(cidr.parse().unwrap());
     spec.block_size = Some(spec.cidr.max_prefix_len() - 2);
     IpPool::new(ObjectMeta::named(cidr.replace(['.', ':', '/'], "-")), spec)
-}
-
-fn block_of(address: IpAddr) -> ipnet::IpNet {
-    let bits = Family::of(address).bits() - 2;
-    ipnet::IpNet::new(address, bits).unwrap().trunc()
 }
