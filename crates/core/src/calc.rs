@@ -7,6 +7,8 @@ mod endpoint;
 mod floating;
 mod node;
 
+pub use node::NODE_SYSCTLS;
+
 use crate::desired::Row;
 use crate::subject::Subject;
 use crate::view::View;

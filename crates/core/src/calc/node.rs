@@ -2,9 +2,9 @@
 
 use crate::desired::Row;
 
-/// The node forwards packets of both families.
+/// Settings of the node, all of which must be 1: it forwards packets of both families.
+pub const NODE_SYSCTLS: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+
 pub(super) fn rows() -> Vec<Row> {
-    ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"]
-        .map(|path| Row::Sysctl(path.to_owned(), "1".to_owned()))
-        .to_vec()
+    NODE_SYSCTLS.map(|path| Row::Sysctl(path.to_owned(), "1".to_owned())).to_vec()
 }

@@ -1,0 +1,4 @@
+//! The outside world, behind bounded queues: what the loop decides is carried out here, and nothing else.
+
+pub(crate) mod kernel;
+pub(crate) mod store;

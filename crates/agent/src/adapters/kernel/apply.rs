@@ -1,0 +1,290 @@
+//! One call to the kernel for each operation.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use buoy_core::desired::{Hop, RouteKey};
+use buoy_core::endpoint::{IfIndex, IfName};
+use buoy_core::observed::Observed;
+use buoy_core::op::{Effect, Element, LinkRef, NftTransaction, Op};
+use buoy_kernel::netlink::{OwnPorts, Protocol, Socket};
+use buoy_kernel::nft::{self, Loaded, Nft};
+use buoy_kernel::route::{self, Route, Target};
+use buoy_kernel::{Error, link};
+use ipnet::IpNet;
+
+use super::flows::Flows;
+use super::observe::{mend, observe};
+use super::{Namespaces, Originals, links, open_nft};
+use crate::inputs::{Applied, OpError};
+
+/// What came of one operation.
+type Outcome = Result<Effect, OpError>;
+
+/// Everything that operations are carried out with.
+#[derive(Debug)]
+pub(crate) struct Hands {
+    own: OwnPorts,
+    route: Socket,
+    nft: Nft,
+    flows: Flows,
+    makers: Vec<Socket>,
+    namespaces: Namespaces,
+    originals: Originals,
+    /// Links that the present plan made or named.
+    named: BTreeMap<IfName, IfIndex>,
+}
+
+impl Hands {
+    /// Opens what is needed, in the namespace of this thread.
+    pub(crate) fn new(own: OwnPorts, namespaces: Namespaces, originals: Originals) -> Result<Self> {
+        let route = Socket::open(Protocol::Route).context("open netlink")?;
+        own.add(route.port());
+        let nft = open_nft(&own)?;
+        let flows = Flows::open(namespaces.clone())?;
+        Ok(Self {
+            own,
+            route,
+            nft,
+            flows,
+            makers: Vec::new(),
+            namespaces,
+            originals,
+            named: BTreeMap::new(),
+        })
+    }
+
+    /// Reads the kernel back.
+    pub(crate) fn observe(&mut self) -> buoy_kernel::Result<Observed> {
+        mend(&mut self.nft, &self.own)?;
+        observe(&mut self.route, &mut self.nft)
+    }
+
+    /// Deletes the tables.
+    pub(crate) fn delete_tables(&mut self) -> buoy_kernel::Result<()> {
+        self.nft.delete_tables()
+    }
+
+    /// Settings that can be given back.
+    pub(crate) fn into_originals(self) -> Originals {
+        self.originals
+    }
+
+    /// Carries out a plan in its order. What comes in numbers goes to the kernel in one batch; every operation's result
+    /// is told, and one that fails stops no other.
+    pub(crate) fn apply(&mut self, ops: Vec<Op>) -> Vec<Applied> {
+        self.named.clear();
+        let mut applied = Vec::with_capacity(ops.len());
+        let mut rest = ops.into_iter().peekable();
+        while let Some(first) = rest.next() {
+            let mut run = vec![first];
+            while let Some(next) = rest.next_if(|next| is_batched(&run[0], next)) {
+                run.push(next);
+            }
+            let results = self.apply_run(&run);
+            applied.extend(
+                run.into_iter()
+                    .zip(results)
+                    .map(|(op, result)| Applied { op, result }),
+            );
+        }
+        applied
+    }
+
+    fn apply_run(&mut self, run: &[Op]) -> Vec<Outcome> {
+        match &run[0] {
+            Op::LoadRuleset => vec![self.load_ruleset()],
+            Op::SetSysctl(path, value) => {
+                let failed = |e: anyhow::Error| OpError {
+                    message: format!("{e:#}"),
+                    namespace_gone: false,
+                };
+                vec![
+                    self.originals
+                        .set(path, value)
+                        .map(|()| Effect::Done)
+                        .map_err(failed),
+                ]
+            }
+            Op::AddLink(..) => self.add_links(run),
+            Op::DelLink(name, index) => {
+                vec![links::delete(&mut self.route, name, *index).map(|()| Effect::Done)]
+            }
+            Op::Nft(transaction) => vec![self.change_elements(transaction)],
+            Op::PutRoute(..) => self.put_routes(run),
+            Op::DelRoute(_) => self.del_routes(run),
+            Op::EndFlows(_) => {
+                let ends = run.iter().filter_map(|op| {
+                    if let Op::EndFlows(end) = op {
+                        Some(end)
+                    } else {
+                        None
+                    }
+                });
+                self.flows.end(&ends.collect::<Vec<_>>())
+            }
+        }
+    }
+
+    fn load_ruleset(&mut self) -> Outcome {
+        match nft::load(&mut self.nft, &self.own)? {
+            Loaded::Kept => Ok(Effect::Done),
+            Loaded::Emptied => Ok(Effect::Emptied),
+        }
+    }
+
+    fn add_links(&mut self, run: &[Op]) -> Vec<Outcome> {
+        let orders: Vec<links::Order> = run
+            .iter()
+            .filter_map(|op| {
+                if let Op::AddLink(name, link) = op {
+                    Some((name.clone(), link.clone()))
+                } else {
+                    None
+                }
+            })
+            .collect();
+        let results = links::create_all(&mut self.makers, &self.own, &self.namespaces, &orders);
+        for ((name, _), result) in orders.into_iter().zip(&results) {
+            if let Ok(Effect::Link(index)) = result {
+                self.named.insert(name, *index);
+            }
+        }
+        results
+    }
+
+    fn change_elements(&mut self, transaction: &NftTransaction) -> Outcome {
+        let del = transaction
+            .del
+            .iter()
+            .filter_map(|element| self.element(element))
+            .collect();
+        let add = transaction
+            .add
+            .iter()
+            .filter_map(|element| self.element(element))
+            .collect();
+        self.nft.apply(&nft::Transaction { add, del })?;
+        Ok(Effect::Done)
+    }
+
+    /// An element as the kernel knows it; none where its link could not be made.
+    fn element(&self, element: &Element) -> Option<nft::Element> {
+        Some(match element {
+            Element::Member(link) => nft::Element::Link(self.index(link)?),
+            Element::Source(link, prefix) if is_host(prefix) => {
+                nft::Element::Source(self.index(link)?, prefix.addr())
+            }
+            Element::Source(link, prefix) => nft::Element::SourcePrefix(self.index(link)?, *prefix),
+            Element::Nat(floating, internal) => nft::Element::Nat {
+                floating: floating.addr(),
+                internal: *internal,
+            },
+            Element::Ending(floating, old) => nft::Element::Ending(floating.addr(), *old),
+        })
+    }
+
+    fn index(&self, link: &LinkRef) -> Option<buoy_kernel::IfIndex> {
+        let index = match link {
+            LinkRef::Index(index) => *index,
+            LinkRef::Name(name) => *self.named.get(name)?,
+        };
+        Some(buoy_kernel::IfIndex(index.0))
+    }
+
+    fn put_routes(&mut self, run: &[Op]) -> Vec<Outcome> {
+        let routes: Vec<Result<Route, OpError>> = run
+            .iter()
+            .filter_map(|op| {
+                if let Op::PutRoute(key, hop) = op {
+                    Some((key, hop))
+                } else {
+                    None
+                }
+            })
+            .map(|(key, hop)| self.route_to(key, hop))
+            .collect();
+        let whole: Vec<Route> = routes
+            .iter()
+            .filter_map(|route| route.as_ref().ok().copied())
+            .collect();
+        let mut results = outcomes(route::put(&mut self.route, &whole), whole.len()).into_iter();
+        let put = routes
+            .into_iter()
+            .map(|route| route.and_then(|_| results.next().unwrap_or(Ok(Effect::Done))));
+        put.collect()
+    }
+
+    fn route_to(&mut self, key: &RouteKey, hop: &Hop) -> Result<Route, OpError> {
+        let target = match hop {
+            Hop::Unreachable => Target::Unreachable,
+            Hop::Link(name) => Target::Link {
+                ifindex: self.index_by_name(name)?,
+                gateway: None,
+            },
+        };
+        Ok(Route {
+            destination: key.prefix,
+            table: route::MAIN_TABLE,
+            metric: key.metric,
+            target,
+        })
+    }
+
+    fn index_by_name(&mut self, name: &IfName) -> Result<buoy_kernel::IfIndex, OpError> {
+        if let Some(index) = self.named.get(name) {
+            return Ok(buoy_kernel::IfIndex(index.0));
+        }
+        let absent = || OpError {
+            message: format!("no link {name}"),
+            namespace_gone: false,
+        };
+        let found = link::find_link(&mut self.route, &name.0)?.ok_or_else(absent)?;
+        self.named.insert(name.clone(), IfIndex(found.ifindex.0));
+        Ok(found.ifindex)
+    }
+
+    fn del_routes(&mut self, run: &[Op]) -> Vec<Outcome> {
+        let keys = run.iter().filter_map(|op| {
+            if let Op::DelRoute(key) = op {
+                Some(key)
+            } else {
+                None
+            }
+        });
+        let routes: Vec<Route> = keys
+            .map(|key| Route {
+                destination: key.prefix,
+                table: route::MAIN_TABLE,
+                metric: key.metric,
+                target: Target::Unreachable,
+            })
+            .collect();
+        outcomes(route::del(&mut self.route, &routes), routes.len())
+    }
+}
+
+/// Whether an operation can go to the kernel together with the ones before it.
+fn is_batched(first: &Op, next: &Op) -> bool {
+    matches!(
+        (first, next),
+        (Op::AddLink(..), Op::AddLink(..))
+            | (Op::PutRoute(..), Op::PutRoute(..))
+            | (Op::DelRoute(_), Op::DelRoute(_))
+            | (Op::EndFlows(_), Op::EndFlows(_))
+    )
+}
+
+fn outcomes(batch: Result<Vec<Result<(), Error>>, Error>, count: usize) -> Vec<Outcome> {
+    match batch {
+        Ok(results) => results
+            .into_iter()
+            .map(|result| Ok(result.map(|()| Effect::Done)?))
+            .collect(),
+        Err(error) => vec![Err(OpError::from(&error)); count],
+    }
+}
+
+fn is_host(prefix: &IpNet) -> bool {
+    prefix.prefix_len() == prefix.max_prefix_len()
+}

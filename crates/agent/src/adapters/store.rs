@@ -1,0 +1,431 @@
+//! Carries out duties: drives the protocols against the datastore.
+//!
+//! Whatever assigns or releases own addresses runs on one thread, with what it wrote last at hand: so requests that come
+//! by the dozen do not fight each other over one block.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::Result;
+use buoy_api::binding::Binding;
+use buoy_api::ip::{Family, FloatingIp};
+use buoy_core::duty::Duty;
+use buoy_core::edit::{Change, Edit, EditError};
+use buoy_core::endpoint::{AddressRequest, Attachment};
+use buoy_core::floating::claim::{self, FirstClaim};
+use buoy_core::floating::collect;
+use buoy_core::ipam::{
+    Ask, Asker, AssignAddress, AssignAddressRequest, Assigned, AutoAssign, AutoAssignRequest, Grant,
+    IpamError, ReleaseHandle, ReleaseReservation, ReserveFloating, ReserveRequest, Snapshot,
+};
+use buoy_core::records;
+use buoy_core::store::{Key, Part, Record, Reply, StoreOp, Value, Writer};
+use buoy_core::subject::Subject;
+use buoy_core::time::Now;
+use buoy_core::view::View;
+use buoy_datastore::{Datastore, drive};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use ipnet::IpNet;
+use tracing::debug;
+
+use crate::inputs::Input;
+
+/// Jobs that may wait for a thread. The loop gives no more than it counts as running, so this bounds memory only.
+const QUEUE: usize = 64 * 1024;
+/// Threads for everything but own addresses.
+const THREADS: usize = 2;
+
+/// A duty with what its protocol needs to know.
+#[derive(Debug)]
+pub(crate) struct Job {
+    subject: Subject,
+    duty: Duty,
+    context: Context,
+}
+
+#[derive(Debug)]
+struct Context {
+    snapshot: Arc<Snapshot>,
+    asker: Asker,
+    cached: Vec<Record>,
+    now: Now,
+}
+
+/// What came of a duty.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The attachment's own addresses, with the prefix lengths of their blocks.
+    Assigned(Result<Vec<IpNet>, IpamError>),
+    /// It was carried out; its records say what came of it.
+    Done,
+    /// It was not.
+    Failed(String),
+}
+
+/// The threads.
+#[derive(Debug)]
+pub(crate) struct StoreAdapter {
+    own: Sender<Job>,
+    other: Sender<Job>,
+}
+
+impl StoreAdapter {
+    /// Starts the threads, which end when this value goes.
+    pub(crate) fn start(store: &Arc<dyn Datastore>, inputs: &Sender<Input>) -> Result<Self> {
+        let (own, own_jobs) = bounded(QUEUE);
+        let (other, other_jobs) = bounded(QUEUE);
+        spawn("store-ipam", store, inputs, own_jobs)?;
+        for n in 0..THREADS {
+            spawn(&format!("store-{n}"), store, inputs, other_jobs.clone())?;
+        }
+        Ok(Self { own, other })
+    }
+
+    /// Hands a duty over.
+    pub(crate) fn perform(&self, subject: Subject, duty: Duty, view: &View, now: Now) {
+        let context = Context::of(&duty, view, now);
+        let queue = match duty {
+            Duty::Allocate(_) | Duty::Retire(_) => &self.own,
+            _ => &self.other,
+        };
+        // The threads outlive the loop; a full queue would mean a duty per attachment and address many times over.
+        queue
+            .send(Job {
+                subject,
+                duty,
+                context,
+            })
+            .ok();
+    }
+}
+
+fn spawn(name: &str, store: &Arc<dyn Datastore>, inputs: &Sender<Input>, jobs: Receiver<Job>) -> Result<()> {
+    let mut performer = Performer {
+        store: Arc::clone(store),
+        written: BTreeMap::new(),
+    };
+    let inputs = inputs.clone();
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        for job in jobs {
+            let subject = job.subject.clone();
+            let outcome = performer.perform(job);
+            if let Outcome::Failed(error) = &outcome {
+                debug!("{subject}: {error}");
+            }
+            if inputs.send(Input::Performed(subject, outcome)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+impl Context {
+    fn of(duty: &Duty, view: &View, now: Now) -> Self {
+        let namespace = match duty {
+            Duty::Allocate(attachment) => Some(&attachment.endpoint.namespace),
+            _ => None,
+        };
+        let needs_pools = matches!(
+            duty,
+            Duty::Allocate(_) | Duty::FirstClaim { .. } | Duty::Claim { .. }
+        );
+        let snapshot = if needs_pools {
+            snapshot(view)
+        } else {
+            Snapshot::default()
+        };
+        let node = view.nodes.get(view.settings.node.as_str());
+        Self {
+            snapshot: Arc::new(snapshot),
+            asker: Asker {
+                host: view.settings.node.clone(),
+                node_labels: node.map(|node| node.metadata.labels.clone()).unwrap_or_default(),
+                namespace_labels: namespace.map(|n| view.namespace_labels(n)).unwrap_or_default(),
+            },
+            cached: if namespace.is_some() {
+                own_blocks(view)
+            } else {
+                Vec::new()
+            },
+            now,
+        }
+    }
+}
+
+fn snapshot(view: &View) -> Snapshot {
+    Snapshot {
+        pools: view.pools.values().cloned().collect(),
+        reserved: view
+            .reservations
+            .values()
+            .flat_map(|r| r.spec.reserved_cidrs.clone())
+            .collect(),
+        config: view.ipam.get(&()).cloned().unwrap_or_default(),
+    }
+}
+
+/// Blocks of this node as the view has them.
+fn own_blocks(view: &View) -> Vec<Record> {
+    let blocks = view.affinities.iter().filter_map(|(cidr, _)| {
+        let (block, revision) = view.blocks.versioned(cidr)?;
+        Some(Record {
+            key: Key::Block(*cidr),
+            revision,
+            value: Ok(Value::Block(block.clone())),
+        })
+    });
+    blocks.collect()
+}
+
+struct Performer {
+    store: Arc<dyn Datastore>,
+    /// Blocks as this thread wrote them last.
+    written: BTreeMap<Key, Record>,
+}
+
+impl Performer {
+    fn perform(&mut self, job: Job) -> Outcome {
+        match job.duty {
+            Duty::Node(addresses) => {
+                let name = job.context.asker.host;
+                let node = |found: Option<&Value>| records::node(found, &name, crate::VERSION, &addresses);
+                self.edit(Key::Node(name.clone()), node)
+            }
+            Duty::Cluster => {
+                let guid = uuid::Uuid::new_v4().simple().to_string();
+                let key = Key::ClusterInformation("default".to_owned());
+                self.edit(key, |found| records::cluster(found, &guid))
+            }
+            Duty::Free { floating, stamp } => self.free(floating, stamp),
+            Duty::Allocate(attachment) => Outcome::Assigned(self.allocate(&attachment, job.context)),
+            Duty::Publish(attachment) => {
+                let node = job.context.asker.host;
+                self.edit(records::endpoint_key(&attachment), |found| {
+                    records::published(found, &attachment, &node)
+                })
+            }
+            Duty::Retire(attachment) => self.retire(&attachment),
+            Duty::FirstClaim {
+                floating,
+                namespace,
+                owner,
+                floor,
+            } => self.reserved(floating, job.context, |this| {
+                let claimed = drive(
+                    this.store.as_ref(),
+                    FirstClaim::new(floating, namespace, owner, floor),
+                );
+                outcome(claimed)
+            }),
+            Duty::Claim {
+                floating,
+                seen,
+                owner,
+                ..
+            } => self.reserved(floating, job.context, |this| {
+                this.edit_seen(floating, *seen.clone(), |found| {
+                    claim::claimed(found, &seen.0, &owner)
+                })
+            }),
+            Duty::Release { floating, seen } => {
+                let now = job.context.now.wall;
+                self.edit_seen(floating, *seen.clone(), |found| {
+                    claim::released(found, &seen.0, now)
+                })
+            }
+            Duty::Candidates { floating, candidates } => {
+                let writer = Writer(job.context.asker.host);
+                let part = Part {
+                    candidates,
+                    conditions: Vec::new(),
+                };
+                reply(
+                    self.store
+                        .run(&StoreOp::Apply(claim::binding_key(floating), writer, part)),
+                )
+            }
+            Duty::Collect {
+                floating,
+                seen,
+                reservation,
+            } => self.collect(floating, &seen.0, reservation),
+        }
+    }
+
+    fn allocate(&mut self, attachment: &Attachment, context: Context) -> Result<Vec<IpNet>, IpamError> {
+        let grant = grant(attachment, &context);
+        let assigned: Assigned = match &attachment.request.addresses {
+            AddressRequest::Given(addresses) => {
+                return Ok(addresses.iter().copied().map(IpNet::from).collect());
+            }
+            AddressRequest::Specific(addresses) => {
+                let request = AssignAddressRequest {
+                    snapshot: context.snapshot,
+                    asker: context.asker,
+                    grant,
+                    addresses: addresses.clone(),
+                    now: context.now.wall,
+                };
+                drive(self.store.as_ref(), AssignAddress::new(request))?
+            }
+            AddressRequest::Automatic {
+                families,
+                ipv4_pools,
+                ipv6_pools,
+            } => {
+                let ask = |family: Family, pools: &[String]| Ask {
+                    count: families.iter().filter(|f| Family::from(**f) == family).count(),
+                    pools: pools.to_vec(),
+                };
+                let request = AutoAssignRequest {
+                    v4: ask(Family::V4, ipv4_pools),
+                    v6: ask(Family::V6, ipv6_pools),
+                    cached: self.freshest(context.cached),
+                    snapshot: context.snapshot,
+                    seed: seed(&context.asker.host),
+                    asker: context.asker,
+                    grant,
+                    now: context.now.wall,
+                };
+                drive(self.store.as_ref(), AutoAssign::new(request))?
+            }
+        };
+        self.remember(assigned.written);
+        Ok(assigned.addresses)
+    }
+
+    fn remember(&mut self, written: Vec<Record>) {
+        self.written
+            .extend(written.into_iter().map(|record| (record.key.clone(), record)));
+    }
+
+    /// What this thread wrote is newer than what the view has seen, until the view has caught up.
+    fn freshest(&mut self, cached: Vec<Record>) -> Vec<Record> {
+        let mut freshest = Vec::with_capacity(cached.len());
+        for record in cached {
+            match self.written.get(&record.key) {
+                Some(written) if written.revision > record.revision => freshest.push(written.clone()),
+                Some(_) => {
+                    self.written.remove(&record.key);
+                    freshest.push(record);
+                }
+                None => freshest.push(record),
+            }
+        }
+        freshest
+    }
+
+    fn retire(&mut self, attachment: &Attachment) -> Outcome {
+        let handle = attachment.request.handle(&attachment.id);
+        if !matches!(attachment.request.addresses, AddressRequest::Given(_)) {
+            match drive(self.store.as_ref(), ReleaseHandle::new(handle)) {
+                Ok(released) => self.remember(released.written),
+                Err(error) => return Outcome::Failed(error.to_string()),
+            }
+        }
+        self.edit(records::endpoint_key(attachment), |found| {
+            records::retired(found, attachment)
+        })
+    }
+
+    /// Reserves an address, or stamps its reservation anew, before something else.
+    fn reserved(
+        &mut self,
+        floating: FloatingIp,
+        context: Context,
+        then: impl FnOnce(&mut Self) -> Outcome,
+    ) -> Outcome {
+        let request = ReserveRequest {
+            snapshot: context.snapshot,
+            address: floating,
+            now: context.now.wall,
+        };
+        match drive(self.store.as_ref(), ReserveFloating::new(request)) {
+            Ok(_) => then(self),
+            Err(error) => Outcome::Failed(error.to_string()),
+        }
+    }
+
+    fn collect(&mut self, floating: FloatingIp, seen: &Binding, reservation: Option<u64>) -> Outcome {
+        let epoch = seen.spec.epoch;
+        let raised = self.edit(Key::EpochFloor, |found| collect::raised(found, epoch));
+        let Outcome::Done = raised else { return raised };
+        let mut gone = false;
+        let deleted = self.edit(claim::binding_key(floating), |found| {
+            let change = collect::deleted(found, seen);
+            gone = found.is_none() || change == Change::Delete;
+            change
+        });
+        match (deleted, reservation) {
+            (Outcome::Done, Some(stamp)) if gone => self.free(floating, stamp),
+            (deleted, _) => deleted,
+        }
+    }
+
+    fn free(&mut self, floating: FloatingIp, stamp: u64) -> Outcome {
+        match drive(self.store.as_ref(), ReleaseReservation::new(floating, stamp)) {
+            Ok(_) => Outcome::Done,
+            // Somebody reserved it again meanwhile: it is theirs.
+            Err(error) if error.is_stamped() => Outcome::Done,
+            Err(error) => Outcome::Failed(error.to_string()),
+        }
+    }
+
+    fn edit(&self, key: Key, change: impl FnMut(Option<&Value>) -> Change) -> Outcome {
+        outcome(drive(self.store.as_ref(), Edit::new(key, change)))
+    }
+
+    fn edit_seen(
+        &self,
+        floating: FloatingIp,
+        (binding, revision): claim::Seen,
+        change: impl FnMut(Option<&Value>) -> Change,
+    ) -> Outcome {
+        let known = Some((Value::Binding(binding), revision));
+        let edit = Edit::knowing(claim::binding_key(floating), known, change);
+        outcome::<EditError>(drive(self.store.as_ref(), edit))
+    }
+}
+
+fn outcome<E: std::fmt::Display>(result: Result<(), E>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(error) => Outcome::Failed(error.to_string()),
+    }
+}
+
+fn reply(reply: Reply) -> Outcome {
+    match reply {
+        Reply::Failed(error) => Outcome::Failed(error.to_string()),
+        _ => Outcome::Done,
+    }
+}
+
+fn grant(attachment: &Attachment, context: &Context) -> Grant {
+    let mut attributes = BTreeMap::from([
+        ("node".to_owned(), context.asker.host.clone()),
+        ("timestamp".to_owned(), go_timestamp(context.now.wall)),
+    ]);
+    if attachment.request.orchestrator == "k8s" {
+        attributes.insert("namespace".to_owned(), attachment.endpoint.namespace.clone());
+        attributes.insert("pod".to_owned(), attachment.request.workload.clone());
+    }
+    Grant {
+        handle: attachment.request.handle(&attachment.id),
+        attributes,
+    }
+}
+
+/// A time as Calico writes it into an allocation's attributes.
+fn go_timestamp(time: jiff::Timestamp) -> String {
+    format!("{} +0000 UTC", time.strftime("%Y-%m-%d %H:%M:%S.%f"))
+}
+
+/// Where a node begins its walk for a free block: the same every time, and another for each node.
+fn seed(node: &str) -> u64 {
+    node.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

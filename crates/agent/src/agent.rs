@@ -1,0 +1,279 @@
+//! The loop: inputs change what is known, what follows from it is calculated, and the difference is carried out.
+//!
+//! One thread owns all of it. Whatever takes long happens behind the adapters.
+
+mod calls;
+mod life;
+mod settle;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::Result;
+use buoy_core::endpoint::{AttachmentId, Phase};
+use buoy_core::subject::Subject;
+use buoy_core::time::{Mono, Now};
+use buoy_core::view::View;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tracing::{error, info, warn};
+
+use crate::adapters::kernel::KernelAdapter;
+use crate::adapters::store::{Outcome, StoreAdapter};
+use crate::answers::Answers;
+use crate::attachments::Files;
+use crate::clock;
+use crate::inputs::Input;
+use crate::network::Network;
+use crate::node_ip;
+use crate::settings::{Given, Settings};
+use crate::work::Work;
+
+/// Inputs taken in before what follows from them is calculated.
+const AT_ONCE: usize = 256;
+/// How often everything that only time brings about is looked at.
+const TICK: Duration = Duration::from_secs(10);
+
+/// How the datastore is.
+#[derive(Debug, Default)]
+pub(crate) struct Contact {
+    /// All records were known at least once.
+    pub(crate) synced: bool,
+    /// Why there is no contact now.
+    pub(crate) lost: Option<String>,
+}
+
+/// An agent.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) settings: Settings,
+    given: Given,
+    pub(crate) view: View,
+    pub(crate) network: Network,
+    pub(crate) work: Work,
+    pub(crate) contact: Contact,
+    answers: Answers,
+    files: Files,
+    kernel: KernelAdapter,
+    store: StoreAdapter,
+    dirty: BTreeSet<Subject>,
+    unanswered: BTreeSet<AttachmentId>,
+    order: u64,
+    started: Mono,
+    next_tick: Mono,
+    announced: bool,
+}
+
+/// What an agent is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) given: Given,
+    pub(crate) files: Files,
+    pub(crate) kernel: KernelAdapter,
+    pub(crate) store: StoreAdapter,
+}
+
+impl Agent {
+    /// An agent that takes up what an earlier one left.
+    pub(crate) fn new(parts: Parts) -> Result<Self> {
+        let now = clock::mono();
+        let mut agent = Self {
+            view: View::new(parts.settings.for_view()),
+            settings: parts.settings,
+            given: parts.given,
+            network: Network::default(),
+            work: Work::default(),
+            contact: Contact::default(),
+            answers: Answers::default(),
+            files: parts.files,
+            kernel: parts.kernel,
+            store: parts.store,
+            dirty: BTreeSet::from([Subject::Node]),
+            unanswered: BTreeSet::new(),
+            order: 0,
+            started: now,
+            next_tick: now.after(TICK),
+            announced: false,
+        };
+        agent.look_at_addresses();
+        agent.take_up()?;
+        agent.kernel.read();
+        Ok(agent)
+    }
+
+    /// Runs until it is told to stop.
+    pub(crate) fn run(mut self, inputs: &Receiver<Input>) {
+        loop {
+            let first = match inputs.recv_timeout(self.patience()) {
+                Ok(input) => Some(input),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            for input in first.into_iter().chain(inputs.try_iter().take(AT_ONCE)) {
+                if matches!(input, Input::Stop) {
+                    info!("stops, and leaves everything programmed");
+                    return;
+                }
+                self.take(input);
+            }
+            self.turn();
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let now = clock::mono();
+        let wakes = [
+            self.network.wake(),
+            self.work.wake(),
+            self.settle_wake(),
+            Some(self.next_tick),
+        ];
+        let wake = wakes.into_iter().flatten().min().unwrap_or(self.next_tick);
+        wake.since(now).max(Duration::from_millis(u64::from(wake > now)))
+    }
+
+    fn take(&mut self, input: Input) {
+        let now = clock::now();
+        match input {
+            Input::Call(call) => self.call(call, now),
+            Input::Gone(call) => self.client_gone(call),
+            Input::Delta(delta) => self.dirty.append(&mut self.view.apply(delta)),
+            Input::Synced => self.synced(),
+            Input::Lost(error) => self.lost(error),
+            Input::Applied(results) => self.applied(results, now.mono),
+            Input::Unlinked(name, index, Ok(())) => self.network.link_gone(&name, index),
+            Input::Unlinked(name, _, Err(error)) => self.network.link_stays(&name, &error),
+            Input::Read(read) => match *read {
+                Ok(observed) => self.network.read_back(observed, now.mono),
+                Err(error) => {
+                    error!("read back the kernel: {error}");
+                    self.network.distrust();
+                }
+            },
+            Input::Performed(subject, outcome) => self.performed(&subject, outcome, now),
+            Input::LinkGone(name, index) => self.network.link_gone(&name, index),
+            Input::Foreign(what) => {
+                info!("changed by somebody else: {what}");
+                self.network.distrust();
+            }
+            Input::Reload => self.reload(),
+            Input::Stop => {}
+        }
+    }
+
+    /// Calculates what is dirty, carries on with what is owed, answers, and plans.
+    fn turn(&mut self) {
+        let now = clock::now();
+        if now.mono >= self.next_tick {
+            self.tick(now);
+        }
+        if self.contact.synced {
+            let dirty = std::mem::take(&mut self.dirty);
+            for subject in &dirty {
+                self.network.recalculate(&self.view, subject);
+            }
+            self.work.look_at(dirty);
+            for (subject, duty) in self.work.turn(&self.view, now) {
+                self.store.perform(subject, duty, &self.view, now);
+            }
+        }
+        self.settle(now);
+        if self.network.wants_reading() {
+            self.kernel.read();
+        } else if let Some(batch) = self.network.turn(&self.view, self.contact.synced, now.mono) {
+            self.kernel.apply(batch);
+        }
+        self.announce();
+    }
+
+    /// Says once that the first full comparison is applied.
+    fn announce(&mut self) {
+        if !self.announced && self.contact.synced && self.network.is_at_rest() {
+            self.announced = true;
+            info!("ready");
+            if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+                warn!("tell the supervisor: {error}");
+            }
+        }
+    }
+
+    fn synced(&mut self) {
+        if let Some(error) = self.contact.lost.take() {
+            info!("the datastore answers again, after: {error}");
+        }
+        self.work.retry_now();
+        if self.contact.synced {
+            return;
+        }
+        self.contact.synced = true;
+        self.dirty
+            .extend(self.view.floating_in_use().map(Subject::Binding));
+        for attachment in self.view.attachments() {
+            self.dirty.insert(Subject::Attachment(attachment.id.clone()));
+            self.dirty.insert(Subject::Endpoint(attachment.endpoint.clone()));
+        }
+        self.network.compare_all();
+        let now = clock::now();
+        for (_, call) in std::mem::take(&mut self.answers.early) {
+            self.call(call, now);
+        }
+    }
+
+    fn lost(&mut self, error: String) {
+        if self.contact.lost.as_ref() != Some(&error) {
+            warn!("no contact with the datastore; what is programmed stays: {error}");
+        }
+        self.contact.lost = Some(error);
+    }
+
+    fn performed(&mut self, subject: &Subject, outcome: Outcome, now: Now) {
+        match outcome {
+            Outcome::Done => {
+                self.work.ended(subject, None, now.mono);
+                self.retired(subject);
+            }
+            Outcome::Failed(error) => self.work.ended(subject, Some(error), now.mono),
+            Outcome::Assigned(result) => self.assigned(subject, result, now),
+        }
+    }
+
+    /// What nobody tells: requests that the CNI plugin left in the spool, and this node's addresses.
+    fn tick(&mut self, now: Now) {
+        self.next_tick = now.mono.after(TICK);
+        self.drain_spool(now);
+        self.look_at_addresses();
+    }
+
+    fn look_at_addresses(&mut self) {
+        match node_ip::find(&self.settings.node_ip) {
+            Ok(addresses) if addresses != self.view.addresses => {
+                self.view.addresses = addresses;
+                self.dirty.insert(Subject::Node);
+            }
+            Ok(_) => {}
+            Err(error) => warn!("{error:#}"),
+        }
+    }
+
+    fn reload(&mut self) {
+        match Settings::load(&self.given) {
+            Ok(settings) => {
+                info!("settings read again: floating-ips, floating-ip-hold");
+                self.settings.floating = settings.floating;
+                self.settings.hold = settings.hold;
+                self.view.settings = self.settings.for_view();
+                self.dirty
+                    .extend(self.view.floating_in_use().map(Subject::Binding));
+            }
+            Err(error) => error!("settings stay as they are: {error:#}"),
+        }
+    }
+
+    fn set_phase(&mut self, id: &AttachmentId, phase: Phase) {
+        if let Some(attachment) = self.view.attachment(id) {
+            let mut attachment = attachment.clone();
+            attachment.phase = phase;
+            self.put(attachment);
+        }
+    }
+}

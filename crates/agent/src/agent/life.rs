@@ -1,0 +1,189 @@
+//! The life of an attachment: from the ADD that brings it to the last record that it leaves.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::Result;
+use buoy_cni_spec::{CniError, ErrorCode};
+use buoy_core::desired::RowKey;
+use buoy_core::endpoint::{Attachment, AttachmentId, Phase};
+use buoy_core::ipam::IpamError;
+use buoy_core::subject::Subject;
+use buoy_core::time::{Mono, Now};
+use ipnet::IpNet;
+use tracing::{info, warn};
+
+use super::Agent;
+use crate::answers::Removing;
+use crate::inputs::Applied;
+use crate::{clock, spool};
+
+/// How long after its start an agent waits to be asked again for what was never answered.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+impl Agent {
+    /// Takes up the attachments of an earlier agent. What was never answered is undone unless it is asked for again.
+    pub(super) fn take_up(&mut self) -> Result<()> {
+        for attachment in self.files.load()?.into_values() {
+            self.order = self.order.max(attachment.order);
+            match attachment.phase {
+                Phase::Adding => {
+                    self.network.suspect(attachment.request.host_ifname.clone());
+                    self.unanswered.insert(attachment.id.clone());
+                }
+                Phase::Removing => self.removing(&attachment.id, BTreeSet::new(), clock::mono()),
+                Phase::Up | Phase::Down => {}
+            }
+            self.dirty.append(&mut self.view.put_attachment(attachment));
+        }
+        self.drain_spool(clock::now());
+        Ok(())
+    }
+
+    /// Carries out what the CNI plugin wrote down while no agent answered.
+    pub(super) fn drain_spool(&mut self, now: Now) {
+        for (id, path) in spool::records(&self.settings.spool()) {
+            info!("a DEL from the spool: {id}");
+            self.take_down(&id, now);
+            spool::done(&path);
+        }
+    }
+
+    /// Keeps an attachment as it is now, in a file and in the view.
+    pub(super) fn put(&mut self, attachment: Attachment) {
+        if let Err(error) = self.files.save(&attachment) {
+            warn!("{error:#}");
+        }
+        self.dirty.append(&mut self.view.put_attachment(attachment));
+    }
+
+    /// The attachment's own addresses are assigned, or cannot be.
+    pub(super) fn assigned(&mut self, subject: &Subject, result: Result<Vec<IpNet>, IpamError>, now: Now) {
+        let Subject::Attachment(id) = subject else { return };
+        self.work.ended(subject, None, now.mono);
+        let Some(attachment) = self.view.attachment(id) else {
+            return;
+        };
+        match result {
+            Ok(addresses) if attachment.phase == Phase::Adding => {
+                let mut attachment = attachment.clone();
+                attachment.addresses = Some(addresses);
+                self.put(attachment);
+            }
+            // It was undone meanwhile: its handle is released with it.
+            Ok(_) => {}
+            Err(error) => {
+                let error = ipam_error(&error);
+                self.fail(&id.clone(), &error, now);
+            }
+        }
+    }
+
+    /// An ADD cannot be granted: it is undone, and whoever waits is told why.
+    pub(super) fn fail(&mut self, id: &AttachmentId, error: &CniError, now: Now) {
+        self.answers.added(id, &Err(error.clone()));
+        self.take_down(id, now);
+    }
+
+    /// Begins to take an attachment down. Nothing to do for one that is unknown or on its way out.
+    pub(super) fn take_down(&mut self, id: &AttachmentId, now: Now) {
+        let Some(attachment) = self.view.attachment(id).filter(|a| !a.is_leaving()) else {
+            return;
+        };
+        let keys = self.keys_to_go(attachment);
+        self.answers.added(
+            id,
+            &Err(CniError::try_again("the attachment was taken down meanwhile")),
+        );
+        self.unanswered.remove(id);
+        self.set_phase(id, Phase::Removing);
+        self.removing(id, keys, now.mono);
+    }
+
+    fn removing(&mut self, id: &AttachmentId, keys: BTreeSet<RowKey>, now: Mono) {
+        self.network.compare(keys.iter().cloned());
+        self.answers.removing.insert(
+            id.clone(),
+            Removing {
+                waiters: Vec::new(),
+                keys,
+                since: now,
+            },
+        );
+    }
+
+    /// Rows that an attachment has now: its link, its routes, and the floating IPs it owns.
+    pub(super) fn keys_of(&self, attachment: &Attachment) -> BTreeSet<RowKey> {
+        let desired = self.network.desired();
+        let floating = self.view.asked_by(&attachment.endpoint).filter(|floating| {
+            desired
+                .nat(*floating)
+                .is_some_and(|nat| nat.endpoint == attachment.endpoint)
+        });
+        let floating = floating.map(Subject::Binding);
+        let subjects = floating.chain([Subject::Endpoint(attachment.endpoint.clone())]);
+        subjects
+            .flat_map(|subject| desired.keys_of(&subject).cloned().collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// Rows that must go with an attachment: its own, and what the kernel has behind its link whatever is desired. None,
+    /// if a newer one has taken its place.
+    fn keys_to_go(&self, attachment: &Attachment) -> BTreeSet<RowKey> {
+        if !attachment.request.link || !self.view.is_current(attachment) {
+            return BTreeSet::new();
+        }
+        let addresses: Vec<_> = attachment.own_addresses().collect();
+        let mut keys = self
+            .network
+            .keys_behind(&attachment.request.host_ifname, &addresses);
+        keys.append(&mut self.keys_of(attachment));
+        keys
+    }
+
+    /// The kernel did, or did not do, what it was told.
+    pub(super) fn applied(&mut self, results: Vec<Applied>, now: Mono) {
+        let gone: Vec<AttachmentId> = results
+            .iter()
+            .filter(|applied| applied.result.as_ref().is_err_and(|error| error.namespace_gone))
+            .filter_map(|applied| match &applied.op {
+                buoy_core::op::Op::AddLink(_, link) => Some(link.attachment.clone()),
+                _ => None,
+            })
+            .collect();
+        self.network.applied(results, now);
+        for id in gone {
+            if self.view.attachment(&id).is_some_and(|a| a.phase == Phase::Up) {
+                info!("the namespace of {id} is gone: taken down");
+                self.take_down(&id, clock::now());
+            }
+        }
+    }
+
+    /// The records of an attachment that is down are released: nothing of it is left.
+    pub(super) fn retired(&mut self, subject: &Subject) {
+        let Subject::Attachment(id) = subject else { return };
+        if self.view.attachment(id).is_none_or(|a| a.phase != Phase::Down) {
+            return;
+        }
+        self.dirty.append(&mut self.view.remove_attachment(id));
+        self.dirty.remove(subject);
+        self.work.forget(subject);
+        self.files.remove(id);
+        let now = clock::now();
+        for call in self.answers.parked.remove(id).into_iter().flatten() {
+            self.call(call, now);
+        }
+    }
+}
+
+fn ipam_error(error: &IpamError) -> CniError {
+    let text = error.to_string();
+    let (msg, hint) = text.split_once('\n').unwrap_or((&text, ""));
+    let code = if error.is_retryable() {
+        ErrorCode::TRY_AGAIN_LATER
+    } else {
+        ErrorCode::GENERIC
+    };
+    CniError::new(code, msg).with_hint(hint)
+}

@@ -1,0 +1,97 @@
+//! All that can happen to an agent, as one stream into one loop.
+
+pub(crate) mod kernel;
+pub(crate) mod listener;
+pub(crate) mod signals;
+pub(crate) mod store;
+
+use buoy_cni_spec::agent::{Body, Response};
+use buoy_core::endpoint::{IfIndex, IfName};
+use buoy_core::observed::Observed;
+use buoy_core::op::{Effect, Op};
+use buoy_core::store::Delta;
+use buoy_core::subject::Subject;
+use buoy_kernel::Error;
+use buoy_kernel::netns::Netns;
+use crossbeam_channel::Sender;
+
+use crate::adapters::store::Outcome;
+
+/// Inputs that may wait for the loop. Who brings more waits in turn.
+pub(crate) const QUEUE: usize = 1024;
+
+/// One thing that happened.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved once, from a bounded queue")]
+pub(crate) enum Input {
+    /// A client asks for something.
+    Call(Call),
+    /// A client went away without an answer.
+    Gone(CallId),
+    /// A record changed.
+    Delta(Delta),
+    /// All records are known as they are now.
+    Synced,
+    /// The datastore does not answer.
+    Lost(String),
+    /// Operations were carried out.
+    Applied(Vec<Applied>),
+    /// A link whose deletion was begun is gone, or is not.
+    Unlinked(IfName, IfIndex, Result<(), String>),
+    /// The kernel was read back whole.
+    Read(Box<Result<Observed, String>>),
+    /// A piece of work on the datastore is done.
+    Performed(Subject, Outcome),
+    /// A link is gone that nobody here deleted.
+    LinkGone(IfName, IfIndex),
+    /// Somebody else changed what this agent programs, or events were missed.
+    Foreign(&'static str),
+    /// Read the settings again.
+    Reload,
+    /// Stop, and leave everything programmed.
+    Stop,
+}
+
+/// An operation and what came of it.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) op: Op,
+    pub(crate) result: Result<Effect, OpError>,
+}
+
+/// Why an operation failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OpError {
+    /// For people.
+    pub(crate) message: String,
+    /// The workload's namespace is gone: trying again is of no use.
+    pub(crate) namespace_gone: bool,
+}
+
+impl From<&Error> for OpError {
+    fn from(error: &Error) -> Self {
+        Self {
+            message: error.to_string(),
+            namespace_gone: matches!(error, Error::NetnsGone { .. }),
+        }
+    }
+}
+
+impl From<Error> for OpError {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+/// Tells calls apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CallId(pub(crate) u64);
+
+/// A client's request, waiting for its answer.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) id: CallId,
+    pub(crate) body: Body,
+    pub(crate) netns: Option<Netns>,
+    pub(crate) reply: Sender<Response>,
+}

@@ -1,0 +1,83 @@
+//! The agent of a node: inputs, one loop, adapters.
+//!
+//! Inputs (datastore, clients, kernel events, signals) come from threads of their own into one bounded queue. One loop
+//! owns all that is known, calculates what follows from it by the functions of `buoy-core`, and hands operations and
+//! duties to adapters, whose results come back as inputs.
+//!
+//! Invariants: only the loop changes state; an adapter decides nothing and repeats nothing; start and resync are the
+//! same as every other turn.
+//!
+//! Not here: what should be (`buoy-core`), how it is done (`buoy-kernel`, `buoy-datastore`).
+
+mod adapters;
+mod agent;
+mod answers;
+mod attachments;
+mod check;
+mod cleanup;
+mod clock;
+mod inputs;
+mod inspect;
+mod network;
+mod node_ip;
+mod request;
+mod settings;
+mod spool;
+mod work;
+
+use anyhow::{Context, Result};
+use buoy_kernel::netlink::OwnPorts;
+use crossbeam_channel::bounded;
+use tracing_subscriber::EnvFilter;
+
+use crate::adapters::kernel::KernelAdapter;
+use crate::adapters::store::StoreAdapter;
+use crate::agent::{Agent, Parts};
+use crate::attachments::Files;
+use crate::inputs::{QUEUE, kernel, listener, signals, store};
+
+pub use crate::cleanup::cleanup;
+pub use crate::settings::{Given, LogFormat, Settings};
+
+/// Version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Name and version of this program.
+pub(crate) const PROGRAM: &str = concat!("buoy-agent ", env!("CARGO_PKG_VERSION"));
+
+/// Runs an agent until it is told to stop. What it programmed stays.
+pub fn run(given: Given, settings: Settings) -> Result<()> {
+    for dir in [&settings.state_dir, &settings.run_dir] {
+        std::fs::create_dir_all(dir).with_context(|| format!("make directory: {}", dir.display()))?;
+    }
+    let datastore = buoy_datastore::open(&settings.datastore)?;
+    let (inputs, queue) = bounded(QUEUE);
+    let own = OwnPorts::default();
+    signals::watch(inputs.clone())?;
+    let parts = Parts {
+        files: Files::open(&settings.state_dir)?,
+        kernel: KernelAdapter::start(&settings.state_dir, &own, &inputs)?,
+        store: StoreAdapter::start(&datastore, &inputs)?,
+        given,
+        settings: settings.clone(),
+    };
+    // Clients may come before the spool is drained: who finds no agent looks once more after it wrote there.
+    listener::listen(&settings.socket, inputs.clone())?;
+    kernel::watch(own, &inputs)?;
+    let agent = Agent::new(parts)?;
+    store::watch(datastore, &settings.node_name, inputs)?;
+    agent.run(&queue);
+    Ok(())
+}
+
+/// Sends log lines to standard error.
+pub fn log_to_stderr(settings: &Settings) -> Result<()> {
+    let filter = EnvFilter::try_new(&settings.log).with_context(|| format!("log: {}", settings.log))?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Text => subscriber.with_ansi(false).init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,370 @@
+//! What the node should look like, what it looks like, and the one plan that is under way between the two.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use buoy_core::calc;
+use buoy_core::desired::{NodeDesired, RowKey};
+use buoy_core::endpoint::{IfIndex, IfName};
+use buoy_core::observed::Observed;
+use buoy_core::op::{Effect, Element, LinkRef, NftTransaction, Op};
+use buoy_core::plan::{Plan, Scope, plan};
+use buoy_core::subject::Subject;
+use buoy_core::time::Mono;
+use buoy_core::view::View;
+use tracing::{debug, warn};
+
+use crate::inputs::{Applied, OpError};
+
+/// First and longest pause after a failure.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// A row that could not be brought about.
+#[derive(Clone, Debug)]
+pub(crate) struct Trouble {
+    /// Why.
+    pub(crate) error: OpError,
+    tries: u32,
+    until: Mono,
+}
+
+/// Operations to carry out: in order, and links whose end nobody waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) ops: Vec<Op>,
+    pub(crate) unlink: Vec<(IfName, IfIndex)>,
+}
+
+/// The network state of this node.
+#[derive(Debug, Default)]
+pub(crate) struct Network {
+    desired: NodeDesired,
+    observed: Observed,
+    keys: BTreeSet<RowKey>,
+    whole: bool,
+    known: bool,
+    stale: bool,
+    busy: bool,
+    suspects: BTreeSet<IfName>,
+    trouble: BTreeMap<RowKey, Trouble>,
+    wake: Option<Mono>,
+}
+
+impl Network {
+    /// Calculates a subject's rows again.
+    pub(crate) fn recalculate(&mut self, view: &View, subject: &Subject) {
+        let changed = self.desired.replace(subject, calc::rows(view, subject));
+        for key in &changed {
+            self.trouble.remove(key);
+        }
+        self.keys.extend(changed);
+    }
+
+    /// Everything is to be compared, also what the kernel has and nobody wants.
+    pub(crate) fn compare_all(&mut self) {
+        self.whole = true;
+    }
+
+    /// These rows are to be compared.
+    pub(crate) fn compare(&mut self, keys: impl IntoIterator<Item = RowKey>) {
+        self.keys.extend(keys);
+    }
+
+    /// A link that may be there without being whole: an agent was killed while it made it.
+    pub(crate) fn suspect(&mut self, name: IfName) {
+        self.suspects.insert(name);
+    }
+
+    /// Takes in what the kernel has.
+    pub(crate) fn read_back(&mut self, mut observed: Observed, now: Mono) {
+        for (name, link) in &mut observed.links {
+            // Whoever made it did not come to its end. It counts as ours, and as another attachment's.
+            if self.suspects.remove(name)
+                && link
+                    .alias
+                    .as_deref()
+                    .is_none_or(|alias| alias.starts_with("buoy:"))
+            {
+                link.alias = Some("buoy:unfinished/".to_owned());
+            }
+            link.leaving = self
+                .observed
+                .links
+                .get(name)
+                .is_some_and(|l| l.leaving && l.index == link.index);
+        }
+        if self.known && observed != self.observed {
+            debug!("the kernel is not as it was left");
+        }
+        self.observed = observed;
+        self.known = true;
+        self.stale = false;
+        self.trouble.retain(|_, trouble| trouble.until > now);
+        self.whole = true;
+    }
+
+    /// Whether the kernel must be read back before anything else is done.
+    pub(crate) fn wants_reading(&self) -> bool {
+        self.stale && !self.busy
+    }
+
+    /// What is known of the kernel is not to be relied upon.
+    pub(crate) fn distrust(&mut self) {
+        self.stale = true;
+    }
+
+    /// The next operations, unless some are under way. `everything` allows more than the rows named: it is true once all
+    /// records are known.
+    pub(crate) fn turn(&mut self, view: &View, everything: bool, now: Mono) -> Option<Batch> {
+        if self.busy || !self.known || self.stale {
+            return None;
+        }
+        let whole = self.whole && everything;
+        let scope = if whole {
+            Scope::All
+        } else {
+            Scope::Keys(self.ready_keys(now))
+        };
+        let Plan { ops, wake } = self.plan(view, &scope, now);
+        self.wake = self.later(wake, now);
+        if whole {
+            self.whole = false;
+            self.keys.clear();
+        }
+        if ops.is_empty() {
+            return None;
+        }
+        self.busy = true;
+        Some(self.batch(ops))
+    }
+
+    /// Takes the rows that are due; those in trouble stay for later.
+    fn ready_keys(&mut self, now: Mono) -> BTreeSet<RowKey> {
+        let due = |trouble: &Trouble| trouble.until <= now;
+        self.keys.extend(
+            self.trouble
+                .iter()
+                .filter(|(_, t)| due(t))
+                .map(|(key, _)| key.clone()),
+        );
+        let keys = std::mem::take(&mut self.keys);
+        keys.into_iter()
+            .filter(|key| self.trouble.get(key).is_none_or(due))
+            .collect()
+    }
+
+    fn later(&self, wake: Option<Mono>, now: Mono) -> Option<Mono> {
+        let troubles = self
+            .trouble
+            .values()
+            .map(|trouble| trouble.until)
+            .filter(|until| *until > now);
+        troubles.chain(wake).min()
+    }
+
+    fn plan(&self, view: &View, scope: &Scope, now: Mono) -> Plan {
+        plan(
+            &self.desired,
+            &self.observed,
+            scope,
+            &|internal| view.netns_of(internal),
+            now,
+        )
+    }
+
+    /// Splits off the links whose end nobody waits for: their names are not needed again by this plan.
+    fn batch(&mut self, ops: Vec<Op>) -> Batch {
+        let made: BTreeSet<IfName> = ops
+            .iter()
+            .filter_map(|op| {
+                if let Op::AddLink(name, _) = op {
+                    Some(name.clone())
+                } else {
+                    None
+                }
+            })
+            .collect();
+        let mut batch = Batch::default();
+        for op in ops {
+            debug!("{op}");
+            match op {
+                Op::DelLink(name, index) if !made.contains(&name) => {
+                    self.observed.begin_leaving(&name);
+                    batch.unlink.push((name, index));
+                }
+                op => batch.ops.push(op),
+            }
+        }
+        batch
+    }
+
+    /// Takes in what came of a batch.
+    pub(crate) fn applied(&mut self, results: Vec<Applied>, now: Mono) {
+        self.busy = false;
+        for Applied { op, result } in results {
+            match result {
+                Ok(effect) => self.succeeded(&op, &effect, now),
+                Err(error) => self.failed(&op, error, now),
+            }
+        }
+    }
+
+    fn succeeded(&mut self, op: &Op, effect: &Effect, now: Mono) {
+        let again = self.observed.absorb(op, effect, now);
+        self.keys.extend(again);
+        for key in self.keys_of(op) {
+            self.trouble.remove(&key);
+        }
+    }
+
+    fn failed(&mut self, op: &Op, error: OpError, now: Mono) {
+        warn!("{op}: {}", error.message);
+        match op {
+            // Ended flows are a courtesy to their peers; the second pass tries again, and then they are left.
+            Op::EndFlows(_) => {
+                self.observed.absorb(op, &Effect::Done, now);
+            }
+            Op::Nft(_) | Op::LoadRuleset => self.stale = true,
+            _ => {}
+        }
+        for key in self.keys_of(op) {
+            let tries = self.trouble.get(&key).map_or(0, |trouble| trouble.tries);
+            let pause = PAUSE.0.saturating_mul(1 << tries.min(16)).min(PAUSE.1);
+            let trouble = Trouble {
+                error: error.clone(),
+                tries: tries.saturating_add(1),
+                until: now.after(pause),
+            };
+            self.trouble.insert(key, trouble);
+        }
+    }
+
+    /// The rows that an operation serves.
+    fn keys_of(&self, op: &Op) -> Vec<RowKey> {
+        match op {
+            Op::LoadRuleset | Op::EndFlows(_) => Vec::new(),
+            Op::SetSysctl(path, _) => vec![RowKey::Sysctl(path.clone())],
+            Op::AddLink(name, _) | Op::DelLink(name, _) => vec![RowKey::Link(name.clone())],
+            Op::PutRoute(key, _) | Op::DelRoute(key) => vec![RowKey::Route(*key)],
+            Op::Nft(NftTransaction { del, add }) => del
+                .iter()
+                .chain(add)
+                .filter_map(|element| self.key_of(element))
+                .collect(),
+        }
+    }
+
+    fn key_of(&self, element: &Element) -> Option<RowKey> {
+        match element {
+            Element::Nat(floating, _) => Some(RowKey::Nat(*floating)),
+            Element::Ending(..) => None,
+            Element::Member(LinkRef::Name(name)) | Element::Source(LinkRef::Name(name), _) => {
+                Some(RowKey::Link(name.clone()))
+            }
+            Element::Member(LinkRef::Index(index)) | Element::Source(LinkRef::Index(index), _) => {
+                let mut links = self.observed.links.iter();
+                links
+                    .find(|(_, link)| link.index == *index)
+                    .map(|(name, _)| RowKey::Link(name.clone()))
+            }
+        }
+    }
+
+    /// A link is gone, by our doing or another's.
+    pub(crate) fn link_gone(&mut self, name: &IfName, index: IfIndex) {
+        if self
+            .observed
+            .links
+            .get(name)
+            .is_some_and(|link| link.index == index)
+        {
+            let ours = self
+                .observed
+                .links
+                .get(name)
+                .is_some_and(|link| link.attachment().is_some());
+            let keys = self.observed.forget_link(name, index);
+            if ours {
+                self.keys.extend(keys);
+                self.whole |= self.observed.filters.contains_key(&index);
+            }
+        }
+    }
+
+    /// A link that was to go is still there.
+    pub(crate) fn link_stays(&mut self, name: &IfName, error: &str) {
+        warn!("delete link {name}: {error}");
+        self.stale = true;
+        if let Some(link) = self.observed.links.get_mut(name) {
+            link.leaving = false;
+        }
+    }
+
+    /// Whether these rows are as they should be; a link on its way out and flows that are ended a second time do not
+    /// count.
+    pub(crate) fn is_settled(&self, view: &View, keys: &BTreeSet<RowKey>, now: Mono) -> bool {
+        if self.busy || !self.known || self.stale {
+            return false;
+        }
+        let scope = Scope::Keys(keys.clone());
+        self.plan(view, &scope, now).ops.iter().all(|op| match op {
+            Op::EndFlows(end) => !keys.contains(&RowKey::Nat(end.floating)),
+            Op::Nft(NftTransaction { del, add }) => del
+                .iter()
+                .chain(add)
+                .all(|element| matches!(element, Element::Ending(..))),
+            _ => false,
+        })
+    }
+
+    /// Keys of all that the kernel has of a link and of the addresses behind it.
+    pub(crate) fn keys_behind(&self, name: &IfName, addresses: &[std::net::IpAddr]) -> BTreeSet<RowKey> {
+        let index = self.observed.links.get(name).map(|link| link.index);
+        let routes = index
+            .into_iter()
+            .flat_map(|index| self.observed.routes_to(index))
+            .map(RowKey::Route);
+        let nat = self
+            .observed
+            .nat
+            .iter()
+            .filter(|(_, internal)| addresses.contains(internal));
+        let nat = nat.map(|(floating, _)| RowKey::Nat(*floating));
+        routes.chain(nat).chain([RowKey::Link(name.clone())]).collect()
+    }
+
+    /// What should be.
+    pub(crate) fn desired(&self) -> &NodeDesired {
+        &self.desired
+    }
+
+    /// What is.
+    pub(crate) fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// Whether nothing is under way and nothing is left to compare.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.known && !self.stale && !self.busy && !self.whole && self.keys.is_empty()
+    }
+
+    /// Why a row could not be brought about.
+    pub(crate) fn trouble(&self, key: &RowKey) -> Option<&Trouble> {
+        self.trouble.get(key)
+    }
+
+    /// All rows that could not be brought about.
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = (&RowKey, &Trouble)> {
+        self.trouble.iter()
+    }
+
+    /// What would be done now.
+    pub(crate) fn whole_plan(&self, view: &View, now: Mono) -> Plan {
+        self.plan(view, &Scope::All, now)
+    }
+
+    /// When to take the next turn although nothing happens.
+    pub(crate) fn wake(&self) -> Option<Mono> {
+        if self.busy { None } else { self.wake }
+    }
+}

@@ -1,0 +1,305 @@
+//! Settings: a flag wins over the environment, the environment over the file.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use buoy_core::view::{self, Gate};
+use clap::{Args, ValueEnum};
+use jiff::SignedDuration;
+use serde::Deserialize;
+
+/// Where the settings file is, if nothing else is said.
+const DEFAULT_CONFIG: &str = "/etc/buoy/agent.yaml";
+
+/// Flags and environment. Every one of these is also a key of the file, in camel case.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Given {
+    /// Settings file
+    #[arg(long, env = "BUOY_CONFIG", global = true)]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Name of this node; its host name, if not given
+    #[arg(long, env = "BUOY_NODE_NAME", global = true)]
+    pub node_name: Option<String>,
+    /// Datastore, for example sqlite:///var/lib/buoy/buoy.db
+    #[arg(long, env = "BUOY_DATASTORE", global = true)]
+    pub datastore: Option<String>,
+    /// Unix socket for the CNI plugin and buoyctl
+    #[arg(long, env = "BUOY_SOCKET", global = true)]
+    pub socket: Option<PathBuf>,
+    /// Directory for what must survive a restart
+    #[arg(long, env = "BUOY_STATE_DIR", global = true)]
+    pub state_dir: Option<PathBuf>,
+    /// Directory for what need not survive a boot
+    #[arg(long, env = "BUOY_RUN_DIR", global = true)]
+    pub run_dir: Option<PathBuf>,
+    /// Address of this node: auto, one per family separated by a comma, interface=NAME or cidr=PREFIX
+    #[arg(long, env = "BUOY_NODE_IP", global = true)]
+    #[serde(rename = "nodeIP")]
+    pub node_ip: Option<String>,
+    /// Who announces routes; this version programs them and leaves announcing to others: kernel
+    #[arg(long, env = "BUOY_ROUTING", global = true)]
+    pub routing: Option<String>,
+    /// Who makes the pods' links; this version: own
+    #[arg(long, env = "BUOY_CNI", global = true)]
+    pub cni: Option<String>,
+    /// Whether floating IPs are on: auto (as the network configuration or FelixConfiguration says), on or off
+    #[arg(long, env = "BUOY_FLOATING_IPS", global = true)]
+    #[serde(rename = "floatingIPs")]
+    pub floating_ips: Option<String>,
+    /// How long a namespace keeps a released floating IP, for example 10m
+    #[arg(long, env = "BUOY_FLOATING_IP_HOLD", global = true)]
+    #[serde(rename = "floatingIPHold")]
+    pub floating_ip_hold: Option<String>,
+    /// What to log: error, warn, info, debug, trace, or filters of the tracing crate
+    #[arg(long, env = "BUOY_LOG", global = true)]
+    pub log: Option<String>,
+    /// How to log: text or json
+    #[arg(long, env = "BUOY_LOG_FORMAT", global = true)]
+    pub log_format: Option<String>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Which addresses are this node's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeIp {
+    /// The first global address of each family.
+    Auto,
+    /// These.
+    Addresses(Vec<IpAddr>),
+    /// Those of a link.
+    Interface(String),
+    /// Those within a prefix.
+    Cidr(ipnet::IpNet),
+}
+
+/// Settings, complete.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Name of this node.
+    pub node_name: String,
+    /// URL of the datastore.
+    pub datastore: String,
+    /// Socket for clients.
+    pub socket: PathBuf,
+    /// Survives a restart.
+    pub state_dir: PathBuf,
+    /// Survives no boot.
+    pub run_dir: PathBuf,
+    /// Addresses of this node.
+    pub node_ip: NodeIp,
+    /// Gate for floating IPs.
+    pub floating: Gate,
+    /// Hold of released floating IPs.
+    pub hold: Duration,
+    /// Log filter.
+    pub log: String,
+    /// Log format.
+    pub log_format: LogFormat,
+}
+
+impl Settings {
+    /// Completes what flags and environment give by the file and by defaults.
+    pub fn load(given: &Given) -> Result<Self> {
+        let file = read_file(given.config.as_deref())?;
+        Self::complete(&given.or(file))
+    }
+
+    fn complete(given: &Given) -> Result<Self> {
+        only(given.routing.as_deref(), "routing", "kernel")?;
+        only(given.cni.as_deref(), "cni", "own")?;
+        let text =
+            |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
+        let path = |value: &Option<PathBuf>, default: &str| value.clone().unwrap_or_else(|| default.into());
+        Ok(Self {
+            node_name: given.node_name.clone().map_or_else(host_name, Ok)?,
+            datastore: text(&given.datastore, "sqlite:///var/lib/buoy/buoy.db"),
+            socket: path(&given.socket, "/run/buoy/agent.sock"),
+            state_dir: path(&given.state_dir, "/var/lib/buoy"),
+            run_dir: path(&given.run_dir, "/run/buoy"),
+            node_ip: text(&given.node_ip, "auto").parse()?,
+            floating: gate(&text(&given.floating_ips, "auto"))?,
+            hold: duration(&text(&given.floating_ip_hold, "10m")).context("floating-ip-hold")?,
+            log: text(&given.log, "info"),
+            log_format: LogFormat::from_str(&text(&given.log_format, "text"), true)
+                .map_err(|_| anyhow::anyhow!("log-format: text or json, not {:?}", given.log_format))?,
+        })
+    }
+
+    /// Where the CNI plugin leaves what no agent could take.
+    pub fn spool(&self) -> PathBuf {
+        self.state_dir.join("spool")
+    }
+
+    /// The part that decisions depend on.
+    pub fn for_view(&self) -> view::Settings {
+        view::Settings {
+            node: self.node_name.clone(),
+            floating: self.floating,
+            hold: self.hold,
+            version: crate::VERSION.to_owned(),
+        }
+    }
+}
+
+impl Given {
+    fn or(&self, file: Given) -> Given {
+        let own = self.clone();
+        Given {
+            config: own.config,
+            node_name: own.node_name.or(file.node_name),
+            datastore: own.datastore.or(file.datastore),
+            socket: own.socket.or(file.socket),
+            state_dir: own.state_dir.or(file.state_dir),
+            run_dir: own.run_dir.or(file.run_dir),
+            node_ip: own.node_ip.or(file.node_ip),
+            routing: own.routing.or(file.routing),
+            cni: own.cni.or(file.cni),
+            floating_ips: own.floating_ips.or(file.floating_ips),
+            floating_ip_hold: own.floating_ip_hold.or(file.floating_ip_hold),
+            log: own.log.or(file.log),
+            log_format: own.log_format.or(file.log_format),
+        }
+    }
+}
+
+/// The file need not exist unless it was named.
+fn read_file(named: Option<&Path>) -> Result<Given> {
+    let path = named.unwrap_or(Path::new(DEFAULT_CONFIG));
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().is_empty() => Ok(Given::default()),
+        Ok(text) => {
+            serde_saphyr::from_str(&text).with_context(|| format!("settings file: {}", path.display()))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(Given::default()),
+        Err(e) => Err(e).with_context(|| format!("settings file: {}", path.display())),
+    }
+}
+
+fn only(value: Option<&str>, setting: &str, supported: &str) -> Result<()> {
+    match value {
+        Some(value) if value != supported => {
+            bail!("{setting}: {value}\nthis version has {setting}: {supported}")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn gate(text: &str) -> Result<Gate> {
+    match text {
+        "auto" => Ok(Gate::Auto),
+        "on" => Ok(Gate::On),
+        "off" => Ok(Gate::Off),
+        other => bail!("floating-ips: auto, on or off, not {other:?}"),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration> {
+    let parsed: SignedDuration = text
+        .parse()
+        .with_context(|| format!("not a duration: {text:?}\nwrite it as 10m or 30s"))?;
+    Duration::try_from(parsed).with_context(|| format!("a duration cannot be negative: {text}"))
+}
+
+fn host_name() -> Result<String> {
+    let name = nix::unistd::gethostname().context("host name")?;
+    let name = name
+        .into_string()
+        .map_err(|_| anyhow::anyhow!("the host name is not text\nset node-name"))?;
+    Ok(name.to_lowercase())
+}
+
+impl FromStr for NodeIp {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        if let Some(name) = text.strip_prefix("interface=") {
+            return Ok(Self::Interface(name.to_owned()));
+        }
+        if let Some(prefix) = text.strip_prefix("cidr=") {
+            return Ok(Self::Cidr(
+                prefix
+                    .parse()
+                    .with_context(|| format!("node-ip: not a prefix: {prefix}"))?,
+            ));
+        }
+        let addresses: Result<Vec<IpAddr>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+        let addresses = addresses.with_context(|| {
+            format!(
+                "node-ip: {text}\nwrite auto, addresses separated by a comma, interface=NAME or cidr=PREFIX"
+            )
+        })?;
+        if addresses.iter().filter(|a| a.is_ipv4()).count() > 1
+            || addresses.iter().filter(|a| a.is_ipv6()).count() > 1
+        {
+            bail!("node-ip: one address per family: {text}");
+        }
+        Ok(Self::Addresses(addresses))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(file: &str) -> Given {
+        serde_saphyr::from_str(file).unwrap()
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let flags = Given {
+            node_name: Some("flag".into()),
+            ..Given::default()
+        };
+        let file = given("nodeName: file\nfloatingIPHold: 30s\nfloatingIPs: on\n");
+        let settings = Settings::complete(&flags.or(file)).unwrap();
+        assert_eq!(settings.node_name, "flag");
+        assert_eq!(settings.hold, Duration::from_secs(30));
+        assert_eq!(settings.floating, Gate::On);
+        assert_eq!(settings.socket, PathBuf::from("/run/buoy/agent.sock"));
+    }
+
+    #[test]
+    fn what_this_version_lacks_is_said() {
+        let error = Settings::complete(&given("routing: bird")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "routing: bird\nthis version has routing: kernel"
+        );
+        assert!(Settings::complete(&given("floatingIPs: maybe")).is_err());
+        assert!(Settings::complete(&given("floatingIPHold: soon")).is_err());
+        assert!(serde_saphyr::from_str::<Given>("nodename: typo").is_err());
+    }
+
+    #[test]
+    fn a_node_address_can_be_said_in_four_ways() {
+        assert_eq!("auto".parse::<NodeIp>().unwrap(), NodeIp::Auto);
+        assert_eq!(
+            "interface=eth0".parse::<NodeIp>().unwrap(),
+            NodeIp::Interface("eth0".into())
+        );
+        assert_eq!(
+            "cidr=10.0.0.0/8".parse::<NodeIp>().unwrap(),
+            NodeIp::Cidr("10.0.0.0/8".parse().unwrap())
+        );
+        let both = NodeIp::Addresses(vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()]);
+        assert_eq!("10.0.0.1, fd00::1".parse::<NodeIp>().unwrap(), both);
+        assert!("10.0.0.1,10.0.0.2".parse::<NodeIp>().is_err());
+    }
+}
