@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::{Check, Invalid};
 use crate::annotations::FloatingUse;
 use crate::ip::Family;
+use crate::selector::Selector;
 use crate::v3::{AllowedUse, IpPool, IpPoolSpec};
 
 /// Prefixes that no pool may touch: link-local ones, and IPv4 written as IPv6.
@@ -49,6 +50,7 @@ pub fn ip_pool<'a>(
     }
     encapsulation(&mut check, &pool.spec);
     uses(&mut check, &pool.spec);
+    selectors(&mut check, &pool.spec);
     if let Err(error) = FloatingUse::of_pool(&pool.metadata.annotations) {
         let text = error.problem.to_string();
         let (what, hint) = text.split_once('\n').unwrap_or((&text, "correct it"));
@@ -151,6 +153,24 @@ fn uses(check: &mut Check, spec: &IpPoolSpec) {
     }
 }
 
+fn selectors(check: &mut Check, spec: &IpPoolSpec) {
+    let selectors = [
+        ("spec.nodeSelector", &spec.node_selector),
+        ("spec.namespaceSelector", &spec.namespace_selector),
+    ];
+    for (field, text) in selectors {
+        if let Some(text) = text.as_deref().filter(|text| !text.is_empty())
+            && let Err(error) = text.parse::<Selector>()
+        {
+            check.fail(
+                field,
+                &error.to_string(),
+                "write it as zone == \"a\" && !has(edge), or all()",
+            );
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::fields;
@@ -241,6 +261,25 @@ mod tests {
                 |spec| spec.allowed_uses = vec![AllowedUse::LoadBalancer, AllowedUse::Tunnel]
             )),
             ["spec.allowedUses"]
+        );
+    }
+
+    #[test]
+    fn selectors_can_be_read() {
+        let good = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            edited(|spec| {
+                spec.node_selector = good("zone == 'a' && !has(edge)");
+                spec.namespace_selector = good("");
+            }),
+            Ok(())
+        );
+        assert_eq!(
+            fields(edited(|spec| {
+                spec.node_selector = good("zone ==");
+                spec.namespace_selector = good("(");
+            })),
+            ["spec.nodeSelector", "spec.namespaceSelector"]
         );
     }
 

@@ -1,0 +1,140 @@
+//! `node status` and `node plan`: what the agent of this node says of itself.
+
+use buoy_cni_spec::agent::Inspect;
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use crate::agent::{Agent, read};
+use crate::failure::Failure;
+use crate::output::{Format, Output};
+
+/// The agent's condition.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    node: String,
+    version: String,
+    datastore: String,
+    synced: bool,
+    health: Json,
+    endpoints: u64,
+    floating: Floating,
+    problems: Vec<String>,
+}
+
+/// Floating IPs of workloads of the node.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Floating {
+    owned: u64,
+    standby: u64,
+    refused: u64,
+}
+
+/// What the agent would do now.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Plan {
+    operations: Vec<String>,
+}
+
+/// Shows the agent's condition.
+pub(crate) fn status(agent: &Agent, format: Format) -> Result<Output, Failure> {
+    let document = agent.inspect(Inspect::NodeStatus)?;
+    let status: Status = read(document.clone())?;
+    Output::render(format, &document, || status_text(&status))
+}
+
+/// Shows what the agent would do now.
+pub(crate) fn plan(agent: &Agent, format: Format) -> Result<Output, Failure> {
+    let document = agent.inspect(Inspect::Plan)?;
+    let plan: Plan = read(document.clone())?;
+    Output::render(format, &document, || plan_text(&plan))
+}
+
+fn status_text(status: &Status) -> String {
+    let health = match &status.health {
+        Json::String(text) => text.clone(),
+        Json::Null => "unknown".to_owned(),
+        other => other.to_string(),
+    };
+    let synced = if status.synced { "in step" } else { "not read yet" };
+    let Floating {
+        owned,
+        standby,
+        refused,
+    } = status.floating;
+    let mut lines = vec![
+        format!("Node:           {}", status.node),
+        format!("Agent:          {}", status.version),
+        format!("Health:         {health}"),
+        format!("Datastore:      {} ({synced})", status.datastore),
+        format!("Workloads:      {}", status.endpoints),
+        format!("Floating IPs:   {owned} owned, {standby} standing by, {refused} refused"),
+        "NetworkPolicy:  not enforced by Buoy".to_owned(),
+    ];
+    if status.problems.is_empty() {
+        lines.push("Problems:       none".to_owned());
+    } else {
+        lines.push("Problems:".to_owned());
+        lines.extend(
+            status
+                .problems
+                .iter()
+                .map(|problem| format!("  - {}", problem.replace('\n', "\n    "))),
+        );
+    }
+    lines.join("\n")
+}
+
+fn plan_text(plan: &Plan) -> String {
+    if plan.operations.is_empty() {
+        return "nothing to do: the node is as it should be".to_owned();
+    }
+    plan.operations.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_reads_like_a_page() {
+        let status = serde_json::from_value(json!({
+            "node": "n1", "version": "0.1.0", "datastore": "sqlite:///b.db", "synced": true, "health": "ok",
+            "endpoints": 3, "floating": {"owned": 2, "standby": 1, "refused": 1},
+            "problems": ["record does not decode: IPPool p\nmend it"], "later": 1,
+        }));
+        assert_eq!(
+            status_text(&status.unwrap()),
+            "\
+Node:           n1
+Agent:          0.1.0
+Health:         ok
+Datastore:      sqlite:///b.db (in step)
+Workloads:      3
+Floating IPs:   2 owned, 1 standing by, 1 refused
+NetworkPolicy:  not enforced by Buoy
+Problems:
+  - record does not decode: IPPool p
+    mend it"
+        );
+        let fresh = status_text(&Status::default());
+        assert!(
+            fresh.contains("Health:         unknown") && fresh.ends_with("none"),
+            "{fresh}"
+        );
+    }
+
+    #[test]
+    fn a_plan_is_its_operations() {
+        assert_eq!(
+            plan_text(&Plan::default()),
+            "nothing to do: the node is as it should be"
+        );
+        let operations = vec!["put route".to_owned(), "end flows".to_owned()];
+        assert_eq!(plan_text(&Plan { operations }), "put route\nend flows");
+    }
+}

@@ -1,0 +1,211 @@
+//! The datastore as commands use it: read, list, and change one record by compare-and-swap.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use buoy_api::ipam::Block;
+use buoy_api::v3::{IpPool, IpReservation, WorkloadEndpoint};
+use buoy_api::{Binding, Family};
+use buoy_core::store::{Key, Prefix, Record, Reply, Revision, StoreOp, Value};
+use buoy_datastore::{Datastore, Event, WatchError};
+
+use crate::failure::Failure;
+use crate::kind::describe;
+
+/// How often a change begins anew because somebody else changed the record.
+const ATTEMPTS: u32 = 32;
+
+/// An open datastore.
+#[derive(Debug)]
+pub(crate) struct Store {
+    inner: Arc<dyn Datastore>,
+}
+
+/// What to do with a record that was read.
+#[derive(Debug)]
+pub(crate) enum Edit<T> {
+    /// Write it.
+    Put(Value, T),
+    /// Delete it.
+    Delete(T),
+    /// Nothing: it is as it should be.
+    Keep(T),
+}
+
+/// Records of one type, and what could not be read.
+#[derive(Debug)]
+pub(crate) struct Listed<T> {
+    /// Those that decode, in order of their keys.
+    pub items: Vec<T>,
+    /// A message about each that does not.
+    pub warnings: Vec<String>,
+}
+
+impl Store {
+    /// Opens a datastore by its URL.
+    pub(crate) fn open(url: &str) -> Result<Self, Failure> {
+        Ok(Self {
+            inner: buoy_datastore::open(url)?,
+        })
+    }
+
+    /// How messages call it.
+    pub(crate) fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    /// Reads a record.
+    pub(crate) fn get(&self, key: &Key) -> Result<Option<Record>, Failure> {
+        match self.run(&StoreOp::Get(key.clone()))? {
+            Reply::Record(record) => Ok(record),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Reads a set of records at one revision.
+    pub(crate) fn list(&self, prefix: Prefix) -> Result<(Vec<Record>, Revision), Failure> {
+        match self.run(&StoreOp::List(prefix))? {
+            Reply::List(records, revision) => Ok((records, revision)),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Reads a record, lets `edit` decide, and writes, until no other writer came in between.
+    pub(crate) fn change<T>(
+        &self,
+        key: &Key,
+        mut edit: impl FnMut(Option<&Record>) -> Result<Edit<T>, Failure>,
+    ) -> Result<T, Failure> {
+        let mut maybe_deleted = None;
+        for _ in 0..ATTEMPTS {
+            let record = self.get(key)?;
+            if record.is_none()
+                && let Some(out) = maybe_deleted
+            {
+                return Ok(out);
+            }
+            let (op, out) = match (edit(record.as_ref())?, &record) {
+                (Edit::Keep(out), _) | (Edit::Delete(out), None) => return Ok(out),
+                (Edit::Put(value, out), Some(record)) => {
+                    (StoreOp::Update(key.clone(), value, record.revision), out)
+                }
+                (Edit::Put(value, out), None) => (StoreOp::Create(key.clone(), value), out),
+                (Edit::Delete(out), Some(record)) => (StoreOp::Delete(key.clone(), record.revision), out),
+            };
+            match self.run(&op)? {
+                Reply::Written(_) | Reply::Deleted => return Ok(out),
+                Reply::Conflict => maybe_deleted = None,
+                Reply::Unknown => maybe_deleted = matches!(op, StoreOp::Delete(..)).then_some(out),
+                other => return Err(self.unexpected(&other)),
+            }
+        }
+        Err(Failure::new(format!(
+            "record keeps changing: {}\ntry again",
+            describe(key)
+        )))
+    }
+
+    /// Waits until `look` is content with a record, at most until `deadline`; then `None`.
+    pub(crate) fn wait<T>(
+        &self,
+        key: &Key,
+        set: Prefix,
+        deadline: Instant,
+        mut look: impl FnMut(Option<&Record>) -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
+        let (_, mut seen) = self.list(set.clone())?;
+        loop {
+            let record = self.get(key)?;
+            if let Some(out) = look(record.as_ref()) {
+                return Ok(Some(out));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            seen = self.next_change(&set, seen, left)?;
+        }
+    }
+
+    /// Waits for a change after `seen`, and says up to where changes are known.
+    fn next_change(&self, set: &Prefix, seen: Revision, timeout: Duration) -> Result<Revision, Failure> {
+        let events = self
+            .inner
+            .watch(std::slice::from_ref(set), seen)
+            .and_then(|mut watch| watch.next(timeout));
+        match events {
+            Ok(events) => Ok(events.iter().map(Event::revision).max().unwrap_or(seen)),
+            Err(WatchError::Compacted) => Ok(self.list(set.clone())?.1),
+            Err(WatchError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// All IPPools.
+    pub(crate) fn pools(&self) -> Result<Listed<IpPool>, Failure> {
+        self.typed(Prefix::Pools, |value| match value {
+            Value::Pool(pool) => Some(pool),
+            _ => None,
+        })
+    }
+
+    /// All IPReservations.
+    pub(crate) fn reservations(&self) -> Result<Listed<IpReservation>, Failure> {
+        self.typed(Prefix::Reservations, |value| match value {
+            Value::Reservation(reservation) => Some(reservation),
+            _ => None,
+        })
+    }
+
+    /// All WorkloadEndpoints of all namespaces.
+    pub(crate) fn endpoints(&self) -> Result<Listed<WorkloadEndpoint>, Failure> {
+        self.typed(Prefix::Endpoints, |value| match value {
+            Value::Endpoint(endpoint) => Some(endpoint),
+            _ => None,
+        })
+    }
+
+    /// All FloatingIPBindings.
+    pub(crate) fn bindings(&self) -> Result<Listed<Binding>, Failure> {
+        self.typed(Prefix::Bindings, |value| match value {
+            Value::Binding(binding) => Some(binding),
+            _ => None,
+        })
+    }
+
+    /// All IPAM blocks of a family.
+    pub(crate) fn blocks(&self, family: Family) -> Result<Listed<Block>, Failure> {
+        self.typed(Prefix::Blocks(family), |value| match value {
+            Value::Block(block) => Some(block),
+            _ => None,
+        })
+    }
+
+    fn typed<T>(&self, prefix: Prefix, pick: impl Fn(Value) -> Option<T>) -> Result<Listed<T>, Failure> {
+        let (records, _) = self.list(prefix)?;
+        let mut listed = Listed {
+            items: Vec::new(),
+            warnings: Vec::new(),
+        };
+        for Record { key, value, .. } in records {
+            match value {
+                Ok(value) => listed.items.extend(pick(value)),
+                Err(bad) => listed.warnings.push(format!("{}: {bad}", describe(&key))),
+            }
+        }
+        Ok(listed)
+    }
+
+    fn run(&self, op: &StoreOp) -> Result<Reply, Failure> {
+        match self.inner.run(op) {
+            Reply::Failed(error) => Err(error.into()),
+            reply => Ok(reply),
+        }
+    }
+
+    fn unexpected(&self, reply: &Reply) -> Failure {
+        Failure::new(format!(
+            "datastore gave no usable answer: {}: {reply:?}\ntry again",
+            self.name()
+        ))
+    }
+}

@@ -1,0 +1,270 @@
+//! The built program and a real store: create, apply, get, delete, ipam.
+
+mod common;
+
+use buoy_core::store::{Key, Value};
+use common::{Place, endpoint, pool};
+
+#[test]
+fn pools_are_applied_shown_changed_and_deleted() {
+    let place = Place::new();
+    let two = format!("{}---\n{}", pool("a", "10.65.0.0/16"), pool("b", "10.66.0.0/16"));
+    let file = place.file("pools.yaml", &two);
+    let said = place.done(&["apply", "-f", &file]);
+    assert_eq!(said, "Successfully applied 2 'IPPool' resource(s)\n");
+    assert_eq!(
+        place.done(&["get", "ippool"]),
+        "NAME   CIDR           SELECTOR\na      10.65.0.0/16   all()\nb      10.66.0.0/16   all()\n"
+    );
+    let changed = "kind: IPPool\napiVersion: projectcalico.org/v3\nmetadata: {name: a, labels: {x: y}}\n\
+                   spec: {cidr: 10.65.0.0/16, natOutgoing: true, comesLater: [1]}\n";
+    place.apply(changed);
+    let yaml = place.done(&["get", "pool", "a", "-o", "yaml"]);
+    for line in [
+        "  natOutgoing: true",
+        "    x: \"y\"",
+        "  comesLater:",
+        "  - 1",
+        "  resourceVersion: ",
+    ] {
+        assert!(yaml.contains(line), "{line}: {yaml}");
+    }
+    let said = place.done(&["delete", "ipp", "a", "b"]);
+    assert_eq!(said, "Successfully deleted 2 'IPPool' resource(s)\n");
+    assert_eq!(place.done(&["get", "ippools"]), "NAME   CIDR   SELECTOR\n");
+}
+
+#[test]
+fn what_get_prints_can_be_applied_unless_somebody_was_quicker() {
+    let place = Place::new();
+    place.apply(&pool("a", "10.65.0.0/16"));
+    let first = place.done(&["get", "ippool", "a", "-o", "yaml"]);
+    place.apply(&first.replace("spec:", "spec:\n  natOutgoing: true"));
+    let stale = place.run_with(&["apply", "-f", "-"], &first);
+    assert_eq!(stale.code, 1);
+    assert!(stale.err.contains("has changed since: IPPool a"), "{stale:?}");
+    let list = place.done(&["get", "ippool", "-o", "json"]);
+    assert_eq!(
+        place.apply(&list),
+        "Successfully applied 1 'IPPool' resource(s)\n"
+    );
+    let Some(record) = place.get(Key::Pool("a".to_owned())) else {
+        panic!("a pool")
+    };
+    let Ok(Value::Pool(kept)) = record.value else {
+        panic!("a pool")
+    };
+    assert!(kept.spec.nat_outgoing);
+    assert_eq!(kept.metadata.extra.get("resourceVersion"), None);
+}
+
+#[test]
+fn an_apply_without_a_change_writes_nothing() {
+    let place = Place::new();
+    place.apply(&pool("a", "10.65.0.0/16"));
+    let before = place.get(Key::Pool("a".to_owned())).unwrap();
+    place.apply(&pool("a", "10.65.0.0/16"));
+    assert_eq!(place.get(Key::Pool("a".to_owned())).unwrap(), before);
+}
+
+#[test]
+fn create_refuses_what_exists() {
+    let place = Place::new();
+    let file = place.file("pool.yaml", &pool("a", "10.65.0.0/16"));
+    assert_eq!(
+        place.done(&["create", "-f", &file]),
+        "Successfully created 1 'IPPool' resource(s)\n"
+    );
+    let again = place.run(&["create", "-f", &file]);
+    assert_eq!((again.code, again.out.as_str()), (1, ""));
+    assert!(
+        again.err.contains("exists already: IPPool a\nuse apply"),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn nothing_is_written_unless_every_document_is_understood() {
+    let place = Place::new();
+    for (bad, message) in [
+        ("a: [", "neither YAML nor JSON"),
+        ("kind: Pod\nmetadata: {name: p}", "unknown kind: Pod"),
+        (&*pool("b", "here"), "document 2: spec.cidr: "),
+        (
+            &*pool("b", "10.66.0.1/16"),
+            "document 2: IPPool \"b\" is not valid\nspec.cidr: ",
+        ),
+        ("kind: IPPool\nmetadata: {name: b}", "missing field `apiVersion`"),
+    ] {
+        let text = format!("{}---\n{bad}", pool("a", "10.65.0.0/16"));
+        let ran = place.run_with(&["apply", "-f", "-"], &text);
+        assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{bad}");
+        assert!(
+            ran.err.starts_with("error: standard input") && ran.err.contains(message),
+            "{ran:?}"
+        );
+        assert!(place.get(Key::Pool("a".to_owned())).is_none());
+    }
+}
+
+#[test]
+fn pools_are_checked_against_each_other() {
+    let place = Place::new();
+    place.apply(&pool("a", "10.65.0.0/16"));
+    let text = format!("{}---\n{}", pool("b", "10.66.0.0/16"), pool("c", "10.65.4.0/24"));
+    let ran = place.run_with(&["apply", "-f", "-"], &text);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("overlaps IPPool \"a\": 10.65.0.0/16"), "{ran:?}");
+    assert!(ran.err.contains("applied before this: 1 of 2"), "{ran:?}");
+    let moved = place.run_with(&["apply", "-f", "-"], &pool("a", "10.67.0.0/16"));
+    assert!(
+        moved
+            .err
+            .contains("cannot change from 10.65.0.0/16 to 10.67.0.0/16"),
+        "{moved:?}"
+    );
+}
+
+#[test]
+fn namespaces_separate_endpoints() {
+    let place = Place::new();
+    place.apply(&endpoint("web-0", "10.65.0.7/32"));
+    assert_eq!(
+        place.done(&["get", "wep"]),
+        "WORKLOAD   NODE   NETWORKS   INTERFACE\n"
+    );
+    assert_eq!(
+        place.done(&["get", "wep", "-n", "shop"]),
+        "WORKLOAD   NODE   NETWORKS       INTERFACE\nweb-0      n1     10.65.0.7/32\n"
+    );
+    assert!(place.done(&["get", "wep", "-A"]).contains("shop        web-0"));
+    let absent = place.run(&["get", "wep", "n1-k8s-web--0-eth0"]);
+    assert_eq!(absent.code, 1);
+    assert!(
+        absent
+            .err
+            .contains("resource does not exist: WorkloadEndpoint(default/n1-k8s-web--0-eth0)"),
+        "{absent:?}"
+    );
+    let json = place.done(&["get", "wep", "n1-k8s-web--0-eth0", "-n", "shop", "-o", "json"]);
+    assert!(json.contains("\"pod\": \"web-0\""), "{json}");
+}
+
+#[test]
+fn delete_says_what_is_missing_and_can_pass_over_it() {
+    let place = Place::new();
+    place.apply(&pool("a", "10.65.0.0/16"));
+    let ran = place.run(&["delete", "ippool", "a", "b"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("resource does not exist: IPPool(b)"), "{ran:?}");
+    assert!(ran.err.contains("deleted before this: 1 of 2"), "{ran:?}");
+    assert_eq!(
+        place.done(&["delete", "-s", "ippool", "b"]),
+        "Successfully deleted 0 resource(s)\n"
+    );
+    let file = place.file("e.yaml", &endpoint("web-0", "10.65.0.7/32"));
+    place.done(&["apply", "-f", &file]);
+    let done = place.done(&["delete", "-f", &file, "-o", "json"]);
+    assert!(
+        done.contains("\"verb\": \"deleted\"") && done.contains("\"namespace\": \"shop\""),
+        "{done}"
+    );
+}
+
+#[test]
+fn bindings_are_read_and_left_to_agents() {
+    let place = Place::new();
+    place.bind("172.16.1.3", &["web-0", "web-1"]);
+    let shown = place.done(&["get", "fipb", "-o", "wide"]);
+    assert!(
+        shown.contains("172.16.1.3   shop        web-0   n1     Owned   7"),
+        "{shown}"
+    );
+    assert!(shown.trim_end().ends_with("web-1@n1"), "{shown}");
+    let yaml = place.done(&["get", "fipb", "172-16-1-3", "-o", "yaml"]);
+    let applied = place.run_with(&["apply", "-f", "-"], &yaml);
+    assert_eq!(applied.code, 1);
+    assert!(
+        applied.err.contains("bindings are written by agents"),
+        "{applied:?}"
+    );
+    let deleted = place.run(&["delete", "fipb", "172-16-1-3"]);
+    assert_eq!(deleted.code, 1);
+    assert!(
+        deleted.err.contains("buoyctl fip release 172.16.1.3"),
+        "{deleted:?}"
+    );
+}
+
+#[test]
+fn a_record_that_is_garbage_hides_no_other_and_can_be_mended_or_deleted() {
+    let place = Place::new();
+    place.apply(&pool("a", "10.65.0.0/16"));
+    for name in ["rot", "rust"] {
+        place.spoil(&format!("/calico/resources/v3/projectcalico.org/ippools/{name}"));
+    }
+    let ran = place.run(&["get", "ippool"]);
+    assert_eq!(ran.code, 0);
+    assert!(ran.out.contains("a      10.65.0.0/16"), "{ran:?}");
+    assert!(
+        ran.err
+            .starts_with("warning: IPPool rot: record does not decode: "),
+        "{ran:?}"
+    );
+    let named = place.run(&["get", "ippool", "rot"]);
+    assert_eq!((named.code, named.out.as_str()), (1, ""));
+    let mended = place.run_with(&["apply", "-f", "-"], &pool("rot", "10.70.0.0/16"));
+    assert_eq!(mended.code, 0, "{mended:?}");
+    let deleted = place.run(&["delete", "ippool", "rust"]);
+    assert_eq!(deleted.code, 0, "{deleted:?}");
+    assert!(place.done(&["get", "ippool"]).contains("rot    10.70.0.0/16"));
+}
+
+#[test]
+fn addresses_in_use_are_shown() {
+    let place = Place::new();
+    place.apply(&pool("a", "10.65.0.0/16"));
+    let shown = place.done(&["ipam", "show", "--show-blocks"]);
+    assert!(
+        shown.contains("| IP Pool  | 10.65.0.0/16 |     65536 | 0 (0%)     |            0 | 65536 (100%) |")
+    );
+    assert_eq!(
+        place.done(&["ipam", "show", "--ip=10.65.0.7"]),
+        "IP 10.65.0.7 is not assigned\n"
+    );
+    let json = place.done(&["ipam", "show", "-o", "json"]);
+    assert!(json.contains("\"free\": 65536"), "{json}");
+}
+
+#[test]
+fn wrong_usage_and_failure_have_their_own_codes() {
+    let place = Place::new();
+    for (args, code, message) in [
+        (&["get", "pods"][..], 2, "unknown kind: pods"),
+        (&["fip", "attach", "10.0.0.1/32", "web-0"], 2, "not an IP address"),
+        (&["apply"], 2, "--filename"),
+        (
+            &["apply", "-f", "/nonexistent.yaml"],
+            1,
+            "cannot be read: /nonexistent.yaml",
+        ),
+        (
+            &["get", "node", "--datastore", "etcd://h:2379"],
+            1,
+            "datastore is not in this build",
+        ),
+        (
+            &["get", "node", "--datastore", "sqlite:///proc/none/buoy.db"],
+            1,
+            "/proc/none",
+        ),
+        (&["node", "status"], 1, "agent is not running"),
+    ] {
+        let ran = place.run(args);
+        assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{args:?} {ran:?}");
+        assert!(ran.err.contains(message), "{args:?} {ran:?}");
+    }
+    let help = place.run(&["--help"]);
+    assert_eq!(help.code, 0);
+    assert!(help.out.contains("See and steer") && help.err.is_empty());
+}
