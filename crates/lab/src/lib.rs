@@ -20,5 +20,6 @@ pub mod records;
 pub mod run;
 pub mod runtime;
 pub mod sweep;
+pub mod traffic;
 pub mod up;
 pub mod workload;

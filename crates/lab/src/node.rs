@@ -8,12 +8,12 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::binaries::Binaries;
 use crate::daemon::Daemon;
-use crate::exec::{self, Finished, PATIENCE};
+use crate::exec::{self, Finished, PATIENCE, Process};
 use crate::netns::Netns;
 use crate::run::Run;
 
@@ -27,8 +27,8 @@ pub struct Settings {
     pub floating_ips: String,
     /// `--floating-ip-hold`.
     pub hold: String,
-    /// More flags.
-    pub flags: Vec<String>,
+    /// `PATH` of the agent; this program's, if none is named.
+    pub path: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -36,7 +36,7 @@ impl Default for Settings {
         Self {
             floating_ips: "auto".to_owned(),
             hold: "10m".to_owned(),
-            flags: Vec::new(),
+            path: None,
         }
     }
 }
@@ -106,6 +106,11 @@ impl Node {
         &self.inner.datastore
     }
 
+    /// The file of its store.
+    pub fn store_file(&self) -> PathBuf {
+        PathBuf::from(self.datastore().trim_start_matches("sqlite://"))
+    }
+
     /// The agent's socket.
     pub fn socket(&self) -> PathBuf {
         self.directory().join("run/agent.sock")
@@ -155,6 +160,20 @@ impl Node {
         Ok(took)
     }
 
+    /// Starts the agent and does not wait: it may never be ready.
+    pub fn launch_agent(&self) -> Result<Process> {
+        Process::start(self.netns().run(), &mut self.agent_command(&[]), &self.log())
+    }
+
+    /// Runs an agent that is expected to give up by itself; returns what it said. Error: it goes on, or says nothing.
+    pub fn agent_that_fails(&self) -> Result<String> {
+        let finished = exec::run(&mut self.agent_command(&[]), "", PATIENCE)?;
+        ensure!(!finished.status.success(), "the agent stopped without an error");
+        let said = format!("{}{}", finished.stdout, finished.stderr);
+        ensure!(!said.trim().is_empty(), "the agent failed and said nothing");
+        Ok(said)
+    }
+
     /// Stops the agent in order; nothing if there is none.
     pub fn stop_agent(&self) -> Result<()> {
         let agent = lock(&self.inner.agent).take();
@@ -202,8 +221,7 @@ impl Node {
             .args(["--node-ip", "auto", "--routing", "kernel", "--cni", "own"])
             .args(["--floating-ips", &settings.floating_ips])
             .args(["--floating-ip-hold", &settings.hold])
-            .args(["--log", "debug", "--log-format", "text"])
-            .args(&settings.flags);
+            .args(["--log", "debug", "--log-format", "text"]);
         command
     }
 

@@ -1,8 +1,9 @@
 //! A workload: a namespace that is attached and detached through the real CNI plugin, as a runtime does it.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::IpAddr;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -232,6 +233,25 @@ impl Workload {
 
     /// Calls the plugin with a command of the CNI specification, on the node, as a runtime does.
     pub fn call(&self, verb: &str) -> Result<Answered> {
+        call_plugin(&self.node, self.plugin(verb), self.stdin())
+    }
+
+    /// Starts the plugin and does not wait for its end.
+    pub fn begin(&self, verb: &str) -> Result<Child> {
+        let (mut command, stdin) = (self.plugin(verb), self.stdin());
+        self.node.netns().enter(move || {
+            let mut child = command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?;
+            let mut pipe = child.stdin.take().context("no standard input")?;
+            pipe.write_all(stdin.as_bytes())?;
+            Ok(child)
+        })
+    }
+
+    fn plugin(&self, verb: &str) -> Command {
         let mut command = Command::new(self.node.plugins().join("calico"));
         command
             .env_clear()
@@ -242,7 +262,7 @@ impl Workload {
             .env("CNI_PATH", self.node.plugins())
             .env("CNI_ARGS", self.cni_args())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        call_plugin(&self.node, command, self.stdin())
+        command
     }
 
     /// `CNI_ARGS` as containerd and the kubelet write it.

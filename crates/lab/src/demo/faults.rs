@@ -1,13 +1,12 @@
 //! Step 6: the agent is killed, the store is held; traffic does not notice.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{FLOATING, OFTEN, SOON, Stage, ip};
+use super::{FLOATING, Stage, ip};
 use crate::locker::Locker;
-use crate::probe::{Probe, Via};
+use crate::traffic::Traffic;
 use crate::workload::Workload;
 
 /// For how long the store is held.
@@ -20,38 +19,18 @@ pub(super) fn tell(stage: &mut Stage) -> Result<()> {
     stage
         .story
         .step(6, "Faults: the agent is killed, the store is held")?;
-    let floating = ip(FLOATING[0])?;
-    let client = &stage.lab.client;
-    let traffic = [Via::Ping, Via::UdpFrom(4002), Via::Tcp]
-        .map(|via| Probe::start(client, via, floating, OFTEN).map(|probe| (via, probe)))
-        .into_iter()
-        .collect::<Result<Vec<_>>>()?;
-    let progress = |traffic: &[(Via, Probe)]| -> Result<()> {
-        for (_, probe) in traffic {
-            probe.wait_for_more(20, SOON)?;
-        }
-        Ok(())
-    };
-    progress(&traffic)?;
+    let traffic = Traffic::start(&stage.lab.client, ip(FLOATING[0])?)?;
     stage.lab.node.kill_agent();
     stage.story.command("kill -9 $(pidof buoy-agent)", "")?;
-    progress(&traffic)?;
+    traffic.progress()?;
     delete(stage, "neighbour", "DEL of a pod while there is no agent")?;
     let took = stage.lab.node.start_agent()?;
-    progress(&traffic)?;
+    traffic.progress()?;
     stage
         .story
         .timed("a new agent has read the kernel back and is ready", took)?;
     hold_store(stage)?;
-    for (via, probe) in traffic {
-        let tally = probe.stop()?;
-        ensure!(tally.ended.is_none(), "{} was interrupted: {tally}", via.name());
-        ensure!(
-            tally.lost() == 0,
-            "{}: lost {}: {tally}",
-            via.name(),
-            tally.lost()
-        );
+    for (via, tally) in traffic.unharmed()? {
         stage.story.checked(
             &format!(
                 "{} through all of this: {} of {} answered",
@@ -66,8 +45,7 @@ pub(super) fn tell(stage: &mut Stage) -> Result<()> {
 }
 
 fn hold_store(stage: &mut Stage) -> Result<()> {
-    let store = PathBuf::from(stage.lab.node.datastore().trim_start_matches("sqlite://"));
-    let locker = Locker::hold(stage.lab.run(), &store)?;
+    let locker = Locker::hold(stage.lab.run(), &stage.lab.node.store_file())?;
     stage.story.command(
         "sqlite3 buoy.db 'BEGIN EXCLUSIVE; …'   (for ten seconds, by another process)",
         "",

@@ -1,0 +1,450 @@
+//! Bad input, and what it gets: a clear error that says what to do, nothing leaked, and a bystander who notices nothing.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use buoy_api::names;
+use buoy_lab::dump::Dump;
+use buoy_lab::exec::eventually;
+use buoy_lab::lab::Lab;
+use buoy_lab::leaks::assert_nothing_leaked;
+use buoy_lab::node::Node;
+use buoy_lab::probe::{self, Via};
+use buoy_lab::traffic::Traffic;
+use buoy_lab::workload::{Refusal, Spec, Workload};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+const FLOATING: &str = "172.16.1.3";
+const SOON: Duration = Duration::from_secs(20);
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn shop(name: &str) -> Spec {
+    Spec::pod("shop", name)
+}
+
+/// Somebody who has nothing to do with it.
+struct Bystander {
+    workload: Workload,
+    traffic: Traffic,
+}
+
+impl Bystander {
+    fn new(lab: &Lab) -> Result<Self> {
+        Ok(Self {
+            workload: Workload::start(&lab.node, shop("bystander").floating(&[FLOATING]))?,
+            traffic: Traffic::start(&lab.client, ip(FLOATING))?,
+        })
+    }
+
+    /// Was not disturbed, and nobody left anything.
+    fn was_undisturbed(self, lab: &Lab) -> Result<()> {
+        self.traffic.progress()?;
+        self.traffic.unharmed()?;
+        assert_nothing_leaked(&lab.node, &[&self.workload])
+    }
+}
+
+/// An ADD that is refused, and says what is wrong; then DEL, which succeeds.
+fn refused(node: &Node, spec: Spec, words: &[&str]) -> Result<Refusal> {
+    let name = spec.name.clone();
+    let mut workload = Workload::prepare(node, spec)?;
+    let refusal = workload.add()?.refusal()?;
+    says(&refusal, words).map_err(|error| error.context(name))?;
+    workload.del()?.ok()?;
+    Ok(refusal)
+}
+
+/// The message says these words, and there is a hint.
+fn says(refusal: &Refusal, words: &[&str]) -> Result<()> {
+    let all = format!("{}\n{}", refusal.msg, refusal.details);
+    for word in words {
+        ensure!(all.contains(word), "no '{word}' in: {refusal:?}");
+    }
+    ensure!(!refusal.details.is_empty(), "no hint: {refusal:?}");
+    Ok(())
+}
+
+#[test]
+fn addresses_that_cannot_be_given() {
+    Lab::start().unwrap().test(|lab| {
+        let bystander = Bystander::new(lab)?;
+        let taken = bystander.workload.addresses()[0].to_string();
+        let cases: [(Spec, &[&str]); 9] = [
+            (
+                shop("outside").fixed(&["203.0.113.9"]),
+                &["not in a configured pool", "203.0.113.9"],
+            ),
+            (shop("in-use").fixed(&[&taken]), &["already", &taken]),
+            (
+                shop("two-v4").fixed(&["10.65.0.30", "10.65.0.31"]),
+                &["more than one IPv4"],
+            ),
+            (
+                shop("two-v6").fixed(&["fd65::30", "fd65::31"]),
+                &["more than one IPv6"],
+            ),
+            (shop("no-ip").fixed(&["10.65.0.300"]), &["10.65.0.300"]),
+            (shop("none").fixed(&[]), &["empty"]),
+            (
+                shop("pool").annotation("ipv4pools", r#"["nowhere"]"#),
+                &["nowhere"],
+            ),
+            (
+                shop("pool-family").annotation("ipv6pools", r#"["workloads-v4"]"#),
+                &["workloads-v4"],
+            ),
+            (
+                shop("lacks-v6").fixed(&["10.65.0.30"]).floating(&["fd16::30"]),
+                &["fd16::30"],
+            ),
+        ];
+        for (spec, words) in cases {
+            refused(&lab.node, spec, words)?;
+        }
+        bystander.was_undisturbed(lab)
+    });
+}
+
+#[test]
+fn annotations_that_are_not_what_they_should_be() {
+    Lab::start().unwrap().test(|lab| {
+        let bystander = Bystander::new(lab)?;
+        let many: Vec<String> = (0..33).map(|last| format!("172.16.1.{}", last + 100)).collect();
+        let many = json!(many).to_string();
+        let long = format!("[\"{}\"]", "1".repeat(20_000));
+        for (name, text) in [
+            ("floatingIPs", "172.16.1.9"),
+            ("floatingIPs", "[\"172.16.1.9\""),
+            ("floatingIPs", "{\"a\": 1}"),
+            ("floatingIPs", "[172]"),
+            ("floatingIPs", "[\"web\"]"),
+            ("floatingIPs", "[\"::ffff:172.16.1.9\"]"),
+            ("floatingIPs", "[\"127.0.0.1\"]"),
+            ("floatingIPs", &many),
+            ("floatingIPs", &long),
+            ("ipAddrs", "10.65.0.9"),
+            ("ipAddrs", "[null]"),
+            ("ipAddrs", "\u{0}"),
+            ("ipv4pools", "workloads-v4"),
+            ("allowedSourcePrefixes", "[\"everywhere\"]"),
+            ("hwAddr", "not a mac"),
+        ] {
+            let refusal = refused(&lab.node, shop("bad").annotation(name, text), &[name])?;
+            ensure!(
+                refusal.msg.len() < 1000,
+                "a message as long as its input: {}",
+                refusal.msg.len()
+            );
+        }
+        bystander.was_undisturbed(lab)
+    });
+}
+
+#[test]
+fn network_configurations_that_are_wrong() {
+    Lab::start().unwrap().test(|lab| {
+        let bystander = Bystander::new(lab)?;
+        let cases: [(Spec, u64, &str); 5] = [
+            (shop("version").config("cniVersion", json!("9.9.9")), 1, "9.9.9"),
+            (shop("name").config("name", json!("no/such name")), 7, "name"),
+            (shop("ipam").config("ipam", json!("calico-ipam")), 7, "ipam"),
+            (shop("mtu").config("mtu", json!("much")), 7, "mtu"),
+            (shop("mtu-2").config("mtu", json!(-1)), 7, "mtu"),
+        ];
+        for (spec, code, word) in cases {
+            let mut workload = Workload::prepare(&lab.node, spec)?;
+            let refusal = workload.add()?.refusal()?;
+            says(&refusal, &[word])?;
+            ensure!(refusal.code == code, "{refusal:?}");
+        }
+        bystander.was_undisturbed(lab)
+    });
+}
+
+#[test]
+fn a_namespace_that_is_gone() {
+    Lab::start().unwrap().test(|lab| {
+        let bystander = Bystander::new(lab)?;
+        let mut workload = Workload::prepare(&lab.node, shop("gone").fixed(&["10.65.0.40"]))?;
+        let path = workload.netns().path().to_owned();
+        lab.client.exec(&format!("umount {}", path.display()))?;
+        fs::remove_file(&path)?;
+        let refusal = workload.add()?.refusal()?;
+        says(&refusal, &[&path.to_string_lossy()])?;
+        workload.del()?.ok()?;
+
+        let other = Workload::start(&lab.node, shop("later"))?;
+        let path = other.netns().path();
+        lab.client.exec(&format!("umount {}", path.display()))?;
+        fs::remove_file(path)?;
+        other.delete()?;
+        bystander.was_undisturbed(lab)
+    });
+}
+
+#[test]
+fn interfaces_that_are_somebody_elses() {
+    Lab::start().unwrap().test(|lab| {
+        let node = &lab.node;
+        let bystander = Bystander::new(lab)?;
+        let link = names::pod_link("shop", "web-0");
+        node.netns().ip(&format!(
+            "link add {link} type veth peer name elsewhere\nlink set {link} up"
+        ))?;
+        let foreign = Dump::take(node.netns())?;
+        refused(node, shop("web-0"), &[&link])?;
+        let difference = foreign.difference(&Dump::take(node.netns())?);
+        ensure!(
+            !difference.contains(&link),
+            "a foreign link was touched:\n{difference}"
+        );
+
+        let mut inside = Workload::prepare(node, shop("web-1"))?;
+        inside.netns().ip("link add eth0 type veth peer name other")?;
+        let refusal = inside.add()?.refusal()?;
+        says(&refusal, &["eth0"])?;
+        node.netns().ip(&format!("link del {link}"))?;
+        inside.netns().ip("link del eth0")?;
+        inside.del()?.ok()?;
+        bystander.was_undisturbed(lab)
+    });
+}
+
+#[test]
+fn no_agent_is_named_with_its_socket() {
+    Lab::start().unwrap().test(|lab| {
+        let bystander = Bystander::new(lab)?;
+        let web = Workload::start(&lab.node, shop("web-0").floating(&["172.16.1.4"]))?;
+        lab.node.stop_agent()?;
+        let mut late = Workload::prepare(&lab.node, shop("late"))?;
+        let refusal = late.add()?.refusal()?;
+        ensure!(refusal.code == 11, "{refusal:?}");
+        says(&refusal, &[&lab.node.socket().to_string_lossy()])?;
+        late.del()?.ok()?;
+        let took = web.delete()?;
+        ensure!(
+            took < Duration::from_secs(3),
+            "DEL without an agent took {took:?}"
+        );
+        lab.node.start_agent()?;
+        bystander.was_undisturbed(lab)
+    });
+}
+
+#[test]
+fn an_agent_that_speaks_otherwise() {
+    Lab::start().unwrap().test(|lab| {
+        let bystander = Bystander::new(lab)?;
+        // A client of a version that is to come, at the real agent.
+        let request = json!({"protocol": 999, "client": "buoy-cni 99.0.0", "body": "status"});
+        let answer = raw_request(&lab.node, &request)?;
+        let error = &answer["Err"];
+        ensure!(error["code"] == 1, "{answer}");
+        ensure!(error["msg"].to_string().contains("999"), "{answer}");
+        ensure!(error["details"].to_string().contains("upgrade"), "{answer}");
+
+        // An agent of some other world, at the real plugin.
+        let other = lab.node.directory().join("run/other.sock");
+        let listener = UnixListener::bind(&other)?;
+        let agent = std::thread::spawn(move || -> Result<()> {
+            use std::io::{Read, Write};
+            let (mut stream, _) = listener.accept()?;
+            stream.read_exact(&mut [0; 4])?;
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")?;
+            Ok(())
+        });
+        let spec = shop("lost").config("buoy", json!({"socket": other, "spool": lab.node.spool()}));
+        let mut workload = Workload::prepare(&lab.node, spec)?;
+        let refusal = workload.add()?.refusal()?;
+        ensure!(
+            !refusal.msg.is_empty() && !refusal.details.is_empty(),
+            "{refusal:?}"
+        );
+        agent.join().unwrap()?;
+        bystander.was_undisturbed(lab)
+    });
+}
+
+/// Sends a request as the protocol has it, and returns the answer.
+fn raw_request(node: &Node, request: &Value) -> Result<Value> {
+    use std::io::{Read, Write};
+    let mut stream = std::os::unix::net::UnixStream::connect(node.socket())?;
+    stream.set_read_timeout(Some(SOON))?;
+    let body = request.to_string();
+    stream.write_all(&u32::try_from(body.len())?.to_be_bytes())?;
+    stream.write_all(body.as_bytes())?;
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut answer)?;
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+/// An agent that cannot start says why, and leaves what runs alone.
+fn agent_says(lab: &Lab, words: &[&str]) -> Result<()> {
+    let before = Dump::take(lab.node.netns())?;
+    let said = lab.node.agent_that_fails()?;
+    for word in words {
+        ensure!(said.contains(word), "no '{word}' in:\n{said}");
+    }
+    ensure!(!said.contains("panicked"), "{said}");
+    let difference = before.difference(&Dump::take(lab.node.netns())?);
+    ensure!(
+        difference.is_empty(),
+        "an agent that did not start changed the node:\n{difference}"
+    );
+    Ok(())
+}
+
+#[test]
+fn settings_that_do_not_parse() {
+    Lab::start().unwrap().test(|lab| {
+        let bystander = Bystander::new(lab)?;
+        lab.node.stop_agent()?;
+        let file = lab.node.config_file();
+        let good = fs::read_to_string(&file)?;
+        for (text, word) in [
+            ("nodeName: [n1", "agent.yaml"),
+            ("nodeNam: n1", "nodeNam"),
+            ("floatingIPs: [1, 2]", "agent.yaml"),
+            ("\u{1}\u{2}", "agent.yaml"),
+        ] {
+            fs::write(&file, text)?;
+            agent_says(lab, &[word])?;
+        }
+        fs::write(&file, good)?;
+        for (hold, floating) in [("soon", "auto"), ("10m", "perhaps")] {
+            lab.node.set(|settings| {
+                settings.hold = hold.to_owned();
+                settings.floating_ips = floating.to_owned();
+            });
+            agent_says(
+                lab,
+                &[if hold == "soon" {
+                    "floating-ip-hold"
+                } else {
+                    "floating-ips"
+                }],
+            )?;
+        }
+        lab.node
+            .set(|settings| *settings = buoy_lab::node::Settings::default());
+        lab.node.start_agent()?;
+        bystander.was_undisturbed(lab)
+    });
+}
+
+#[test]
+fn a_store_of_a_newer_schema() {
+    Lab::start().unwrap().test(|lab| {
+        let bystander = Bystander::new(lab)?;
+        lab.node.stop_agent()?;
+        let set = |version: i32| -> Result<i32> {
+            let store = Connection::open(lab.node.store_file())?;
+            let before = store.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            store.pragma_update(None, "user_version", version)?;
+            Ok(before)
+        };
+        let ours = set(999)?;
+        agent_says(lab, &["buoy.db", "999"])?;
+        let finished = lab.node.try_ctl(&["fip", "list"], "")?;
+        ensure!(finished.status.code() == Some(1), "{finished:?}");
+        ensure!(finished.stderr.contains("999"), "{}", finished.stderr);
+        set(ours)?;
+        lab.node.start_agent()?;
+        bystander.was_undisturbed(lab)
+    });
+}
+
+#[test]
+fn nft_that_is_missing_or_old() {
+    Lab::start().unwrap().test(|lab| {
+        let bystander = Bystander::new(lab)?;
+        lab.node.stop_agent()?;
+        let path = lab.node.directory().join("path");
+        fs::create_dir_all(&path)?;
+        for program in ["nsenter", "ip", "sh", "cat", "echo"] {
+            symlink(found(program)?, path.join(program))?;
+        }
+        lab.node.set(|settings| settings.path = Some(path.clone()));
+        agent_says(lab, &["nft", "install"])?;
+        let old = path.join("nft");
+        fs::write(&old, "#!/bin/sh\necho 'nftables v0.8.2 (Joe Btfsplk)'\n")?;
+        fs::set_permissions(&old, fs::Permissions::from_mode(0o755))?;
+        agent_says(lab, &["0.8.2"])?;
+        lab.node.set(|settings| settings.path = None);
+        lab.node.start_agent()?;
+        bystander.was_undisturbed(lab)
+    });
+}
+
+/// Where a program of this machine is.
+fn found(program: &str) -> Result<PathBuf> {
+    let directories = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
+    directories
+        .iter()
+        .map(|directory| Path::new(directory).join(program))
+        .find(|path| path.exists())
+        .ok_or_else(|| anyhow::anyhow!("no program {program}"))
+}
+
+#[test]
+fn records_that_people_write_wrongly() {
+    Lab::start().unwrap().test(|lab| {
+        let bystander = Bystander::new(lab)?;
+        let pool = |name: &str, spec: &str| {
+            format!(
+                "{{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {{name: {name}}}, spec: {spec}}}"
+            )
+        };
+        for (records, word) in [
+            ("kind: [", "line"),
+            (
+                "{apiVersion: projectcalico.org/v3, kind: IPPoool, metadata: {name: a}}",
+                "IPPoool",
+            ),
+            (&pool("overlaps", "{cidr: 10.65.1.0/24}"), "overlap"),
+            (&pool("loose", "{cidr: 10.66.1.1/24}"), "10.66.1.1/24"),
+            (&pool("size", "{cidr: 10.66.0.0/24, blockSize: 8}"), "blockSize"),
+            (
+                &pool("selector", "{cidr: 10.66.0.0/24, nodeSelector: 'a =='}"),
+                "nodeSelector",
+            ),
+        ] {
+            let finished = lab.node.try_ctl(&["apply", "-f", "-"], records)?;
+            ensure!(finished.status.code() == Some(1), "{records}: {finished:?}");
+            ensure!(
+                finished.stderr.contains(word),
+                "no '{word}' in: {}",
+                finished.stderr
+            );
+        }
+        let finished = lab.node.try_ctl(&["fip", "move", "172.16.1.3"], "")?;
+        ensure!(finished.status.code() == Some(2), "{finished:?}");
+        for line in [
+            format!("fip move {FLOATING} --to nobody --timeout 500ms"),
+            "fip attach 172.16.1.4 nobody".to_owned(),
+            format!("fip release {FLOATING}"),
+        ] {
+            let words: Vec<&str> = line.split(' ').collect();
+            let finished = lab.node.try_ctl(&words, "")?;
+            ensure!(finished.status.code() == Some(1), "{line}: {finished:?}");
+            ensure!(!finished.stderr.trim().is_empty(), "{line}: no message");
+        }
+        eventually(SOON, "the bystander answers", || {
+            probe::ask(&lab.client, Via::Udp, ip(FLOATING), SOON)
+        })?;
+        bystander.was_undisturbed(lab)
+    });
+}

@@ -1,0 +1,392 @@
+//! The invariants of one node, by their names in the design: what a restart, a lost store, a stranger and a removal must
+//! leave alone.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
+use std::fs;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use buoy_lab::dump::Dump;
+use buoy_lab::exec::eventually;
+use buoy_lab::lab::Lab;
+use buoy_lab::leaks::assert_nothing_leaked;
+use buoy_lab::locker::Locker;
+use buoy_lab::node::Node;
+use buoy_lab::probe::{self, Via};
+use buoy_lab::traffic::Traffic;
+use buoy_lab::workload::{Spec, Workload};
+
+const V4: &str = "172.16.1.3";
+const V6: &str = "fd16::3";
+const SOON: Duration = Duration::from_secs(20);
+/// DEL waits for the kernel only; this is far more than that takes on a busy machine, and less than any store's time-out.
+const DEL_LIMIT: Duration = Duration::from_secs(3);
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn shop(name: &str) -> Spec {
+    Spec::pod("shop", name)
+}
+
+/// The node's state once nothing changes any more.
+fn settled(node: &Node) -> Result<Dump> {
+    let mut last = Dump::take(node.netns())?;
+    eventually(SOON, "the node comes to rest", || {
+        let before = std::mem::replace(&mut last, Dump::take(node.netns())?);
+        let difference = before.difference(&last);
+        ensure!(difference.is_empty(), "{difference}");
+        Ok(())
+    })?;
+    Ok(last)
+}
+
+/// Fails with what is different.
+fn assert_same(before: &Dump, node: &Node, when: &str) -> Result<()> {
+    let difference = before.difference(&Dump::take(node.netns())?);
+    ensure!(difference.is_empty(), "{when}:\n{difference}");
+    Ok(())
+}
+
+/// Eight runtimes at once, and an agent that is killed again and again.
+#[test]
+fn i1_no_address_twice_under_kill() {
+    Lab::start().unwrap().test(|lab| {
+        let seed = u64::from(std::process::id()) ^ 0x9e37_79b9_7f4a_7c15;
+        eprintln!("seed {seed}");
+        let over = AtomicBool::new(false);
+        let (survivors, kills) = thread::scope(|scope| {
+            let runtimes: Vec<_> = (0..8)
+                .map(|index| scope.spawn(move || runtime(&lab.node, index, Dice(seed + index))))
+                .collect();
+            let killer = scope.spawn(|| keep_killing(&lab.node, &over, Dice(seed)));
+            let survivors: Result<Vec<Vec<Workload>>> = runtimes
+                .into_iter()
+                .map(|runtime| {
+                    runtime
+                        .join()
+                        .map_err(|_| anyhow::anyhow!("a runtime panicked"))?
+                })
+                .collect();
+            over.store(true, Ordering::Relaxed);
+            let kills = killer
+                .join()
+                .map_err(|_| anyhow::anyhow!("the killer panicked"))??;
+            anyhow::Ok((survivors?, kills))
+        })?;
+        ensure!(kills >= 3, "the agent was killed only {kills} times");
+        let live: Vec<&Workload> = survivors.iter().flatten().collect();
+        ensure!(!live.is_empty(), "no workload survived");
+        assert_nothing_leaked(&lab.node, &live)?;
+        for workload in survivors.into_iter().flatten() {
+            workload.delete()?;
+        }
+        assert_nothing_leaked(&lab.node, &[])
+    });
+}
+
+/// A runtime's life: workloads come, some go, some are asked for twice.
+fn runtime(node: &Node, index: u64, mut dice: Dice) -> Result<Vec<Workload>> {
+    let mut live: Vec<Workload> = Vec::new();
+    for round in 0..10 {
+        let mut workload = Workload::prepare(node, shop(&format!("pod-{index}-{round}")))?;
+        let mut answered = workload.add()?;
+        // A runtime asks again when it is told to; so does one that was restarted itself.
+        while answered.result.as_ref().is_err_and(|refusal| refusal.code == 11) || dice.one_in(6) {
+            answered = workload.add()?;
+        }
+        answered
+            .ok()
+            .with_context(|| format!("ADD of {}", workload.name()))?;
+        live.push(workload);
+        if dice.one_in(2) {
+            let victim = live.swap_remove(dice.below(live.len()));
+            victim.delete()?;
+        }
+    }
+    Ok(live)
+}
+
+/// Kills the agent at moments that nobody chose, until it is over; says how often. Leaves it running.
+fn keep_killing(node: &Node, over: &AtomicBool, mut dice: Dice) -> Result<u32> {
+    let mut kills = 0;
+    while !over.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(20 + dice.below(400) as u64));
+        node.kill_agent();
+        kills += 1;
+        node.start_agent()?;
+    }
+    Ok(kills)
+}
+
+/// Numbers that a seed brings back (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    fn one_in(&mut self, chances: u64) -> bool {
+        self.next().is_multiple_of(chances)
+    }
+}
+
+#[test]
+fn i5_agent_restart_keeps_flows() {
+    Lab::start().unwrap().test(|lab| {
+        let web = Workload::start(&lab.node, shop("web-0").floating(&[V4, V6]))?;
+        let _standby = Workload::start(&lab.node, shop("web-1").floating(&[V4, V6]))?;
+        let own = web.address(ip(V4))?;
+        let traffic = [V4, V6]
+            .map(ip)
+            .into_iter()
+            .chain([own])
+            .map(|to| Traffic::start(&lab.client, to))
+            .collect::<Result<Vec<_>>>()?;
+        let hairpin = Traffic::start(web.netns(), ip(V4))?;
+        let before = settled(&lab.node)?;
+        let progress = || traffic.iter().chain([&hairpin]).try_for_each(Traffic::progress);
+
+        for _ in 0..3 {
+            lab.node.kill_agent();
+            progress()?;
+            lab.node.start_agent()?;
+            progress()?;
+        }
+        lab.node.stop_agent()?;
+        progress()?;
+        assert_same(&before, &lab.node, "an orderly stop changed something")?;
+        lab.node.start_agent()?;
+        progress()?;
+        lab.node.with_agent(|agent| agent.freeze())?;
+        progress()?;
+        lab.node.with_agent(|agent| agent.thaw())?;
+        progress()?;
+        assert_same(&before, &lab.node, "after the restarts")?;
+        for traffic in traffic.into_iter().chain([hairpin]) {
+            traffic.unharmed()?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn i5_a_killed_agent_finishes_what_it_had_begun() {
+    Lab::start().unwrap().test(|lab| {
+        let first = Workload::start(&lab.node, shop("web-0").floating(&[V4]))?;
+        let second = Workload::start(&lab.node, shop("web-1").floating(&[V4]))?;
+        lab.node.kill_agent();
+        let took = first.delete()?;
+        ensure!(took < DEL_LIMIT, "DEL without an agent took {took:?}");
+        lab.node.start_agent()?;
+        eventually(SOON, "web-1 has taken over", || {
+            let answer = probe::ask(&lab.client, Via::Udp, ip(V4), Duration::from_secs(1))?;
+            ensure!(answer.who == "web-1", "{} answers", answer.who);
+            Ok(())
+        })?;
+        assert_nothing_leaked(&lab.node, &[&second])
+    });
+}
+
+#[test]
+fn i6_store_held_changes_nothing() {
+    Lab::start().unwrap().test(|lab| {
+        let web = Workload::start(&lab.node, shop("web-0").floating(&[V4, V6]))?;
+        let other = Workload::start(&lab.node, shop("other"))?;
+        let more = Workload::start(&lab.node, shop("more").floating(&[V4]))?;
+        let traffic = Traffic::start(&lab.client, ip(V4))?;
+        let locker = Locker::hold(lab.run(), &lab.node.store_file())?;
+        for workload in [other, more] {
+            let took = workload.delete()?;
+            ensure!(took < DEL_LIMIT, "DEL took {took:?} while the store was held");
+        }
+        let during = settled(&lab.node)?;
+        while locker.held() < Duration::from_secs(10) {
+            traffic.progress()?;
+        }
+        assert_same(&during, &lab.node, "while the store was held")?;
+        drop(locker);
+        assert_nothing_leaked(&lab.node, &[&web])?;
+        traffic.unharmed()?;
+        Ok(())
+    });
+}
+
+#[test]
+fn i6_store_away_changes_nothing() {
+    Lab::start().unwrap().test(|lab| {
+        let node = &lab.node;
+        let web = Workload::start(node, shop("web-0").floating(&[V4, V6]))?;
+        let others = [
+            Workload::start(node, shop("a"))?,
+            Workload::start(node, shop("b"))?,
+        ];
+        let traffic = Traffic::start(&lab.client, ip(V4))?;
+        let before = settled(node)?;
+        // The store is gone for good for an agent that starts: its descriptors are its own, so it is started anew.
+        let directory = node.store_file().parent().context("a directory")?.to_owned();
+        let aside = directory.with_extension("away");
+        node.kill_agent();
+        fs::rename(&directory, &aside)?;
+        fs::write(&directory, "not a directory")?;
+        let mut agent = node.launch_agent()?;
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(3) {
+            traffic.progress()?;
+        }
+        assert_same(&before, node, "while the store was away")?;
+        for workload in others {
+            let took = workload.delete()?;
+            ensure!(took < DEL_LIMIT, "DEL took {took:?} while the store was away");
+        }
+        fs::remove_file(&directory)?;
+        fs::rename(&aside, &directory)?;
+        agent.kill();
+        node.start_agent()?;
+        assert_nothing_leaked(node, &[&web])?;
+        traffic.unharmed()?;
+        Ok(())
+    });
+}
+
+#[test]
+fn i7_foreign_state_untouched() {
+    let lab = Lab::bare().unwrap();
+    lab.test(|lab| {
+        let node = &lab.node;
+        be_a_stranger(node)?;
+        let foreign = settled(node)?;
+        let note = node.state().join("notes.txt");
+        fs::write(&note, "somebody's")?;
+        node.start_agent()?;
+        node.apply(buoy_lab::lab::POOLS)?;
+        let web = Workload::start(node, shop("web-0").floating(&[V4, V6]))?;
+        let standby = Workload::start(node, shop("web-1").floating(&[V4, V6]))?;
+        stands(&foreign, node, "with workloads")?;
+        node.kill_agent();
+        node.start_agent()?;
+        stands(&foreign, node, "after a restart")?;
+        for workload in [web, standby] {
+            workload.delete()?;
+        }
+        node.stop_agent()?;
+        node.cleanup()?;
+        assert_same(&foreign, node, "after everything is removed")?;
+        ensure!(
+            fs::read_to_string(&note)? == "somebody's",
+            "a foreign file was changed"
+        );
+        Ok(())
+    });
+}
+
+/// What others have on a node: some of it looks like Buoy's or Calico's.
+fn be_a_stranger(node: &Node) -> Result<()> {
+    node.netns()
+        .ip("link add cali0123456789a type veth peer name elsewhere\n\
+         link set cali0123456789a up\n\
+         link set elsewhere up\n\
+         address add 10.65.200.1/32 dev elsewhere\n\
+         route add 172.16.200.0/24 via 192.0.2.254\n\
+         route add 10.65.201.1/32 dev cali0123456789a\n\
+         route add 10.65.202.0/24 via 192.0.2.254 metric 999999990\n\
+         route add blackhole 10.65.203.0/24 proto 80\n\
+         route add 172.16.1.3/32 via 192.0.2.254 table 177\n\
+         rule add from 10.65.200.0/24 table 177\n\
+         neighbour add 192.0.2.99 lladdr 02:00:00:00:00:99 nud permanent dev eth0\n\
+         -6 route add fd16:0:0:1::/64 via 2001:db8::fe")?;
+    node.netns().nft(
+        "table ip filter { chain FORWARD { type filter hook forward priority 0; policy accept; } }
+         table ip nat { chain PREROUTING { type nat hook prerouting priority -100; } \
+                        chain KUBE-SERVICES { ip daddr 10.96.0.1 dnat to 10.65.200.1; } }
+         table inet buoyant { map fips { type ipv4_addr : ipv4_addr; elements = { 172.16.1.3 : 10.0.0.1 }; } }
+         table ip6 calico { set links { type ifname; elements = { \"cali0123456789a\" }; } }",
+    )
+}
+
+/// Checks that every foreign line still stands; sysctls are a node's to set.
+fn stands(foreign: &Dump, node: &Node, when: &str) -> Result<()> {
+    let difference = foreign.difference(&settled(node)?);
+    let gone: Vec<&str> = difference
+        .lines()
+        .filter(|line| line.starts_with('-') && !line.contains("sysctls:"))
+        .collect();
+    ensure!(gone.is_empty(), "{when}:\n{}", gone.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn i8_cleanup_restores_node() {
+    Lab::start().unwrap().test(|lab| {
+        let node = &lab.node;
+        let mut workloads = Vec::new();
+        for name in ["web-0", "web-1", "web-2"] {
+            workloads.push(Workload::start(node, shop(name).floating(&[V4, V6]))?);
+        }
+        workloads.push(Workload::start(node, Spec::container("plain"))?);
+        node.ctl(&format!("fip move {V4} --to web-2"))?;
+        node.kill_agent();
+        node.start_agent()?;
+        ensure!(
+            !lab.before.difference(&Dump::take(node.netns())?).is_empty(),
+            "a dump that shows nothing of Buoy proves nothing"
+        );
+        for workload in workloads {
+            workload.delete()?;
+        }
+        assert_nothing_leaked(node, &[])?;
+        node.stop_agent()?;
+        node.cleanup()?;
+        eventually(SOON, "the node is as it was", || {
+            assert_same(&lab.before, node, "after cleanup")
+        })?;
+        node.cleanup().context("a second cleanup finds nothing to do")?;
+        Ok(())
+    });
+}
+
+#[test]
+fn i8_a_sysctl_that_somebody_changed_since_is_theirs() {
+    Lab::start().unwrap().test(|lab| {
+        let node = &lab.node;
+        let web = Workload::start(node, shop("web-0").floating(&[V4]))?;
+        let difference = lab.before.difference(&settled(node)?);
+        // Those of a workload's link go with it.
+        let ours = difference.lines().find_map(|line| {
+            line.strip_prefix("+ sysctls: ")
+                .filter(|line| !line.contains("/cali"))
+        });
+        let Some((path, value)) = ours.and_then(|line| line.split_once(" = ")) else {
+            // Nothing of the node's own was set, so nothing is to be restored.
+            return Ok(());
+        };
+        let theirs = (value.parse::<i64>()? + 1).to_string();
+        let key = path.trim_start_matches("/proc/sys/");
+        if node.netns().set_sysctl(key, &theirs).is_err() {
+            return Ok(());
+        }
+        web.delete()?;
+        node.stop_agent()?;
+        node.cleanup()?;
+        let kept = Dump::take(node.netns())?;
+        ensure!(
+            kept.section("sysctls").contains(&format!("{path} = {theirs}")),
+            "{path} was {theirs}, set by somebody else, and is not any more"
+        );
+        Ok(())
+    });
+}
