@@ -14,6 +14,9 @@ use jiff::Timestamp;
 
 use super::request::Grant;
 
+#[cfg(test)]
+mod tests;
+
 /// A block of which nothing is given. Its sequence number begins with the time, so that a block made again does not
 /// repeat the numbers of the one before.
 pub fn new(cidr: IpNet, affinity: Option<AffinityOwner>, now: Timestamp) -> Block {

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use buoy_api::ip::Family;
 use buoy_api::ipam::{AffinityOwner, Attribute};
 use ipnet::IpNet;
+use jiff::Timestamp;
 
 use super::pool::PoolError;
 use crate::store::{Bad, FailureKind, Key, StoreError};
@@ -155,6 +156,8 @@ pub struct Holder {
     pub handle: Option<String>,
     /// `pod`, `namespace`, `node`, `type`, …
     pub attributes: BTreeMap<String, String>,
+    /// When it was released, if it is nobody's and only cools down.
+    pub released_at: Option<Timestamp>,
 }
 
 impl Holder {
@@ -170,6 +173,7 @@ impl From<&Attribute> for Holder {
         Self {
             handle: attribute.handle.clone(),
             attributes: attribute.secondary.clone(),
+            released_at: attribute.released_at,
         }
     }
 }
@@ -179,6 +183,9 @@ impl fmt::Display for Holder {
         let attribute = |key: &str| self.attributes.get(key);
         if let Some(binding) = self.floating_ip() {
             return write!(f, "it is a floating IP, held by binding: {binding}");
+        }
+        if let Some(released_at) = self.released_at {
+            return write!(f, "it cools down, and is free later; released at: {released_at}");
         }
         match (attribute("namespace"), attribute("pod")) {
             (Some(namespace), Some(pod)) => write!(f, "held by pod: {namespace}/{pod}")?,
@@ -197,12 +204,14 @@ impl fmt::Display for Holder {
 /// Why a pool, or the node, gave no address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shortage {
-    /// Every block of the pool is taken, and this node's are full.
+    /// This node's blocks of the pool are full.
     Full {
         /// Name of the pool.
         pool: String,
         /// Its prefix.
         cidr: IpNet,
+        /// Whether every other block was found taken; otherwise none was looked for.
+        others_taken: bool,
     },
     /// The node may hold no more blocks.
     BlockLimit {
@@ -216,14 +225,25 @@ pub enum Shortage {
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full { pool, cidr } => {
-                write!(f, "pool {pool} ({cidr}): no free block, and this node's are full")
+            Self::Full {
+                pool,
+                cidr,
+                others_taken,
+            } => {
+                write!(f, "pool {pool} ({cidr}): this node's blocks are full")?;
+                f.write_str(if *others_taken {
+                    ", and every other is taken or reserved"
+                } else {
+                    ""
+                })
             }
             Self::BlockLimit { limit } => write!(
                 f,
                 "cannot allocate new block due to per host block limit: {limit} (maxBlocksPerHost)"
             ),
-            Self::NoNewBlocks => f.write_str("autoAllocateBlocks is off, and this node's blocks are full"),
+            Self::NoNewBlocks => f.write_str(
+                "a new block is not claimed, since autoAllocateBlocks is off in IPAMConfiguration",
+            ),
         }
     }
 }

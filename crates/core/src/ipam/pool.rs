@@ -12,6 +12,9 @@ use ipnet::IpNet;
 use super::range::Range;
 use super::request::Asker;
 
+#[cfg(test)]
+mod tests;
+
 /// Pool annotation that says whether floating IPs may come from it: `Allow`, `Deny` or `Only`.
 pub const FLOATING_ANNOTATION: &str = "buoy.dev/floatingIPs";
 
@@ -180,7 +183,7 @@ pub fn automatic<'a>(
     })
 }
 
-/// Pools asked for by name or prefix, in this order. Their rules hold.
+/// Pools asked for by name or prefix, in this order: those of them that admit the asker, at least one.
 pub fn requested<'a>(
     pools: &'a [IpPool],
     family: Family,
@@ -194,21 +197,19 @@ pub fn requested<'a>(
             found.push(pool);
         }
     }
-    let (open, refused) = split(found.into_iter().map(|pool| (pool, admits(pool, asker))));
-    match refused.into_iter().next() {
-        None => Ok(open),
-        Some(Refused {
-            why: Why::Use(uses),
-            pool,
-            address,
-        }) if open.is_empty() => Err(PoolError::NoneForUse {
-            refused: vec![Refused {
-                why: Why::Use(uses),
-                pool,
-                address,
-            }],
+    let (open, mut refused) = split(found.into_iter().map(|pool| (pool, admits(pool, asker))));
+    if !open.is_empty() {
+        return Ok(open);
+    }
+    if refused.iter().all(|refused| matches!(refused.why, Why::Use(_))) {
+        return Err(PoolError::NoneForUse { refused });
+    }
+    match refused.pop() {
+        Some(only) if refused.is_empty() => Err(PoolError::Refused(only)),
+        last => Err(PoolError::NoneSelects {
+            host: asker.host.clone(),
+            refused: refused.into_iter().chain(last).collect(),
         }),
-        Some(first) => Err(PoolError::Refused(first)),
     }
 }
 

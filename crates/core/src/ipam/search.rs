@@ -230,9 +230,11 @@ impl<'a> Search<'a> {
     }
 
     fn nothing(&self, reason: Option<Shortage>) -> Found {
+        let others_taken = reason.is_none();
         let pools = self.ranges.iter().map(|range| Shortage::Full {
             pool: range.pool.clone(),
             cidr: range.cidr,
+            others_taken,
         });
         Found::Nothing(pools.chain(reason).collect())
     }
