@@ -25,7 +25,7 @@ pub(crate) struct Store {
 #[derive(Debug)]
 pub(crate) enum Edit<T> {
     /// Write it.
-    Put(Value, T),
+    Put(Box<Value>, T),
     /// Delete it.
     Delete(T),
     /// Nothing: it is as it should be.
@@ -87,9 +87,9 @@ impl Store {
             let (op, out) = match (edit(record.as_ref())?, &record) {
                 (Edit::Keep(out), _) | (Edit::Delete(out), None) => return Ok(out),
                 (Edit::Put(value, out), Some(record)) => {
-                    (StoreOp::Update(key.clone(), value, record.revision), out)
+                    (StoreOp::Update(key.clone(), *value, record.revision), out)
                 }
-                (Edit::Put(value, out), None) => (StoreOp::Create(key.clone(), value), out),
+                (Edit::Put(value, out), None) => (StoreOp::Create(key.clone(), *value), out),
                 (Edit::Delete(out), Some(record)) => (StoreOp::Delete(key.clone(), record.revision), out),
             };
             match self.run(&op)? {

@@ -1,5 +1,7 @@
 //! The built program and a real store: floating IPs, with a stand-in for the agent.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 mod common;
 
 use std::io::{Read, Write};

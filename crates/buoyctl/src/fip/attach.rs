@@ -55,7 +55,7 @@ pub(crate) fn attach(
         };
         let request = ask(&mut endpoint, address)?;
         Ok(if request.changed {
-            Edit::Put(Value::Endpoint(endpoint), request)
+            Edit::Put(Box::new(Value::Endpoint(endpoint)), request)
         } else {
             Edit::Keep(request)
         })
@@ -121,7 +121,7 @@ fn withdraw(store: &Store, endpoint: &WorkloadEndpoint, address: FloatingIp) -> 
             Some(Ok(Value::Endpoint(endpoint))) if asks(endpoint, address) => {
                 let mut endpoint = endpoint.clone();
                 endpoint.spec.ip_nats.retain(|nat| !is_for(nat, address));
-                Edit::Put(Value::Endpoint(endpoint), true)
+                Edit::Put(Box::new(Value::Endpoint(endpoint)), true)
             }
             _ => Edit::Keep(false),
         })

@@ -27,7 +27,7 @@ pub(crate) fn release(store: &Store, address: FloatingIp, format: Format) -> Res
         };
         let namespace = binding.spec.namespace.clone();
         Ok(match ended(binding)? {
-            Some(binding) => Edit::Put(Value::Binding(binding), namespace),
+            Some(binding) => Edit::Put(Box::new(Value::Binding(binding)), namespace),
             None => Edit::Keep(namespace),
         })
     })?;

@@ -52,7 +52,7 @@ pub(crate) fn relocate(store: &Store, relocation: &Relocation, format: Format) -
             return Err(unbound(address));
         };
         Ok(match wish(binding, relocation)? {
-            Some(binding) => Edit::Put(Value::Binding(binding), true),
+            Some(binding) => Edit::Put(Box::new(Value::Binding(binding)), true),
             None => Edit::Keep(false),
         })
     })?;

@@ -126,7 +126,7 @@ fn retire_pool(store: &Store, target: &Target) -> Result<Option<String>, Failure
             Some(Ok(Value::Pool(pool))) if !pool.spec.disabled => {
                 let mut disabled = pool.clone();
                 disabled.spec.disabled = true;
-                Edit::Put(Value::Pool(disabled), Some(pool.clone()))
+                Edit::Put(Box::new(Value::Pool(disabled)), Some(pool.clone()))
             }
             Some(Ok(Value::Pool(pool))) => Edit::Keep(Some(pool.clone())),
             _ => Edit::Keep(None),

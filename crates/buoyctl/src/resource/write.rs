@@ -96,7 +96,7 @@ fn write_one(store: &Store, wanted: &Wanted, mode: Mode) -> Result<Vec<String>, 
         let value = merged(wanted.value.clone(), before);
         Ok(match before {
             Some(before) if same(before, &value) => Edit::Keep(()),
-            _ => Edit::Put(value, ()),
+            _ => Edit::Put(Box::new(value), ()),
         })
     })?;
     Ok(warnings)
