@@ -99,3 +99,14 @@ pub(super) fn cannot_make(path: &Path, error: &io::Error) -> StoreError {
         ),
     }
 }
+
+/// The file at the path is no longer the one that was opened.
+pub(super) fn replaced(path: &Path) -> StoreError {
+    StoreError {
+        kind: FailureKind::Refused,
+        message: format!(
+            "store was removed or replaced while in use: {}\nput it back, or start this program again to use what is there now",
+            path.display()
+        ),
+    }
+}

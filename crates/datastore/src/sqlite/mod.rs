@@ -5,7 +5,7 @@
 //! processes, a watch is a place in the log, and what has been compacted is what the log no longer begins with.
 //!
 //! Invariants: a write that was answered survives the death of any process (not a power cut:
-//! `docs/decisions/sqlite-synchronous.md`); readers never wait for writers.
+//! `docs/decisions/0005-sqlite-synchronous.md`); readers never wait for writers.
 
 mod connection;
 mod error;
@@ -15,15 +15,17 @@ mod wake;
 mod watch;
 mod write;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use buoy_core::store::{FailureKind, Prefix, Reply, Revision, StoreError, StoreOp};
 use rusqlite::Connection;
 
 use crate::{Datastore, Watch, WatchError};
-use error::{failure, is_busy};
+use error::{cannot_make, failure, is_busy, replaced};
 use seat::Seat;
 use wake::Bell;
 
@@ -59,6 +61,7 @@ pub struct Sqlite {
 struct Shared {
     path: PathBuf,
     name: String,
+    place: Place,
     options: Options,
     writer: Seat<Connection>,
     readers: Mutex<Vec<Connection>>,
@@ -72,10 +75,12 @@ impl Sqlite {
     /// Opens the store, and makes it (and its directory) if it is not there.
     pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
         let writer = connection::create_or_open(path, options.busy_timeout)?;
+        let place = Place::of(path).map_err(|error| cannot_make(path, &error))?;
         Ok(Self {
             shared: Arc::new(Shared {
                 path: path.to_owned(),
                 name: format!("sqlite://{}", path.display()),
+                place,
                 writer: Seat::new(writer),
                 readers: Mutex::new(Vec::new()),
                 bell: Bell::beside(path),
@@ -117,6 +122,7 @@ impl Shared {
         &self,
         mut query: impl FnMut(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
+        self.check_place()?;
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut connection = match idle {
             Some(connection) => connection,
@@ -139,11 +145,37 @@ impl Shared {
         retry_busy(begun + self.options.busy_timeout, attempt).map_err(|error| failure(&self.path, &error))
     }
 
+    /// Fails if the file was removed or replaced. The open connections would go on with a file that nobody else sees,
+    /// and a new file in its place may lack everything that is in force.
+    fn check_place(&self) -> Result<(), StoreError> {
+        match Place::of(&self.path) {
+            Ok(place) if place == self.place => Ok(()),
+            _ => Err(replaced(&self.path)),
+        }
+    }
+
     fn invalid(&self, reason: &dyn std::fmt::Display) -> StoreError {
         StoreError {
             kind: FailureKind::Invalid,
             message: format!("{}: {reason}", self.name),
         }
+    }
+}
+
+/// Which file a path led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    device: u64,
+    inode: u64,
+}
+
+impl Place {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
     }
 }
 

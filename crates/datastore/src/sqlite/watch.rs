@@ -94,6 +94,7 @@ impl SqliteWatch {
         let Self {
             shared, connection, ..
         } = self;
+        shared.check_place()?;
         let version = shared.patiently(Instant::now(), || data_version(connection))?;
         Ok(version != self.data_version)
     }

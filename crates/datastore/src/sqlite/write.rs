@@ -24,6 +24,7 @@ const COMPACT_EVERY: u64 = 64;
 impl Shared {
     pub(super) fn write(&self, key: &Key, op: &StoreOp) -> Result<Reply, StoreError> {
         let path = codec::path(key).map_err(|bad| self.invalid(&bad.reason))?;
+        self.check_place()?;
         let begun = Instant::now();
         let Some(mut connection) = self.writer.take(begun + self.options.busy_timeout) else {
             return Err(locked(&self.path));

@@ -3,11 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
-use buoy_core::store::{FailureKind, Prefix, StoreError};
+use buoy_core::store::{FailureKind, Prefix, Reply, StoreError, StoreOp};
 use buoy_datastore::sqlite::{Options, SCHEMA, Sqlite};
+use buoy_datastore::{Datastore, WatchError};
 
-use crate::tools::{create, list};
+use crate::tools::{create, get, key, list, number, update};
 
 fn refused(path: &Path) -> StoreError {
     let error = Sqlite::open(path, Options::default()).unwrap_err();
@@ -57,6 +59,44 @@ fn what_is_no_store_is_left_alone() {
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .unwrap();
     assert_eq!(tables, 1);
+}
+
+#[test]
+fn a_file_that_was_replaced_is_neither_read_nor_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("buoy.db");
+    let store = Sqlite::open(&path, Options::default()).unwrap();
+    let at = create(&store, "a", 1);
+    let mut watch = store.watch(&[Prefix::Profiles], at).unwrap();
+    fs::rename(dir.path(), dir.path().with_extension("away")).unwrap();
+    let other = Sqlite::open(&path, Options::default()).unwrap();
+    create(&other, "b", 2);
+
+    let is_refused = |error: &StoreError| {
+        error.kind == FailureKind::Refused && error.message.contains(&path.display().to_string())
+    };
+    for op in [
+        StoreOp::Get(key("a")),
+        StoreOp::List(Prefix::Profiles),
+        StoreOp::Delete(key("a"), at),
+    ] {
+        assert!(
+            matches!(store.run(&op), Reply::Failed(error) if is_refused(&error)),
+            "{op:?}"
+        );
+    }
+    let ended = watch.next(Duration::from_secs(10));
+    assert!(matches!(ended, Err(WatchError::Store(error)) if is_refused(&error)));
+
+    drop(other);
+    fs::remove_dir_all(dir.path()).unwrap();
+    fs::rename(dir.path().with_extension("away"), dir.path()).unwrap();
+    assert_eq!(
+        number(&get(&store, &key("a")).unwrap()),
+        1,
+        "put back, it goes on"
+    );
+    update(&store, "a", 2, at);
 }
 
 #[test]
