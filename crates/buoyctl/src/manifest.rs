@@ -75,8 +75,11 @@ pub(crate) fn read(paths: &[String], mut stdin: impl Read) -> Result<Vec<Documen
 pub(crate) fn parse(origin: &str, text: &str) -> Result<Vec<Document>, Failure> {
     // As in YAML 1.2: a label `y` is a text, not a truth value.
     let options = serde_saphyr::options! { strict_booleans: true };
-    let roots: Vec<Json> = serde_saphyr::from_multiple_with_options(text, options)
-        .map_err(|error| Failure::new(format!("{origin}: neither YAML nor JSON: {error}")))?;
+    let roots: Vec<Json> = serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+        let error = error.to_string();
+        let error = error.strip_prefix("error: ").unwrap_or(&error);
+        Failure::new(format!("{origin}: neither YAML nor JSON: {error}"))
+    })?;
     let many = roots.len() > 1;
     let mut documents = Vec::new();
     for (index, root) in roots.into_iter().enumerate() {
@@ -292,7 +295,7 @@ items:
             parse("f", "a: [")
                 .unwrap_err()
                 .to_string()
-                .starts_with("f: neither YAML nor JSON: ")
+                .starts_with("f: neither YAML nor JSON: line 1 column 4")
         );
         assert!(message("- 1\n").starts_with("f: not a resource"));
         assert_eq!(message("metadata: {}"), "f: missing field: kind");

@@ -10,13 +10,15 @@ use crate::output::{Format, Output};
 
 /// The agent's condition.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct Status {
     node: String,
     version: String,
     datastore: String,
     synced: bool,
     health: Json,
+    routing: String,
+    network_policy: String,
     endpoints: u64,
     floating: Floating,
     problems: Vec<String>,
@@ -71,8 +73,14 @@ fn status_text(status: &Status) -> String {
         format!("Datastore:      {} ({synced})", status.datastore),
         format!("Workloads:      {}", status.endpoints),
         format!("Floating IPs:   {owned} owned, {standby} standing by, {refused} refused"),
-        "NetworkPolicy:  not enforced by Buoy".to_owned(),
     ];
+    let more = [
+        ("Routing", &status.routing),
+        ("NetworkPolicy", &status.network_policy),
+    ];
+    for (name, value) in more.into_iter().filter(|(_, value)| !value.is_empty()) {
+        lines.push(format!("{:<15} {value}", format!("{name}:")));
+    }
     if status.problems.is_empty() {
         lines.push("Problems:       none".to_owned());
     } else {
@@ -105,6 +113,7 @@ mod tests {
         let status = serde_json::from_value(json!({
             "node": "n1", "version": "0.1.0", "datastore": "sqlite:///b.db", "synced": true, "health": "ok",
             "endpoints": 3, "floating": {"owned": 2, "standby": 1, "refused": 1},
+            "routing": "kernel", "networkPolicy": "not enforced",
             "problems": ["record does not decode: IPPool p\nmend it"], "later": 1,
         }));
         assert_eq!(
@@ -116,7 +125,8 @@ Health:         ok
 Datastore:      sqlite:///b.db (in step)
 Workloads:      3
 Floating IPs:   2 owned, 1 standing by, 1 refused
-NetworkPolicy:  not enforced by Buoy
+Routing:        kernel
+NetworkPolicy:  not enforced
 Problems:
   - record does not decode: IPPool p
     mend it"
