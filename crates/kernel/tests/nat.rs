@@ -1,5 +1,8 @@
 //! What the ruleset does to packets: client — node — workloads.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+#![allow(unsafe_code, reason = "no library opens a raw socket of any protocol")]
+
 mod common;
 
 use std::{

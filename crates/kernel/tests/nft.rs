@@ -1,5 +1,7 @@
 //! The ruleset and its elements in real namespaces.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use std::{

@@ -1,5 +1,7 @@
 //! Routes in real namespaces.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use std::{

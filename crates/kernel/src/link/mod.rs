@@ -13,6 +13,7 @@ use netlink_packet_route::{
 };
 use nix::errno::Errno;
 
+pub(crate) use self::inspect::link_of;
 pub use self::{
     create::create_pod_link,
     inspect::{Link, PodLinkState, find_link, list_links, read_pod_link},

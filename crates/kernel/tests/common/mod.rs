@@ -1,7 +1,13 @@
 //! Network namespaces for tests. They have no name and live as long as a descriptor is open, so nothing stays behind,
 //! whatever ends the test. A failing command says how to step into its namespace while the test still runs.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "tests"
+)]
 
 pub mod router;
 
