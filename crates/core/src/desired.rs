@@ -148,6 +148,7 @@ impl fmt::Display for RowKey {
 pub struct NodeDesired {
     claims: BTreeMap<RowKey, BTreeMap<Subject, Row>>,
     keys: BTreeMap<Subject, BTreeSet<RowKey>>,
+    via: BTreeMap<IfName, BTreeSet<(RouteKey, Subject)>>,
 }
 
 impl NodeDesired {
@@ -156,25 +157,51 @@ impl NodeDesired {
         let mut changed = BTreeSet::new();
         let keys: BTreeSet<RowKey> = rows.iter().map(Row::key).collect();
         for key in self.keys.remove(subject).unwrap_or_default().difference(&keys) {
-            if let Some(claims) = self.claims.get_mut(key) {
-                claims.remove(subject);
-                if claims.is_empty() {
-                    self.claims.remove(key);
-                }
+            if self.withdraw(subject, key) {
                 changed.insert(key.clone());
             }
         }
         for row in rows {
-            let claims = self.claims.entry(row.key()).or_default();
-            if claims.get(subject) != Some(&row) {
-                changed.insert(row.key());
-                claims.insert(subject.clone(), row);
+            let key = row.key();
+            if self.claims.get(&key).and_then(|claims| claims.get(subject)) != Some(&row) {
+                self.withdraw(subject, &key);
+                self.claim(subject, row);
+                changed.insert(key);
             }
         }
         if !keys.is_empty() {
             self.keys.insert(subject.clone(), keys);
         }
         changed
+    }
+
+    fn claim(&mut self, subject: &Subject, row: Row) {
+        if let Row::Route(key, Hop::Link(name)) = &row {
+            self.via.entry(name.clone()).or_default().insert((*key, subject.clone()));
+        }
+        self.claims.entry(row.key()).or_default().insert(subject.clone(), row);
+    }
+
+    fn withdraw(&mut self, subject: &Subject, key: &RowKey) -> bool {
+        let Some(claims) = self.claims.get_mut(key) else { return false };
+        let Some(row) = claims.remove(subject) else { return false };
+        if claims.is_empty() {
+            self.claims.remove(key);
+        }
+        if let Row::Route(key, Hop::Link(name)) = row
+            && let Some(routes) = self.via.get_mut(&name)
+        {
+            routes.remove(&(key, subject.clone()));
+            if routes.is_empty() {
+                self.via.remove(&name);
+            }
+        }
+        true
+    }
+
+    /// Keys of the routes that should lead to a link.
+    pub fn routes_via(&self, link: &IfName) -> impl Iterator<Item = RouteKey> + '_ {
+        self.via.get(link).into_iter().flatten().map(|(key, _)| *key)
     }
 
     /// The row of a key, and whom it is about.

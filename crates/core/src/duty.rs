@@ -4,20 +4,34 @@
 //! come back by themselves, for no record names them yet.
 
 
+use std::time::Duration;
+
 use buoy_api::binding::{Candidate, Epoch, Owner};
 use buoy_api::ip::FloatingIp;
+use ipnet::IpNet;
 use jiff::Timestamp;
 
+use crate::edit::Change;
 use crate::endpoint::{Attachment, Phase};
 use crate::floating::claim::Seen;
 use crate::floating::decide::{self, Case, Decision, Reason};
 use crate::floating::{candidates, collect};
+use crate::records;
+use crate::store::Value;
 use crate::subject::Subject;
 use crate::view::View;
+
+/// How long a reservation may stand without a binding: a claim that was begun makes its binding in a moment, or stamps
+/// the reservation anew.
+pub const ORPHAN_GRACE: Duration = Duration::from_secs(60);
 
 /// One piece of work on the datastore.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Duty {
+    /// Mark this node's record and write its addresses.
+    Node(Vec<IpNet>),
+    /// Make the ClusterInformation of a new store.
+    Cluster,
     /// Assign the attachment's own addresses.
     Allocate(Box<Attachment>),
     /// Write the attachment's WorkloadEndpoint.
@@ -69,6 +83,13 @@ pub enum Duty {
         /// Sequence number of its reservation.
         reservation: Option<u64>,
     },
+    /// Free a reservation that has no binding.
+    Free {
+        /// The address.
+        floating: FloatingIp,
+        /// Its sequence number.
+        stamp: u64,
+    },
 }
 
 /// What is to be done for a subject now, and when to look again although nothing changes.
@@ -78,24 +99,39 @@ pub struct Owed {
     pub duty: Option<Duty>,
     /// When to look again.
     pub again: Option<Timestamp>,
+    /// How long it must have been owed without a change before it is done.
+    pub grace: Duration,
 }
 
 impl From<Duty> for Owed {
     fn from(duty: Duty) -> Self {
-        Self { duty: Some(duty), again: None }
+        Self { duty: Some(duty), ..Self::default() }
     }
 }
 
 /// What is owed for a subject.
 pub fn owed(view: &View, subject: &Subject, now: Timestamp) -> Owed {
     match subject {
-        Subject::Node | Subject::Endpoint(_) => Owed::default(),
+        Subject::Endpoint(_) => Owed::default(),
+        Subject::Node => Owed { duty: for_node(view), ..Owed::default() },
         Subject::Attachment(id) => {
             let duty = view.attachment(id).and_then(|attachment| for_attachment(view, attachment));
-            Owed { duty, again: None }
+            Owed { duty, ..Owed::default() }
         }
         Subject::Binding(floating) => for_binding(view, *floating, now),
     }
+}
+
+fn for_node(view: &View) -> Option<Duty> {
+    let name = &view.settings.node;
+    let found = view.nodes.versioned(name).map(|(node, _)| Value::Node(node.clone()));
+    if found.is_some() || !view.nodes.contains(name) {
+        let change = records::node(found.as_ref(), name, &view.settings.version, &view.addresses);
+        if change != Change::Keep {
+            return Some(Duty::Node(view.addresses.clone()));
+        }
+    }
+    (!view.cluster.contains("default")).then_some(Duty::Cluster)
 }
 
 fn for_attachment(view: &View, attachment: &Attachment) -> Option<Duty> {
@@ -105,7 +141,7 @@ fn for_attachment(view: &View, attachment: &Attachment) -> Option<Duty> {
         Phase::Removing => None,
         _ if !view.is_current(attachment) => None,
         _ if attachment.addresses.is_none() => Some(Duty::Allocate(boxed())),
-        _ if view.record_of(attachment).is_none() => Some(Duty::Publish(boxed())),
+        _ if attachment.request.link && view.record_of(attachment).is_none() => Some(Duty::Publish(boxed())),
         _ => None,
     }
 }
@@ -120,13 +156,24 @@ fn for_binding(view: &View, floating: FloatingIp, now: Timestamp) -> Owed {
         Case { binding: Some(binding), node: &view.settings.node, mine: &mine, hold: view.settings.hold };
     match decide::decide(&case, now) {
         Decision::Hold => Owed::default(),
-        Decision::Wait(until) => Owed { duty: None, again: Some(until) },
+        Decision::Wait(until) => Owed { again: Some(until), ..Owed::default() },
         Decision::Claim(owner, reason) => Duty::Claim { floating, seen: seen(), owner, reason }.into(),
         Decision::Release => Duty::Release { floating, seen: seen() }.into(),
         Decision::Publish(candidates) => Duty::Candidates { floating, candidates }.into(),
         Decision::Collect => {
             Duty::Collect { floating, seen: seen(), reservation: collect::reservation(view, floating) }.into()
         }
+    }
+}
+
+/// A reservation without a binding, that nobody here asks for, is a leak once it has stood for a while.
+fn orphan(view: &View, floating: FloatingIp) -> Owed {
+    let asked = view.asking(floating).next().is_some();
+    match collect::reservation(view, floating) {
+        Some(stamp) if !asked => {
+            Owed { duty: Some(Duty::Free { floating, stamp }), grace: ORPHAN_GRACE, ..Owed::default() }
+        }
+        _ => Owed::default(),
     }
 }
 
@@ -137,7 +184,7 @@ fn first(view: &View, floating: FloatingIp) -> Owed {
         candidates::of(view, floating, namespace).into_iter().map(move |c| (c.since, namespace, c))
     });
     let Some((_, namespace, candidate)) = all.min_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1))) else {
-        return Owed::default();
+        return orphan(view, floating);
     };
     let case = Case { binding: None, node: &view.settings.node, mine: &[candidate], hold: view.settings.hold };
     match decide::decide(&case, Timestamp::UNIX_EPOCH) {

@@ -130,6 +130,8 @@ pub struct Request {
     pub workload: String,
     /// Identity of this incarnation: pod UID, or container ID.
     pub uid: String,
+    /// Whether a link is made. A plugin that asks for addresses alone makes its own.
+    pub link: bool,
     /// Link on the node.
     pub host_ifname: IfName,
     /// Network namespace of the workload.
@@ -213,7 +215,7 @@ impl Attachment {
 
     /// Whether it takes part in what the node should look like.
     pub fn is_wanted(&self) -> bool {
-        !self.is_leaving() && self.addresses.is_some()
+        self.request.link && !self.is_leaving() && self.addresses.is_some()
     }
 }
 

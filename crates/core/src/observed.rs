@@ -98,10 +98,17 @@ impl Observed {
         self.routes.iter().filter(move |(_, hop)| **hop == ObservedHop::Link(index)).map(|(key, _)| *key)
     }
 
+    /// Keys of the routes to one address.
+    pub fn routes_of(&self, address: IpAddr) -> impl Iterator<Item = RouteKey> + '_ {
+        let range = RouteKey::host(address, 0)..=RouteKey::host(address, u32::MAX);
+        self.routes.range(range).map(|(key, _)| *key)
+    }
+
     /// Takes in what an operation did and says which keys have to be looked at again because of it.
     pub fn absorb(&mut self, op: &Op, effect: &Effect, now: Mono) -> BTreeSet<RowKey> {
         match (op, effect) {
-            (Op::LoadRuleset, _) => self.forget_ruleset(true),
+            (Op::LoadRuleset, Effect::Emptied) => return self.empty_ruleset(),
+            (Op::LoadRuleset, _) => self.ruleset = true,
             (Op::SetSysctl(path, value), _) => {
                 self.sysctls.insert(path.clone(), value.clone());
             }
@@ -120,7 +127,7 @@ impl Observed {
                 self.routes.remove(key);
             }
             (Op::EndFlows(end), _) => self.absorb_end(end.floating, end.pass, now),
-            (Op::AddLink(..), Effect::Done) => {}
+            (Op::AddLink(..), _) => {}
         }
         BTreeSet::new()
     }
@@ -144,11 +151,14 @@ impl Observed {
         keys.into_iter().map(RowKey::Route).chain([RowKey::Link(name.clone())]).collect()
     }
 
-    fn forget_ruleset(&mut self, loaded: bool) {
-        self.ruleset = loaded;
-        self.filters.clear();
-        self.nat.clear();
+    fn empty_ruleset(&mut self) -> BTreeSet<RowKey> {
+        let filters = std::mem::take(&mut self.filters);
+        let links = self.links.iter().filter(|(_, link)| filters.contains_key(&link.index));
+        let links = links.map(|(name, _)| RowKey::Link(name.clone()));
+        let nat = std::mem::take(&mut self.nat);
+        self.ruleset = true;
         self.ending.clear();
+        links.chain(nat.into_keys().map(RowKey::Nat)).collect()
     }
 
     fn resolve_hop(&self, hop: &crate::desired::Hop) -> Option<ObservedHop> {

@@ -73,7 +73,7 @@ pub struct EndFlows {
 /// One change to the kernel of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Tables, chains, sets and maps, anew.
+    /// Tables, chains, sets and maps in this version's form; what the sets and maps hold stays, if it can.
     LoadRuleset,
     /// A kernel setting.
     SetSysctl(String, String),
@@ -98,6 +98,8 @@ pub enum Effect {
     Done,
     /// Made a link with this index.
     Link(IfIndex),
+    /// What it says, and sets and maps are empty now.
+    Emptied,
 }
 
 impl fmt::Display for LinkRef {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use buoy_api::ip::FloatingIp;
 
-use crate::desired::{Hop, NodeDesired, PodLink, Row, RowKey, RouteKey};
+use crate::desired::{Hop, NodeDesired, PodLink, RouteKey, Row, RowKey, floating_metric};
 use crate::endpoint::{IfIndex, IfName, Netns};
 use crate::observed::{Ending, Filter, Observed, ObservedHop};
 use crate::op::{Element, EndFlows, LinkRef, NftTransaction, Op, Pass};
@@ -48,6 +48,7 @@ pub fn plan(desired: &NodeDesired, observed: &Observed, scope: &Scope, netns_of:
         making: NftTransaction::default(),
         taking: NftTransaction::default(),
         ops: Vec::new(),
+        made: BTreeSet::new(),
         ended: BTreeSet::new(),
     };
     if !observed.ruleset {
@@ -93,29 +94,63 @@ struct Draft<'a> {
     making: NftTransaction,
     taking: NftTransaction,
     ops: Vec<(Phase, Op)>,
+    made: BTreeSet<IfName>,
     ended: BTreeSet<(FloatingIp, IpAddr)>,
 }
 
 impl Draft<'_> {
-    /// The rows to look at. A link that is made anew loses its routes, so these belong to it.
+    /// The rows to look at, and what these stand on or carry.
     fn keys(&self, scope: &Scope) -> BTreeSet<RowKey> {
-        let mut keys = match scope {
-            Scope::All => self.desired.rows().map(|(key, ..)| key.clone()).chain(self.observed.keys()).collect(),
-            Scope::Keys(keys) => keys.clone(),
+        let Scope::Keys(asked) = scope else {
+            return self.desired.rows().map(|(key, ..)| key.clone()).chain(self.observed.keys()).collect();
         };
-        let replaced: Vec<IfIndex> = keys.iter().filter_map(|key| self.replaced(key)).collect();
-        for index in replaced {
-            keys.extend(self.observed.routes_to(index).map(RowKey::Route));
+        let mut keys = asked.clone();
+        let mut open: Vec<RowKey> = asked.iter().cloned().collect();
+        while let Some(key) = open.pop() {
+            open.extend(self.along(&key).into_iter().filter(|along| keys.insert(along.clone())));
         }
         keys
     }
 
-    fn replaced(&self, key: &RowKey) -> Option<IfIndex> {
-        let RowKey::Link(name) = key else { return None };
-        let (Row::Link(_, link), _) = self.desired.get(key)? else { return None };
-        let observed = self.observed.links.get(name)?;
-        let attachment = observed.attachment()?;
-        (!observed.leaving && attachment != link.attachment).then_some(observed.index)
+    /// Rows that must be looked at together with one, so that their order holds whoever asks for which: a route with its
+    /// link and its translation, a link or a translation that changes with its routes.
+    fn along(&self, key: &RowKey) -> Vec<RowKey> {
+        match (key, self.desired.get(key).map(|(row, _)| row)) {
+            (RowKey::Link(name), wanted) => {
+                let observed = self.observed.links.get(name).filter(|link| !link.leaving);
+                let index = observed.filter(|link| link.attachment().is_some()).map(|link| link.index);
+                if wanted.is_some() && index.is_some_and(|index| self.is_ready(name, index)) {
+                    return Vec::new();
+                }
+                let there = index.into_iter().flat_map(|index| self.observed.routes_to(index));
+                self.desired.routes_via(name).chain(there).map(RowKey::Route).collect()
+            }
+            (RowKey::Route(key), Some(Row::Route(_, Hop::Link(name)))) => {
+                let floating = FloatingIp::try_from(key.prefix.addr()).ok();
+                let nat = floating.filter(|floating| self.desired.nat(*floating).is_some()).map(RowKey::Nat);
+                nat.into_iter().chain([RowKey::Link(name.clone())]).collect()
+            }
+            (RowKey::Nat(floating), wanted) => {
+                let route = match wanted {
+                    Some(Row::Nat(_, nat)) => Some(RouteKey::host(floating.addr(), floating_metric(nat.epoch))),
+                    _ => None,
+                };
+                self.observed.routes_of(floating.addr()).chain(route).map(RowKey::Route).collect()
+            }
+            (RowKey::Sysctl(_) | RowKey::Route(_), _) => Vec::new(),
+        }
+    }
+
+    /// Whether a link is the one that is wanted, and the packet filter knows it for a workload's.
+    fn is_ready(&self, name: &IfName, index: IfIndex) -> bool {
+        self.present(name) == Some(index) && self.observed.filters.get(&index).is_some_and(|filter| filter.member)
+    }
+
+    /// Index of the link of this name, if it is there to stay and was made for the attachment that is wanted.
+    fn present(&self, name: &IfName) -> Option<IfIndex> {
+        let (Row::Link(_, wanted), _) = self.desired.get(&RowKey::Link(name.clone()))? else { return None };
+        let link = self.observed.links.get(name).filter(|link| !link.leaving)?;
+        (link.attachment()? == wanted.attachment).then_some(link.index)
     }
 
     fn visit(&mut self, key: &RowKey) {
@@ -156,11 +191,12 @@ impl Draft<'_> {
                 self.make_link(name, link);
             }
             // Not ours: making ours fails, says whose it is, and touches nothing.
-            None => self.make_link(name, link),
+            None => self.ops.push((Phase::Links, Op::AddLink(name.clone(), link.clone()))),
         }
     }
 
     fn make_link(&mut self, name: &IfName, link: &PodLink) {
+        self.made.insert(name.clone());
         self.ops.push((Phase::Links, Op::AddLink(name.clone(), link.clone())));
         self.making.add.push(Element::Member(LinkRef::Name(name.clone())));
         let sources = link.sources.iter().map(|prefix| Element::Source(LinkRef::Name(name.clone()), *prefix));
@@ -188,23 +224,21 @@ impl Draft<'_> {
             self.taking.del.push(Element::Member(link()));
         }
         self.making.add.extend(wanted.sources.difference(&found.sources).map(|p| Element::Source(link(), *p)));
-        self.taking.del.extend(found.sources.difference(&wanted.sources).map(|p| Element::Source(link(), *p)));
+        // Prefixes of one link must not overlap: what comes and what goes changes in one transaction.
+        let taking = if wanted.member { &mut self.making } else { &mut self.taking };
+        taking.del.extend(found.sources.difference(&wanted.sources).map(|p| Element::Source(link(), *p)));
     }
 
+    /// A route follows its link: links were looked at before.
     fn route(&mut self, key: RouteKey, hop: &Hop) {
         let wanted = match hop {
             Hop::Unreachable => Some(ObservedHop::Unreachable),
-            Hop::Link(name) if self.replaced(&RowKey::Link(name.clone())).is_some() => None,
-            Hop::Link(name) => {
-                // The link is on its way out or not yet wanted: the route follows when it is there.
-                let link = RowKey::Link(name.clone());
-                if self.observed.index_of(name).is_none()
-                    && (self.observed.links.contains_key(name) || self.desired.get(&link).is_none())
-                {
-                    return;
-                }
-                self.observed.index_of(name).map(ObservedHop::Link)
-            }
+            Hop::Link(name) if self.made.contains(name) => None,
+            Hop::Link(name) => match self.present(name) {
+                Some(index) => Some(ObservedHop::Link(index)),
+                // The name is still another link's. What comes in its place brings its routes along.
+                None => return,
+            },
         };
         if wanted.is_none() || self.observed.routes.get(&key).copied() != wanted {
             self.ops.push((Phase::Attract, Op::PutRoute(key, hop.clone())));

@@ -23,7 +23,11 @@ pub fn endpoint_key(attachment: &Attachment) -> Key {
 /// The WorkloadEndpoint of an attachment: new for a new container, left alone for its own.
 pub fn published(found: Option<&Value>, attachment: &Attachment, node: &str) -> Change {
     let metadata = match found {
-        Some(Value::Endpoint(found)) if found.spec.container_id == attachment.id.container => return Change::Keep,
+        Some(Value::Endpoint(found))
+            if found.spec.container_id == attachment.id.container && found.spec.node == node =>
+        {
+            return Change::Keep;
+        }
         Some(Value::Endpoint(found)) => found.metadata.clone(),
         _ => ObjectMeta::namespaced(&attachment.endpoint.namespace, &attachment.endpoint.name),
     };

@@ -17,6 +17,7 @@ use buoy_api::v3::{
 use ipnet::IpNet;
 
 use crate::endpoint::{Attachment, AttachmentId, EndpointId, Netns};
+use crate::floating::collect;
 use crate::store::{Bad, Delta, Key, Revision, Value};
 use crate::subject::Subject;
 
@@ -41,6 +42,8 @@ pub struct Settings {
     pub floating: Gate,
     /// How long a namespace keeps a released floating IP.
     pub hold: Duration,
+    /// Version of this agent, which marks the node's record.
+    pub version: String,
 }
 
 /// A record and what is known of it.
@@ -159,10 +162,13 @@ pub struct View {
     pub floor: Records<(), EpochFloor>,
     /// Records that do not decode, and why.
     pub bad: BTreeMap<Key, Bad>,
+    /// Addresses that this node has, one per family at most.
+    pub addresses: Vec<IpNet>,
     attachments: BTreeMap<AttachmentId, Attachment>,
     by_endpoint: BTreeMap<EndpointId, BTreeSet<AttachmentId>>,
     asked: BTreeMap<EndpointId, BTreeSet<FloatingIp>>,
     asking: BTreeMap<FloatingIp, BTreeSet<EndpointId>>,
+    owned: BTreeMap<EndpointId, BTreeSet<FloatingIp>>,
 }
 
 impl View {
@@ -183,10 +189,12 @@ impl View {
             ipam: Records::default(),
             floor: Records::default(),
             bad: BTreeMap::new(),
+            addresses: Vec::new(),
             attachments: BTreeMap::new(),
             by_endpoint: BTreeMap::new(),
             asked: BTreeMap::new(),
             asking: BTreeMap::new(),
+            owned: BTreeMap::new(),
         }
     }
 
@@ -227,8 +235,12 @@ impl View {
             Key::Node(name) => set!(self.nodes, name, Node),
             Key::Endpoint { namespace, name } => {
                 let id = EndpointId { namespace, name };
-                if !self.is_elsewhere(&id, &delta.value) {
-                    set!(self.endpoints, id, Endpoint);
+                match delta.value {
+                    Some(Ok(Value::Endpoint(record))) if record.spec.node != self.settings.node => {
+                        self.endpoints.set(id, delta.revision, None);
+                    }
+                    Some(Err(_)) if !self.is_known(&id) => {}
+                    _ => set!(self.endpoints, id, Endpoint),
                 }
             }
             Key::Felix(name) => set!(self.felix, name, Felix),
@@ -243,7 +255,9 @@ impl View {
             Key::IpamConfig => set!(self.ipam, (), IpamConfig),
             Key::Binding(name) => {
                 if let Some(floating) = floating_of_name(&name) {
+                    self.forget_owner(floating);
                     set!(self.bindings, floating, Binding);
+                    self.note_owner(floating);
                 }
             }
             Key::EpochFloor => set!(self.floor, (), EpochFloor),
@@ -251,14 +265,34 @@ impl View {
         }
     }
 
-    /// Endpoints of other nodes are not kept: nothing here depends on them, and there are many.
-    fn is_elsewhere(&self, id: &EndpointId, value: &Option<Result<Value, Bad>>) -> bool {
-        match value {
-            Some(Ok(Value::Endpoint(record))) => {
-                record.spec.node != self.settings.node && !self.endpoints.contains(id)
-            }
-            _ => !self.endpoints.contains(id) && !self.by_endpoint.contains_key(id),
+    /// Endpoints of other nodes are not kept: nothing here depends on them, and there are many. One that does not
+    /// decode does not say whose it is.
+    fn is_known(&self, id: &EndpointId) -> bool {
+        self.endpoints.contains(id) || self.by_endpoint.contains_key(id)
+    }
+
+    fn note_owner(&mut self, floating: FloatingIp) {
+        for endpoint in self.endpoints_of_owner(floating) {
+            self.owned.entry(endpoint).or_default().insert(floating);
         }
+    }
+
+    fn forget_owner(&mut self, floating: FloatingIp) {
+        for endpoint in self.endpoints_of_owner(floating) {
+            if let Some(owned) = self.owned.get_mut(&endpoint) {
+                owned.remove(&floating);
+                if owned.is_empty() {
+                    self.owned.remove(&endpoint);
+                }
+            }
+        }
+    }
+
+    /// Endpoints of this node that a binding's owner may be.
+    fn endpoints_of_owner(&self, floating: FloatingIp) -> Vec<EndpointId> {
+        let Some(binding) = self.bindings.get(&floating) else { return Vec::new() };
+        let owner = binding.spec.owner.as_ref().filter(|owner| owner.node == self.settings.node);
+        owner.into_iter().flat_map(|owner| endpoints_named(&binding.spec.namespace, owner)).collect()
     }
 
     /// Whom a record concerns, as far as is known now. Called before and after a change, so that both its old and its
@@ -285,8 +319,17 @@ impl View {
                 subjects.insert(Subject::Node);
             }
             // A block says who has an address: it may be a floating IP that somebody waits for.
-            Key::Block(cidr) => subjects.extend(self.asked_within(cidr).map(Subject::Binding)),
-            Key::Reservation(_) | Key::Affinity { .. } | Key::Handle(_) | Key::IpamConfig | Key::EpochFloor => {}
+            // And it holds the reservations, which go with their bindings or, without one, may be leaks.
+            Key::Block(cidr) => {
+                subjects.extend(self.asked_within(cidr).map(Subject::Binding));
+                let reserved = self.blocks.get(cidr).into_iter().flat_map(collect::reserved_by);
+                subjects.extend(reserved.map(Subject::Binding));
+            }
+            Key::EpochFloor => {
+                let unbound = self.asking.keys().filter(|floating| !self.bindings.contains(floating));
+                subjects.extend(unbound.copied().map(Subject::Binding));
+            }
+            Key::Reservation(_) | Key::Affinity { .. } | Key::Handle(_) | Key::IpamConfig => {}
         }
         subjects
     }
@@ -365,9 +408,13 @@ impl View {
     /// Adds or replaces an attachment and says whom it concerns.
     pub fn put_attachment(&mut self, attachment: Attachment) -> BTreeSet<Subject> {
         let (id, endpoint) = (attachment.id.clone(), attachment.endpoint.clone());
+        // A runtime may ask for the same container under another name.
+        let renamed = self.attachments.get(&id).is_some_and(|before| before.endpoint != endpoint);
+        let mut dirty = if renamed { self.remove_attachment(&id) } else { BTreeSet::new() };
         self.by_endpoint.entry(endpoint.clone()).or_default().insert(id.clone());
         self.attachments.insert(id.clone(), attachment);
-        self.concerned_by(id, endpoint)
+        dirty.append(&mut self.concerned_by(id, endpoint));
+        dirty
     }
 
     /// Removes an attachment and says whom that concerns.
@@ -384,6 +431,7 @@ impl View {
 
     fn concerned_by(&mut self, id: AttachmentId, endpoint: EndpointId) -> BTreeSet<Subject> {
         let mut dirty = self.reindex(&endpoint);
+        dirty.extend(self.owned.get(&endpoint).into_iter().flatten().copied().map(Subject::Binding));
         dirty.extend(self.attachments_of(&endpoint).map(|a| Subject::Attachment(a.id.clone())));
         dirty.insert(Subject::Attachment(id));
         dirty.insert(Subject::Endpoint(endpoint));
@@ -414,10 +462,8 @@ impl View {
         if owner.node != self.settings.node {
             return None;
         }
-        [Orchestrator::K8s, Orchestrator::Cni].into_iter().find_map(|orchestrator| {
-            let name = EndpointName::new(&owner.node, orchestrator, &owner.workload, &owner.endpoint).ok()?;
-            let id = EndpointId { namespace: namespace.to_owned(), name: name.to_string() };
-            self.attachment_of(&id).filter(|a| a.is_wanted() && a.request.uid == owner.uid)
+        endpoints_named(namespace, owner).find_map(|endpoint| {
+            self.attachment_of(&endpoint).filter(|a| a.is_wanted() && a.request.uid == owner.uid)
         })
     }
 
@@ -451,6 +497,14 @@ impl View {
     pub fn epoch_floor(&self) -> Epoch {
         self.floor.get(&()).map(|floor| floor.spec.epoch).unwrap_or_default()
     }
+}
+
+/// Endpoints that an owner may be: its record does not say who runs the workload.
+fn endpoints_named(namespace: &str, owner: &Owner) -> impl Iterator<Item = EndpointId> {
+    [Orchestrator::K8s, Orchestrator::Cni].into_iter().filter_map(move |orchestrator| {
+        let name = EndpointName::new(&owner.node, orchestrator, &owner.workload, &owner.endpoint).ok()?;
+        Some(EndpointId { namespace: namespace.to_owned(), name: name.to_string() })
+    })
 }
 
 fn floating_of_name(name: &str) -> Option<FloatingIp> {

@@ -33,7 +33,8 @@ fn link(view: &View, attachment: &Attachment) -> PodLink {
         sources: attachment
             .own_addresses()
             .map(IpNet::from)
-            .chain(prefixes.iter().map(IpNet::trunc))
+            // The packet filter refuses prefixes that overlap.
+            .chain(IpNet::aggregate(&prefixes.iter().map(IpNet::trunc).collect()))
             .collect(),
     }
 }

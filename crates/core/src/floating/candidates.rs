@@ -54,11 +54,13 @@ pub fn gate(view: &View, attachment: &Attachment) -> bool {
     match view.settings.floating {
         Gate::On => true,
         Gate::Off => false,
-        Gate::Auto => {
-            let felix = view.felix.get("default").and_then(|felix| felix.spec.floating_ips.as_deref());
-            attachment.request.gate || felix == Some("Enabled")
-        }
+        Gate::Auto => attachment.request.gate || felix_gate(view),
     }
+}
+
+/// Whether FelixConfiguration switches floating IPs on for everybody.
+pub fn felix_gate(view: &View) -> bool {
+    view.felix.get("default").and_then(|felix| felix.spec.floating_ips.as_deref()) == Some("Enabled")
 }
 
 /// The address that a floating IP is translated to: the one its request names, else the workload's of that family.

@@ -53,13 +53,26 @@ pub struct FirstClaim {
     namespace: String,
     owner: Owner,
     epoch: Epoch,
-    made: bool,
+    doing: Doing,
+    tries: u32,
 }
+
+/// What the last operation of a [`FirstClaim`] was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Making,
+    ReadingFloor,
+    ReadingBinding,
+    Lifting,
+}
+
+/// Lost answers and conflicts after which a claim leaves it to its caller to look again.
+const TRIES: u32 = 16;
 
 impl FirstClaim {
     /// `floor` is the epoch floor as far as it is known.
     pub fn new(floating: FloatingIp, namespace: String, owner: Owner, floor: Epoch) -> Self {
-        Self { floating, namespace, owner, epoch: floor.next(), made: false }
+        Self { floating, namespace, owner, epoch: floor.next(), doing: Doing::Making, tries: 0 }
     }
 
     fn binding(&self) -> Binding {
@@ -75,6 +88,16 @@ impl FirstClaim {
         )
     }
 
+    fn read_floor(&mut self) -> Next<Result<(), StoreError>> {
+        self.doing = Doing::ReadingFloor;
+        Next::Do(StoreOp::Get(Key::EpochFloor))
+    }
+
+    fn read_binding(&mut self) -> Next<Result<(), StoreError>> {
+        self.doing = Doing::ReadingBinding;
+        Next::Do(StoreOp::Get(binding_key(self.floating)))
+    }
+
     fn floor_read(&mut self, record: Option<Record>) -> Next<Result<(), StoreError>> {
         let floor = match record.map(|record| record.value) {
             Some(Ok(Value::EpochFloor(floor))) => floor.spec.epoch,
@@ -84,19 +107,31 @@ impl FirstClaim {
             return Next::Done(Ok(()));
         }
         self.epoch = floor.next();
-        Next::Do(StoreOp::Get(binding_key(self.floating)))
+        self.read_binding()
     }
 
-    fn lift(&self, record: Option<Record>) -> Next<Result<(), StoreError>> {
+    fn lift(&mut self, record: Option<Record>) -> Next<Result<(), StoreError>> {
         match record {
-            Some(Record { key, value: Ok(Value::Binding(mut binding)), revision }) => {
-                if binding.spec.epoch >= self.epoch {
-                    return Next::Done(Ok(()));
-                }
+            Some(Record { key, value: Ok(Value::Binding(mut binding)), revision })
+                if binding.spec.owner.as_ref() == Some(&self.owner) && binding.spec.epoch < self.epoch =>
+            {
                 binding.spec.epoch = self.epoch;
+                self.doing = Doing::Lifting;
                 Next::Do(StoreOp::Update(key, Value::Binding(binding), revision))
             }
             _ => Next::Done(Ok(())),
+        }
+    }
+
+    /// The answer was lost, or somebody else wrote: reads again what it was about.
+    fn again(&mut self) -> Next<Result<(), StoreError>> {
+        self.tries += 1;
+        if self.tries >= TRIES {
+            return Next::Done(Ok(()));
+        }
+        match self.doing {
+            Doing::Making | Doing::ReadingFloor => self.read_floor(),
+            Doing::ReadingBinding | Doing::Lifting => self.read_binding(),
         }
     }
 }
@@ -105,24 +140,20 @@ impl Steps for FirstClaim {
     type Out = Result<(), StoreError>;
 
     fn step(&mut self, reply: Reply) -> Next<Self::Out> {
-        match reply {
-            Reply::Start => Next::Do(StoreOp::Create(binding_key(self.floating), Value::Binding(self.binding()))),
-            Reply::Written(_) if !self.made => {
-                self.made = true;
-                Next::Do(StoreOp::Get(Key::EpochFloor))
+        match (reply, self.doing) {
+            (Reply::Start, _) => {
+                Next::Do(StoreOp::Create(binding_key(self.floating), Value::Binding(self.binding())))
             }
-            Reply::Record(record) if record_is_binding(record.as_ref()) => self.lift(record),
-            Reply::Record(record) => self.floor_read(record),
-            Reply::Failed(error) => Next::Done(Err(error)),
-            // Somebody else was quicker, or the answer was lost: the record itself will say.
-            Reply::Conflict | Reply::Unknown => Next::Done(Ok(())),
-            Reply::Written(_) | Reply::Deleted | Reply::List(..) => Next::Done(Ok(())),
+            (Reply::Written(_), Doing::Making) => self.read_floor(),
+            (Reply::Record(record), Doing::ReadingFloor) => self.floor_read(record),
+            (Reply::Record(record), _) => self.lift(record),
+            // Somebody else was quicker: their record will say.
+            (Reply::Conflict, Doing::Making) => Next::Done(Ok(())),
+            (Reply::Conflict | Reply::Unknown, _) => self.again(),
+            (Reply::Failed(error), _) => Next::Done(Err(error)),
+            (Reply::Written(_) | Reply::Deleted | Reply::List(..), _) => Next::Done(Ok(())),
         }
     }
-}
-
-fn record_is_binding(record: Option<&Record>) -> bool {
-    record.is_some_and(|record| matches!(record.key, Key::Binding(_)))
 }
 
 /// A binding with its revision, as it was when something was decided about it.

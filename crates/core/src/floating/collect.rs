@@ -49,20 +49,10 @@ fn reserved_in(block: &Block, floating: FloatingIp) -> Option<u64> {
     block.sequence_number_for_allocation.get(&ordinal).copied()
 }
 
-/// Reservations that have no binding and that nobody on this node asks for, with their sequence numbers. One that is
-/// still here, unchanged, after a grace time is a leak: a claim that was begun would have stamped it or made its
-/// binding.
-pub fn orphans(view: &View) -> Vec<(FloatingIp, u64)> {
-    let addresses = view.blocks.values().flat_map(|block| {
-        block.allocated().filter_map(|(ordinal, attribute)| {
-            let floating = names::address_of_floating_handle(attribute.handle.as_deref()?)?;
-            let floating = FloatingIp::try_from(floating).ok()?;
-            (block.ordinal(floating.addr()) == Some(ordinal)).then_some(floating)
-        })
-    });
-    addresses
-        .filter(|floating| view.bindings.get(floating).is_none() && view.asking(*floating).next().is_none())
-        .filter(|floating| !view.bad.contains_key(&super::claim::binding_key(*floating)))
-        .filter_map(|floating| Some((floating, reservation(view, floating)?)))
-        .collect()
+/// Floating IPs that a block reserves.
+pub fn reserved_by(block: &Block) -> impl Iterator<Item = FloatingIp> + '_ {
+    block.allocated().filter_map(|(ordinal, attribute)| {
+        let floating = names::address_of_floating_handle(attribute.handle.as_deref()?)?;
+        FloatingIp::try_from(floating).ok().filter(|_| block.ordinal(floating) == Some(ordinal))
+    })
 }
