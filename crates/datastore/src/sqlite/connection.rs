@@ -33,8 +33,11 @@ const TABLES: &str = "
 pub(super) fn create_or_open(path: &Path, timeout: Duration) -> Result<Connection, StoreError> {
     create_file(path).map_err(|error| cannot_make(path, &error))?;
     let mut connection = open(path, timeout)?;
-    let found = retry_busy(Instant::now() + timeout, || identify(&connection))
-        .map_err(|error| failure(path, &error))?;
+    let found = retry_busy(Instant::now() + timeout, || {
+        // One transaction: another process may make the tables at this moment.
+        identify(&*connection.transaction()?)
+    })
+    .map_err(|error| failure(path, &error))?;
     let found = match found {
         Identity::Empty => retry_busy(Instant::now() + timeout, || create_tables(&mut connection))
             .map_err(|error| failure(path, &error))?,

@@ -20,7 +20,8 @@ fn percentiles(what: &str, mut times: Vec<Duration>) -> Duration {
 fn single_operations() {
     const TIMES: u64 = 2000;
     let dir = tempfile::tempdir().unwrap();
-    let store = Sqlite::open(&dir.path().join("buoy.db"), Options::default()).unwrap();
+    let path = dir.path().join("buoy.db");
+    let store = Sqlite::open(&path, Options::default()).unwrap();
     let mut at = Revision(0);
     let timed = |act: &mut dyn FnMut(u64)| -> Vec<Duration> {
         let one = |number| {
@@ -34,10 +35,16 @@ fn single_operations() {
     let name = format!("p{}", TIMES - 1);
     let updates = timed(&mut |number| at = update(&store, &name, number, at));
     let gets = timed(&mut |number| assert!(get(&store, &key(&format!("p{number}"))).is_some()));
+    let opens = timed(&mut |_| drop(Sqlite::open(&path, Options::default()).unwrap()));
     let begun = Instant::now();
     assert_eq!(list(&store, Prefix::Profiles).0.len() as u64, TIMES);
     println!("list of {TIMES}: {:?}", begun.elapsed());
-    for (what, times) in [("create", creates), ("update", updates), ("get", gets)] {
+    for (what, times) in [
+        ("create", creates),
+        ("update", updates),
+        ("get", gets),
+        ("open", opens),
+    ] {
         assert!(percentiles(what, times) < Duration::from_millis(20));
     }
 }
