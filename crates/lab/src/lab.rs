@@ -129,7 +129,7 @@ impl Lab {
         let mut text = String::new();
         text += &shown("floating IPs", node.ctl("fip list"));
         text += &shown("nftables of the node", inside("nft list ruleset"));
-        text += &shown("routes of the node", inside("ip route show table all"));
+        text += &shown("routes of the node", inside("ip route show"));
         text += &shown("IPv6 routes of the node", inside("ip -6 route show"));
         text += &shown("end of the agent's log", Ok(tail(&node.log(), 40)));
         text += &format!("logs: {}\n", self.run.base().display());

@@ -18,7 +18,7 @@ pub(super) fn tell(stage: &mut Stage) -> Result<()> {
     let spec = Spec::pod(NAMESPACE, "web-1").floating(&FLOATING);
     let standby = Workload::start(&stage.lab.node, spec)?;
     stage.workloads.insert("web-1".to_owned(), standby);
-    let list = stage.show_ctl("fip list")?;
+    let list = stage.show_ctl("fip list -o wide")?;
     ensure!(
         list.contains("web-0") && list.contains("web-1"),
         "owner and standby are not listed"

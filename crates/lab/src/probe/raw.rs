@@ -49,7 +49,8 @@ impl RawProtocol {
     pub(crate) fn question(self, number: u32) -> Vec<u8> {
         match self {
             Self::Experimental => number.to_string().into_bytes(),
-            Self::Gre => [&GRE_HEADER[..], number.to_string().as_bytes()].concat(),
+            // Kernels drop a GRE packet shorter than 8 bytes when they translate it; real ones carry at least an IP header.
+            Self::Gre => [&GRE_HEADER[..], format!("{number:<20}").as_bytes()].concat(),
             Self::Sctp => sctp::init(number),
         }
     }
