@@ -4,6 +4,11 @@
 //! `BUOY_MODEL_SCHEDULES=N` runs N schedules instead of 100,000; `BUOY_MODEL_SEED=S` runs the one with this seed and
 //! tells every operation of it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what cannot fail in a simulated cluster is a bug of the test"
+)]
+
 mod ipam_sim;
 
 use ipam_sim::run::{CALM, DEADLY, Flaw, LATE, LOSSY, Weather, schedule, story};
@@ -24,7 +29,7 @@ fn run(weathers: [Weather; 2]) {
         .and_then(|text| text.parse().ok())
     {
         let weather = weathers[(seed % 2) as usize];
-        println!("{}", story(seed, weather, Flaw::None));
+        eprintln!("{}", story(seed, weather, Flaw::None));
         schedule(seed, weather, Flaw::None).unwrap_or_else(|reason| panic!("seed={seed}: {reason}"));
         return;
     }

@@ -38,6 +38,9 @@ impl AutoAssign {
 
 async fn auto_assign(mut store: Store, request: AutoAssignRequest) -> Result<Assigned, IpamError> {
     let wanted = wanted(&request)?;
+    if wanted.is_empty() {
+        return Ok(Assigned::default());
+    }
     let owner = AffinityOwner::Host(request.asker.host.clone());
     let mut job = Job {
         request: &request,
@@ -207,7 +210,9 @@ impl<'a> Job<'a> {
     ) -> Result<Option<Held>, IpamError> {
         let id = &self.request.grant.handle;
         let mut known: Option<At<Handle>> = store.get(&handle::key(id)).await?;
-        let mut held = held_by(store, id, known.as_ref()).await?;
+        let Some(mut held) = self.hold(store, known.as_ref()).await? else {
+            return Ok(None);
+        };
         for (wanted, search) in self.wanted.iter().zip(searches) {
             loop {
                 let have = of_family(&held, wanted.family).count();
@@ -237,6 +242,31 @@ impl<'a> Job<'a> {
             }
         }
         self.correct(store, known.as_ref(), &held).await;
+        Ok(Some(held))
+    }
+
+    /// What the handle has already. Each block is written once, unchanged: a release of the handle that was given up may
+    /// still have a write under way, which must not come after our answer. `None`: again.
+    async fn hold(
+        &mut self,
+        store: &mut Store,
+        known: Option<&At<Handle>>,
+    ) -> Result<Option<Held>, IpamError> {
+        let mut held = Held::new();
+        for cidr in known.iter().flat_map(|known| known.record.blocks.keys()) {
+            let found: Option<At<Block>> = store.get(&Key::Block(*cidr)).await?;
+            let Some(found) = found else {
+                continue;
+            };
+            let ordinals = found.record.ordinals_of(&self.request.grant.handle);
+            let addresses: Vec<IpAddr> = ordinals
+                .filter_map(|ordinal| found.record.address(ordinal))
+                .collect();
+            if !addresses.is_empty() && !self.gift.keep(store, found).await? {
+                return Ok(None);
+            }
+            held.insert(*cidr, addresses);
+        }
         Ok(Some(held))
     }
 
@@ -280,24 +310,6 @@ fn of_family(held: &Held, family: Family) -> impl Iterator<Item = IpNet> {
             .iter()
             .filter_map(|address| IpNet::new(*address, cidr.prefix_len()).ok())
     })
-}
-
-/// What the blocks that a handle names give to it.
-async fn held_by(store: &mut Store, id: &str, known: Option<&At<Handle>>) -> Result<Held, IpamError> {
-    let mut held = Held::new();
-    for cidr in known.iter().flat_map(|known| known.record.blocks.keys()) {
-        let found: Option<At<Block>> = store.get(&Key::Block(*cidr)).await?;
-        if let Some(found) = found {
-            let ordinals = found.record.ordinals_of(id);
-            held.insert(
-                *cidr,
-                ordinals
-                    .filter_map(|ordinal| found.record.address(ordinal))
-                    .collect(),
-            );
-        }
-    }
-    Ok(held)
 }
 
 fn exhausted(wanted: &Wanted, given: usize, shortages: Vec<Shortage>) -> IpamError {

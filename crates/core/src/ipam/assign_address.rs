@@ -90,7 +90,13 @@ impl Job<'_> {
                 .ordinal(address)
                 .and_then(|ordinal| image.record.holder(ordinal));
             match holder {
-                Some(holder) if holder.has_handle(&grant.handle) => return Ok(()),
+                // Written, since a release that was given up may still have a write under way.
+                Some(holder) if holder.has_handle(&grant.handle) => {
+                    if self.gift.keep(store, image).await? {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 Some(holder) => {
                     let holder = Holder::from(holder);
                     return Err(IpamError::InUse { address, holder });

@@ -66,6 +66,14 @@ impl Gift {
         }))
     }
 
+    /// Writes a block unchanged, unless it was written already. `false`: read again.
+    pub(super) async fn keep(&mut self, store: &mut Store, found: At<Block>) -> Result<bool, IpamError> {
+        if self.written.contains_key(&found.record.cidr) {
+            return Ok(true);
+        }
+        Ok(self.write_block(store, found, &[]).await?.is_some())
+    }
+
     /// Takes back what was given, and corrects what an earlier crash left in the handle. Where the store fails, the
     /// handle finds it.
     pub(super) async fn undo(&self, store: &mut Store, id: &str, error: &IpamError) {

@@ -82,24 +82,26 @@ impl<'a> Search<'a> {
         let Some(last) = self.last else {
             return Ok(None);
         };
-        let found: Option<At<Block>> = store.get(&Key::Block(last)).await?;
+        let found: Option<At<Block>> = usable(store.get(&Key::Block(last)).await)?;
         Ok(found.filter(|found| {
             found.record.affinity.as_ref() == Some(self.owner) && self.has_room(&found.record)
         }))
     }
 
     async fn own_or_new(&mut self, store: &mut Store) -> Result<Found, IpamError> {
-        let affinities = self.affinities(store).await?;
-        for (cidr, state) in &affinities {
-            if self.full.contains(cidr) || !self.in_pools(cidr) {
+        let mut affinities = self.affinities(store).await?;
+        for (cidr, state) in affinities.clone() {
+            if self.full.contains(&cidr) || !self.in_pools(&cidr) {
                 continue;
             }
-            match affinity::open(store, self.owner, *cidr, *state, self.now).await? {
+            match usable(affinity::open(store, self.owner, cidr, state, self.now).await)? {
                 Some(found) if self.has_room(&found.record) => return Ok(Found::Block(found)),
                 Some(_) => {
-                    self.full.insert(*cidr);
+                    self.full.insert(cidr);
                 }
-                None => {}
+                None => {
+                    affinities.remove(&cidr);
+                }
             }
         }
         let config = &self.snapshot.config;
@@ -144,17 +146,18 @@ impl<'a> Search<'a> {
             .chain(affinities.keys().copied())
             .collect();
         while let Some(cidr) = self.free_block(&taken) {
-            match affinity::claim(store, self.owner, cidr, self.now).await? {
+            match usable(affinity::claim(store, self.owner, cidr, self.now).await)? {
                 Some(claimed) if self.has_room(&claimed.record) => return Ok(Some(claimed)),
                 _ => taken.insert(cidr),
             };
         }
         for victim in records.into_iter().filter_map(|record| self.idle(record)) {
             let cidr = victim.record.cidr;
-            if affinity::reclaim(store, &victim).await?
-                && let Some(claimed) = affinity::claim(store, self.owner, cidr, self.now).await?
-                && self.has_room(&claimed.record)
-            {
+            if usable(affinity::reclaim(store, &victim).await.map(Some))? != Some(true) {
+                continue;
+            }
+            let claimed = usable(affinity::claim(store, self.owner, cidr, self.now).await)?;
+            if let Some(claimed) = claimed.filter(|claimed| self.has_room(&claimed.record)) {
                 return Ok(Some(claimed));
             }
         }
@@ -204,7 +207,8 @@ impl<'a> Search<'a> {
     }
 
     fn is_own(&self, record: &Record) -> bool {
-        matches!(&record.value, Ok(Value::Block(block)) if block.affinity.as_ref() == Some(self.owner))
+        let block: Result<Block, _> = decode(record.clone());
+        block.is_ok_and(|block| block.affinity.as_ref() == Some(self.owner))
     }
 
     fn has_room(&self, found: &Block) -> bool {
@@ -237,6 +241,14 @@ impl<'a> Search<'a> {
             others_taken,
         });
         Found::Nothing(pools.chain(reason).collect())
+    }
+}
+
+/// A record that is garbage is passed by: it must not keep a node from all the others.
+fn usable<T>(result: Result<Option<T>, IpamError>) -> Result<Option<T>, IpamError> {
+    match result {
+        Err(IpamError::BadRecord { .. }) => Ok(None),
+        other => other,
     }
 }
 

@@ -1,0 +1,108 @@
+//! Release by handle, and reservations of floating IPs.
+
+use std::net::IpAddr;
+
+use buoy_core::ipam::{IpamError, ReleaseAddress, ReleaseReservation};
+
+use crate::cluster::{Cluster, ip, net, texts};
+
+#[test]
+fn release_frees_what_the_handle_has_and_keeps_the_blocks_of_hosts() {
+    let mut cluster = Cluster::new();
+    cluster.assign("n1", "net.a", 1, 1).unwrap();
+    cluster.choose("n1", "net.a", &["10.0.0.12"]).unwrap();
+    cluster.assign("n1", "net.b", 1, 0).unwrap();
+    assert_eq!(
+        cluster.release("net.a"),
+        ["10.0.0.4", "10.0.0.12", "fd00::4"].map(ip)
+    );
+    assert_eq!(cluster.handle("net.a"), None);
+    assert_eq!(cluster.block("10.0.0.4/30").unwrap().unallocated, [2, 3, 0]);
+    assert!(cluster.block("10.0.0.12/30").unwrap().is_empty());
+    assert_eq!(cluster.release("net.a"), Vec::<IpAddr>::new());
+    assert_eq!(cluster.log, ["get handle net.a"]);
+    assert_eq!(cluster.handle("net.b").unwrap().len(), 1);
+}
+
+#[test]
+fn one_address_of_a_handle_can_be_released() {
+    let mut cluster = Cluster::new();
+    cluster.assign("n1", "net.a", 2, 0).unwrap();
+    let stamp = cluster
+        .block("10.0.0.4/30")
+        .unwrap()
+        .sequence_number_for_allocation[&1];
+    let release = |address, handle: &str, stamp| ReleaseAddress::new(ip(address), handle.to_owned(), stamp);
+    cluster.run(release("10.0.0.5", "net.b", None)).unwrap();
+    let stamped = cluster
+        .run(release("10.0.0.5", "net.a", Some(stamp + 1)))
+        .unwrap_err();
+    assert!(matches!(stamped, IpamError::Stamped { found, .. } if found == stamp));
+    assert_eq!(cluster.handle("net.a").unwrap()[&net("10.0.0.4/30")], 2);
+    let released = cluster.run(release("10.0.0.5", "net.a", Some(stamp))).unwrap();
+    assert_eq!(released.addresses, [ip("10.0.0.5")]);
+    assert_eq!(cluster.handle("net.a").unwrap()[&net("10.0.0.4/30")], 1);
+}
+
+#[test]
+fn a_reservation_names_its_binding_and_nobody_else() {
+    let mut cluster = Cluster::new();
+    cluster.snapshot.pools[0].spec.disabled = true;
+    cluster.reserve("10.0.0.9").unwrap();
+    let block = cluster.block("10.0.0.8/30").unwrap();
+    assert_eq!((block.affinity.clone(), block.affinity_claim_time), (None, None));
+    let attribute = block.holder(1).unwrap();
+    assert_eq!(attribute.handle.as_deref(), Some("buoy-fip-10-0-0-9"));
+    let secondary = [("binding", "10-0-0-9"), ("type", "floatingIP")];
+    assert_eq!(
+        attribute.secondary,
+        secondary
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into()
+    );
+
+    cluster.snapshot.pools[0].spec.disabled = false;
+    let error = cluster.choose("n1", "net.a", &["10.0.0.9"]).unwrap_err();
+    insta::assert_snapshot!(error, @"
+    resource already exists: 10.0.0.9 with error: Address already assigned in block
+    it is a floating IP, held by binding: 10-0-0-9
+    ");
+    assert_eq!(error.holder().unwrap().floating_ip(), Some("10-0-0-9"));
+}
+
+#[test]
+fn a_reservation_lies_in_whoevers_block_and_is_refused_for_what_is_given() {
+    let mut cluster = Cluster::new();
+    cluster.snapshot.config.strict_affinity = true;
+    cluster.assign("n1", "net.a", 1, 0).unwrap();
+    cluster.reserve("10.0.0.5").unwrap();
+    let error = cluster.reserve("10.0.0.4").unwrap_err();
+    assert!(error.is_in_use());
+    assert_eq!(error.holder().unwrap().handle.as_deref(), Some("net.a"));
+    assert_eq!(cluster.handle("buoy-fip-10-0-0-4"), None);
+    assert!(cluster.reserve("192.0.2.1").unwrap_err().is_refused());
+    assert_eq!(
+        texts(&cluster.assign("n1", "net.b", 1, 0).unwrap()),
+        ["10.0.0.6/30"]
+    );
+}
+
+#[test]
+fn each_claim_stamps_anew_and_only_the_last_stamp_releases() {
+    let mut cluster = Cluster::new();
+    let address = "fd00::5".parse().unwrap();
+    let first = cluster.reserve("fd00::5").unwrap();
+    let second = cluster.reserve("fd00::5").unwrap();
+    assert!(second > first);
+    assert_eq!(cluster.log, ["get block fd00::4/126", "update block fd00::4/126"]);
+    let error = cluster.run(ReleaseReservation::new(address, first)).unwrap_err();
+    assert!(error.is_stamped() && !error.is_retryable());
+    assert!(cluster.block("fd00::4/126").is_some());
+    let released = cluster.run(ReleaseReservation::new(address, second)).unwrap();
+    assert_eq!(released.addresses, [ip("fd00::5")]);
+    assert!(
+        cluster.store.iter().next().is_none(),
+        "neither block nor handle is left"
+    );
+    cluster.run(ReleaseReservation::new(address, second)).unwrap();
+}
