@@ -179,13 +179,16 @@ impl Given {
 fn read_file(named: Option<&Path>) -> Result<Given> {
     let path = named.unwrap_or(Path::new(DEFAULT_CONFIG));
     match std::fs::read_to_string(path) {
-        Ok(text) if text.trim().is_empty() => Ok(Given::default()),
-        Ok(text) => {
-            serde_saphyr::from_str(&text).with_context(|| format!("settings file: {}", path.display()))
-        }
+        Ok(text) => parse_file(&text).with_context(|| format!("settings file: {}", path.display())),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(Given::default()),
         Err(e) => Err(e).with_context(|| format!("settings file: {}", path.display())),
     }
+}
+
+/// A file of comments alone says nothing.
+fn parse_file(text: &str) -> Result<Given> {
+    let given: Option<Given> = serde_saphyr::from_str(text)?;
+    Ok(given.unwrap_or_default())
 }
 
 fn only(value: Option<&str>, setting: &str, supported: &str) -> Result<()> {
@@ -273,6 +276,14 @@ mod tests {
         assert_eq!(settings.hold, Duration::from_secs(30));
         assert_eq!(settings.floating, Gate::On);
         assert_eq!(settings.socket, PathBuf::from("/run/buoy/agent.sock"));
+    }
+
+    #[test]
+    fn the_example_and_a_file_of_comments_are_good() {
+        let example = include_str!("../../../deploy/systemd/agent.yaml");
+        Settings::complete(&parse_file(example).unwrap()).unwrap();
+        parse_file("# nothing is set\n").unwrap();
+        parse_file("").unwrap();
     }
 
     #[test]
