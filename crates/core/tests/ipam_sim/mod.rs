@@ -2,7 +2,9 @@
 //! answers, that one seed decides.
 
 pub(crate) mod actors;
+pub(crate) mod aftermath;
 pub(crate) mod check;
+pub(crate) mod ends;
 pub(crate) mod machine;
 pub(crate) mod rng;
 pub(crate) mod run;
