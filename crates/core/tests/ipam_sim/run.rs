@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use buoy_core::store::{Bad, FailureKind, Key, Next, Reply, Steps, StoreError, StoreOp, Value};
+use buoy_core::store::{FailureKind, Key, Next, Reply, Steps, StoreError, StoreOp, Value};
 
 use super::actors::{Phase, Process};
 use super::world::World;
@@ -263,7 +263,8 @@ impl Run {
                 return Reply::Written(revision);
             }
             (Flaw::ReleaseWritesNoEmptyBlock, StoreOp::Update(key @ Key::Block(_), value, revision))
-                if is_same_but_for_its_number(store.get(&key).map(|found| found.value), &value) =>
+                if store.revision_of(&key) == Some(revision)
+                    && is_same_but_for_its_number(store.value(&key), &value) =>
             {
                 return Reply::Written(revision);
             }
@@ -300,9 +301,9 @@ impl Run {
     }
 }
 
-fn is_same_but_for_its_number(found: Option<Result<Value, Bad>>, value: &Value) -> bool {
-    match (found, value) {
-        (Some(Ok(Value::Block(mut found))), Value::Block(new)) => {
+fn is_same_but_for_its_number(found: Option<&Value>, new: &Value) -> bool {
+    match (found.cloned(), new) {
+        (Some(Value::Block(mut found)), Value::Block(new)) => {
             found.sequence_number = new.sequence_number;
             found == *new
         }
