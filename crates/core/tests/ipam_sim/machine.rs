@@ -9,6 +9,7 @@ use buoy_core::ipam::{
 use buoy_core::store::{Key, Next, Reply, Steps, StoreOp, Value};
 use ipnet::IpNet;
 
+#[expect(clippy::large_enum_variant, reason = "a few live at a time")]
 pub(crate) enum Machine {
     Auto(AutoAssign),
     Address(AssignAddress),
@@ -18,6 +19,7 @@ pub(crate) enum Machine {
     Bare(ReleaseBareAddress),
 }
 
+#[expect(clippy::large_enum_variant, reason = "each is looked at once")]
 pub(crate) enum Outcome {
     Assigned(Result<Assigned, IpamError>),
     Released(Result<Released, IpamError>),
