@@ -25,7 +25,7 @@ lab_tests = $(patsubst crates/lab/tests/%.rs,--test %,$(wildcard crates/lab/test
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test bench lint install clean deps-build deps-lab deps-bench
+.PHONY: help build demo lab test bench lint install clean deps-build deps-lab deps-bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -35,6 +35,9 @@ build: deps-build ## build all programs (release)
 
 demo: deps-lab build ## one node and a client on this machine: the story of a floating IP (root)
 	@$(target)/release/buoy-lab demo
+
+lab: deps-lab build ## such a network to play in, until Ctrl-C (root)
+	@$(target)/release/buoy-lab up
 
 # Every line selects the whole workspace, so that all of them agree on the features of dependencies
 # and nothing is built twice; the lab finds the programs where the first puts them.

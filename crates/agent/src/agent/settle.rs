@@ -225,6 +225,6 @@ fn addresses_alone(attachment: &Attachment) -> CniResult {
 
 fn block_routes(attachment: &Attachment) -> Vec<Route> {
     let mut routes: Vec<IpNet> = attachment.addresses.clone().unwrap_or_default();
-    routes.sort_by_key(|route| Family::of_net(route));
+    routes.sort_by_key(Family::of_net);
     routes.into_iter().map(Route::to).collect()
 }
