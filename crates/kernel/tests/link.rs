@@ -276,6 +276,6 @@ fn creation_is_fast() {
             "create_pod_link {label}: p50 {:?}, max {:?}",
             times[10], times[19]
         );
-        assert!(times[10].as_millis() < 20, "{times:?}");
+        assert!(times[10].as_millis() < 50, "{times:?}");
     }
 }

@@ -47,16 +47,14 @@ fn all_kinds() -> BTreeSet<Element> {
         Element::Source(link, ip("fd00:65::10")),
         Element::SourcePrefix(link, "10.0.0.0/8".parse().unwrap()),
         Element::SourcePrefix(link, "192.0.2.7/32".parse().unwrap()),
-        Element::SourcePrefix(link, "0.0.0.0/0".parse().unwrap()),
+        Element::SourcePrefix(IfIndex(2), "0.0.0.0/0".parse().unwrap()),
         Element::SourcePrefix(IfIndex(2), "2001:db8::/32".parse().unwrap()),
         nat("172.16.1.3", "10.65.0.10"),
         nat("2001:db8:1::3", "fd00:65::10"),
         Element::Ending(ip("172.16.1.3"), ip("10.65.0.9")),
         Element::Ending(ip("2001:db8:1::3"), ip("2001:db8:1::3")),
     ]
-    .into_iter()
-    .filter(|element| !matches!(element, Element::SourcePrefix(_, prefix) if prefix.prefix_len() == 0))
-    .collect()
+    .into()
 }
 
 fn add(elements: impl IntoIterator<Item = Element>) -> Transaction {

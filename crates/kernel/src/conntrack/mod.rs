@@ -30,11 +30,14 @@ use crate::{
         Failure, Socket,
         wire::{Message, Received},
     },
-    sockdiag::Connection,
+    sockdiag::{self, Connection},
 };
 
 /// From this many addresses on, the whole table is read once instead of once per address.
 const MANY: usize = 4;
+
+/// From this many connections on, a walk costs less than looking each one up.
+const LOOK_UPS: usize = 1500;
 
 /// Where a flow's packets go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,6 +110,33 @@ pub fn end_called(socket: &mut Socket, selector: &Selector) -> Result<()> {
     }
     let flows = find(socket, std::slice::from_ref(selector))?;
     end(socket, &flows).map(|_| ())
+}
+
+/// Ends the flows that were called by one address and lead to a workload, after resetting the workload's TCP sockets that
+/// take part in them. `sockets` is a sock_diag socket of the workload's namespace. Returns how many were reset.
+///
+/// # Errors
+/// When the kernel refuses, or a list keeps changing. Flows are ended even if sockets cannot be reset.
+pub fn end_with_resets(
+    socket: &mut Socket,
+    sockets: &mut Socket,
+    called: IpAddr,
+    workload: IpAddr,
+) -> Result<usize> {
+    let selector = Selector {
+        called,
+        leads: Leads::To(workload),
+    };
+    let reset = sockdiag::connections_of(sockets, workload).and_then(|all| {
+        let mut flows = match all.len() {
+            0..LOOK_UPS => of_connections(socket, &all)?,
+            _ => find(socket, std::slice::from_ref(&selector))?,
+        };
+        flows.retain(|flow| selector.means(flow));
+        sockdiag::reset_tcp(sockets, &connections(&flows))
+    });
+    end_called(socket, &selector)?;
+    reset
 }
 
 /// The tracked flows of TCP connections that have their sockets behind the translation.

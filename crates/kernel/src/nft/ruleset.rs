@@ -42,6 +42,8 @@ const CHAINS: [&str; 5] = [
 ];
 /// Name of the expression that converts to network order.
 const CONVERSION: &[u8] = b"byteorder\0";
+/// Found in `PATH`.
+const PROGRAM: &str = "nft";
 /// The oldest `nft` whose language has all that the text uses.
 const OLDEST_NFT: (u32, u32, u32) = (1, 0, 0);
 
@@ -73,7 +75,7 @@ pub enum Loaded {
 /// # Errors
 /// [`Error::NftMissing`], [`Error::NftTooOld`], [`Error::NftRefused`].
 pub fn load(nft: &mut Nft, own: &OwnPorts) -> Result<Loaded> {
-    check_version()?;
+    check_version(PROGRAM)?;
     let present = chains(&mut nft.socket)?;
     let loaded = match run(&script(&present), own) {
         Ok(()) => Loaded::Kept,
@@ -226,8 +228,8 @@ fn marker() -> String {
     format!("{MARKER_PREFIX}{hash:016x}")
 }
 
-fn check_version() -> Result<()> {
-    let output = match Command::new("nft").arg("--version").output() {
+fn check_version(program: &str) -> Result<()> {
+    let output = match Command::new(program).arg("--version").output() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NftMissing),
         outcome => outcome.doing(|| "run nft --version")?,
     };
@@ -253,7 +255,7 @@ fn version_of(said: &str) -> Option<(u32, u32, u32)> {
 
 /// Runs `nft -f -` with this text in the calling thread's network namespace.
 fn run(script: &str, own: &OwnPorts) -> Result<()> {
-    let spawned = Command::new("nft")
+    let spawned = Command::new(PROGRAM)
         .args(["-f", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -320,6 +322,25 @@ mod tests {
         let at = |line: &str| script.find(line).unwrap_or_else(|| panic!("{line} is missing"));
         assert!(at("flush chain ip buoy b") < at("delete chain ip buoy a"));
         assert!(!script.contains("delete chain ip buoy dnat_in"));
+    }
+
+    #[test]
+    fn a_missing_program_is_told() {
+        assert!(matches!(check_version("/nowhere/nft"), Err(Error::NftMissing)));
+    }
+
+    #[test]
+    fn an_old_program_is_told_with_what_it_says() {
+        // `echo --version` is a program of no version at all.
+        let refused = check_version("echo").unwrap_err();
+        assert!(
+            matches!(&refused, Error::NftTooOld { found } if !found.is_empty()),
+            "{refused}"
+        );
+        assert!(
+            refused.to_string().contains("install nftables"),
+            "it says what to do: {refused}"
+        );
     }
 
     #[test]
