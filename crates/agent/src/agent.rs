@@ -152,10 +152,10 @@ impl Agent {
             },
             Input::Performed(subject, outcome) => self.performed(&subject, outcome, now),
             Input::LinkGone(name, index) => self.network.link_gone(&name, index),
-            Input::Foreign(what) => {
-                info!("changed by somebody else: {what}");
-                self.network.distrust();
-            }
+            // With a link the kernel takes its routes away, which is no news.
+            Input::RouteGone(index) if !self.network.is_staying(index) => {}
+            Input::RouteGone(_) => self.foreign("our routes"),
+            Input::Foreign(what) => self.foreign(what),
             Input::Reload => self.reload(),
             Input::Stop => {}
         }
@@ -217,6 +217,11 @@ impl Agent {
         for (_, call) in std::mem::take(&mut self.answers.early) {
             self.call(call, now);
         }
+    }
+
+    fn foreign(&mut self, what: &str) {
+        info!("changed by somebody else: {what}");
+        self.network.distrust();
     }
 
     fn lost(&mut self, error: String) {

@@ -77,7 +77,10 @@ fn floating_answer(agent: &Agent, floating: FloatingIp) -> String {
 fn held(agent: &Agent, binding: &Binding) -> String {
     let until = hold_ends(binding, agent.view.settings.hold);
     if until <= crate::clock::now().wall {
-        return format!("its hold for namespace {} is over, and it is about to be freed", binding.spec.namespace);
+        return format!(
+            "its hold for namespace {} is over, and it is about to be freed",
+            binding.spec.namespace
+        );
     }
     format!("held for namespace {} until {until:.0}", binding.spec.namespace)
 }

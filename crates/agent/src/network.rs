@@ -187,11 +187,11 @@ impl Network {
         let mut batch = Batch::default();
         for op in ops {
             debug!("{op}");
+            if let Op::DelLink(name, _) = &op {
+                self.observed.begin_leaving(name);
+            }
             match op {
-                Op::DelLink(name, index) if !made.contains(&name) => {
-                    self.observed.begin_leaving(&name);
-                    batch.unlink.push((name, index));
-                }
+                Op::DelLink(name, index) if !made.contains(&name) => batch.unlink.push((name, index)),
                 op => batch.ops.push(op),
             }
         }
@@ -225,6 +225,7 @@ impl Network {
                 self.observed.absorb(op, &Effect::Done, now);
             }
             Op::Nft(_) | Op::LoadRuleset => self.stale = true,
+            Op::DelLink(name, _) => self.link_stays(name, &error.message),
             _ => {}
         }
         for key in self.keys_of(op) {
@@ -298,6 +299,14 @@ impl Network {
         if let Some(link) = self.observed.links.get_mut(name) {
             link.leaving = false;
         }
+    }
+
+    /// Whether a link is there and is to stay.
+    pub(crate) fn is_staying(&self, index: IfIndex) -> bool {
+        self.observed
+            .links
+            .values()
+            .any(|link| link.index == index && !link.leaving)
     }
 
     /// Whether these rows are as they should be; a link on its way out and flows that are ended a second time do not

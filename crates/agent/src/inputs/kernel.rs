@@ -7,6 +7,7 @@ use buoy_core::endpoint::{IfIndex, IfName};
 use buoy_kernel::events::{Event, Events};
 use buoy_kernel::netlink::OwnPorts;
 use buoy_kernel::nft::{TableEvent, TableEvents};
+use buoy_kernel::route::Target;
 use crossbeam_channel::Sender;
 use tracing::error;
 
@@ -51,7 +52,11 @@ fn spawn(
 fn link_event(event: Event) -> Option<Input> {
     match event {
         Event::LinkGone { ifindex, name } => Some(Input::LinkGone(IfName(name), IfIndex(ifindex.0))),
-        Event::RoutePut(_) | Event::RouteGone(_) => Some(Input::Foreign("our routes")),
+        Event::RoutePut(_) => Some(Input::Foreign("our routes")),
+        Event::RouteGone(route) => match route.target {
+            Target::Link { ifindex, .. } => Some(Input::RouteGone(IfIndex(ifindex.0))),
+            Target::Unreachable => Some(Input::Foreign("our routes")),
+        },
         Event::Lost => Some(Input::Foreign("links or routes, perhaps: events were lost")),
         // A stranger's link is of interest only when its name is wanted, and then it is looked at.
         Event::Link(_) => None,
