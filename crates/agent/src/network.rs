@@ -201,11 +201,16 @@ impl Network {
     /// Takes in what came of a batch.
     pub(crate) fn applied(&mut self, results: Vec<Applied>, now: Mono) {
         self.busy = false;
+        let mut failed = Vec::new();
         for Applied { op, result } in results {
             match result {
                 Ok(effect) => self.succeeded(&op, &effect, now),
-                Err(error) => self.failed(&op, error, now),
+                Err(error) => failed.push((op, error)),
             }
+        }
+        // Afterwards: a row is in trouble if any of its operations failed, whichever else succeeded.
+        for (op, error) in failed {
+            self.failed(&op, error, now);
         }
     }
 

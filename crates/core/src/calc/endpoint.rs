@@ -7,12 +7,16 @@ use crate::endpoint::{Attachment, EndpointId};
 use crate::view::View;
 
 pub(super) fn rows(view: &View, id: &EndpointId) -> Vec<Row> {
-    let Some(attachment) = view.attachment_of(id).filter(|a| a.is_wanted()) else { return Vec::new() };
+    let Some(attachment) = view.attachment_of(id).filter(|a| a.is_wanted()) else {
+        return Vec::new();
+    };
     let name = attachment.request.host_ifname.clone();
     let routes = attachment
         .own_addresses()
         .map(|address| Row::Route(RouteKey::host(address, OWN_METRIC), Hop::Link(name.clone())));
-    std::iter::once(Row::Link(name.clone(), link(view, attachment))).chain(routes).collect()
+    std::iter::once(Row::Link(name.clone(), link(view, attachment)))
+        .chain(routes)
+        .collect()
 }
 
 fn link(view: &View, attachment: &Attachment) -> PodLink {

@@ -13,15 +13,31 @@ pub(super) fn rows(view: &View, floating: FloatingIp) -> Vec<Row> {
     let Some(owner) = binding.and_then(|binding| binding.spec.owner.as_ref()) else {
         let waits = binding.is_some_and(|b| !candidates::of(view, floating, &b.spec.namespace).is_empty());
         let unowned = RouteKey::host(floating.addr(), UNOWNED_METRIC);
-        return if waits { vec![Row::Route(unowned, Hop::Unreachable)] } else { Vec::new() };
+        return if waits {
+            vec![Row::Route(unowned, Hop::Unreachable)]
+        } else {
+            Vec::new()
+        };
     };
     let Some(binding) = binding else { return Vec::new() };
-    let Some(attachment) = view.attachment_of_owner(&binding.spec.namespace, owner) else { return Vec::new() };
-    if !attachment.own_addresses().any(|address| address == owner.internal_ip) {
+    let Some(attachment) = view.attachment_of_owner(&binding.spec.namespace, owner) else {
+        return Vec::new();
+    };
+    if !attachment
+        .own_addresses()
+        .any(|address| address == owner.internal_ip)
+    {
         return Vec::new();
     }
     let epoch = binding.spec.epoch;
-    let nat = Nat { internal: owner.internal_ip, endpoint: attachment.endpoint.clone(), epoch };
+    let nat = Nat {
+        internal: owner.internal_ip,
+        endpoint: attachment.endpoint.clone(),
+        epoch,
+    };
     let key = RouteKey::host(floating.addr(), floating_metric(epoch));
-    vec![Row::Nat(floating, nat), Row::Route(key, Hop::Link(attachment.request.host_ifname.clone()))]
+    vec![
+        Row::Nat(floating, nat),
+        Row::Route(key, Hop::Link(attachment.request.host_ifname.clone())),
+    ]
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use buoy_core::desired::{Hop, RouteKey};
-use buoy_core::endpoint::{IfIndex, IfName};
+use buoy_core::endpoint::{AttachmentId, IfIndex, IfName};
 use buoy_core::observed::Observed;
 use buoy_core::op::{Effect, Element, LinkRef, NftTransaction, Op};
 use buoy_kernel::netlink::{OwnPorts, Protocol, Socket};
@@ -236,10 +236,13 @@ impl Hands {
             return Ok(buoy_kernel::IfIndex(index.0));
         }
         let absent = || OpError {
-            message: format!("no link {name}"),
+            message: format!("no link of ours: {name}"),
             namespace_gone: false,
         };
-        let found = link::find_link(&mut self.route, &name.0)?.ok_or_else(absent)?;
+        // A stranger's link of this name is not the one that is meant.
+        let found = link::find_link(&mut self.route, &name.0)?
+            .filter(|link| link.alias.as_deref().and_then(AttachmentId::from_alias).is_some())
+            .ok_or_else(absent)?;
         self.named.insert(name.clone(), IfIndex(found.ifindex.0));
         Ok(found.ifindex)
     }

@@ -81,7 +81,7 @@ fn routes(socket: &mut Socket) -> Result<BTreeMap<RouteKey, ObservedHop>> {
 fn settings() -> BTreeMap<String, String> {
     NODE_SYSCTLS
         .into_iter()
-        .filter_map(|path| Some((path.to_owned(), sysctl::read(path).ok()?)))
+        .filter_map(|(path, _)| Some((path.to_owned(), sysctl::read(path).ok()?)))
         .collect()
 }
 
