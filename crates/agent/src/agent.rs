@@ -18,11 +18,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tracing::{error, info, warn};
 
 use crate::adapters::kernel::KernelAdapter;
-use crate::adapters::store::{Outcome, StoreAdapter};
+use crate::adapters::store::StoreAdapter;
 use crate::answers::Answers;
 use crate::attachments::Files;
 use crate::clock;
-use crate::inputs::Input;
+use crate::inputs::{Input, Outcome};
 use crate::network::Network;
 use crate::node_ip;
 use crate::settings::{Given, Settings};

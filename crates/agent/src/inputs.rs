@@ -7,6 +7,7 @@ pub(crate) mod store;
 
 use buoy_cni_spec::agent::{Body, Response};
 use buoy_core::endpoint::{IfIndex, IfName};
+use buoy_core::ipam::IpamError;
 use buoy_core::observed::Observed;
 use buoy_core::op::{Effect, Op};
 use buoy_core::store::Delta;
@@ -14,8 +15,7 @@ use buoy_core::subject::Subject;
 use buoy_kernel::Error;
 use buoy_kernel::netns::Netns;
 use crossbeam_channel::Sender;
-
-use crate::adapters::store::Outcome;
+use ipnet::IpNet;
 
 /// Inputs that may wait for the loop. Who brings more waits in turn.
 pub(crate) const QUEUE: usize = 1024;
@@ -83,6 +83,17 @@ impl From<Error> for OpError {
     fn from(error: Error) -> Self {
         Self::from(&error)
     }
+}
+
+/// What came of a duty.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The attachment's own addresses, with the prefix lengths of their blocks.
+    Assigned(Result<Vec<IpNet>, IpamError>),
+    /// It was carried out; its records say what came of it.
+    Done,
+    /// It was not.
+    Failed(String),
 }
 
 /// Tells calls apart.

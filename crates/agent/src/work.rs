@@ -13,6 +13,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// How long a duty that was done is believed, if the records that it wrote do not come back.
 const BELIEVED: Duration = Duration::from_secs(1);
 
+/// Duties under way at a time; the rest wait.
+pub(crate) const AT_ONCE: usize = 1024;
+
 /// A duty that failed.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
@@ -77,7 +80,10 @@ impl Work {
     pub(crate) fn turn(&mut self, view: &View, now: Now) -> Vec<(Subject, Duty)> {
         self.dirty.append(&mut self.alarms.due(now.mono));
         let mut begun = Vec::new();
-        for subject in std::mem::take(&mut self.dirty) {
+        while self.running.len() < AT_ONCE {
+            let Some(subject) = self.dirty.pop_first() else {
+                break;
+            };
             // One that is under way is looked at again when it ends.
             if self.running.contains_key(&subject) {
                 continue;
@@ -185,7 +191,7 @@ impl Work {
 
     /// When to take the next turn although nothing happens.
     pub(crate) fn wake(&self) -> Option<Mono> {
-        if !self.dirty.is_empty() {
+        if !self.dirty.is_empty() && self.running.len() < AT_ONCE {
             return Some(Mono::default());
         }
         self.alarms.by_time.first().map(|(at, _)| *at)

@@ -29,10 +29,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use ipnet::IpNet;
 use tracing::debug;
 
-use crate::inputs::Input;
+use crate::inputs::{Input, Outcome};
+use crate::work::AT_ONCE;
 
-/// Jobs that may wait for a thread. The loop gives no more than it counts as running, so this bounds memory only.
-const QUEUE: usize = 64 * 1024;
 /// Threads for everything but own addresses.
 const THREADS: usize = 2;
 
@@ -52,17 +51,6 @@ struct Context {
     now: Now,
 }
 
-/// What came of a duty.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// The attachment's own addresses, with the prefix lengths of their blocks.
-    Assigned(Result<Vec<IpNet>, IpamError>),
-    /// It was carried out; its records say what came of it.
-    Done,
-    /// It was not.
-    Failed(String),
-}
-
 /// The threads.
 #[derive(Debug)]
 pub(crate) struct StoreAdapter {
@@ -73,8 +61,8 @@ pub(crate) struct StoreAdapter {
 impl StoreAdapter {
     /// Starts the threads, which end when this value goes.
     pub(crate) fn start(store: &Arc<dyn Datastore>, inputs: &Sender<Input>) -> Result<Self> {
-        let (own, own_jobs) = bounded(QUEUE);
-        let (other, other_jobs) = bounded(QUEUE);
+        let (own, own_jobs) = bounded(AT_ONCE);
+        let (other, other_jobs) = bounded(AT_ONCE);
         spawn("store-ipam", store, inputs, own_jobs)?;
         for n in 0..THREADS {
             spawn(&format!("store-{n}"), store, inputs, other_jobs.clone())?;
@@ -89,7 +77,7 @@ impl StoreAdapter {
             Duty::Allocate(_) | Duty::Retire(_) => &self.own,
             _ => &self.other,
         };
-        // The threads outlive the loop; a full queue would mean a duty per attachment and address many times over.
+        // The threads outlive the loop, and no more duties are under way than fit the queue.
         queue
             .send(Job {
                 subject,

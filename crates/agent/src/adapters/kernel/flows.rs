@@ -62,6 +62,10 @@ impl Flows {
                 result = result.and(self.end_leading(floating, *address));
             }
         }
+        // For IPv6 the kernel looks through everything each time; what is left is for the second pass.
+        if floating.is_ipv6() && !end.gone.is_empty() {
+            return result;
+        }
         result.and(self.end_leading(floating, floating))
     }
 
@@ -110,9 +114,9 @@ impl Flows {
     }
 }
 
-/// Whether it is not known where flows may lead: the address had no owner here before.
+/// Whether it is not known where flows may lead, since the address had no owner here before, or knowing saves nothing.
 fn is_searching(end: &EndFlows) -> bool {
-    end.pass == Pass::Second && end.gone.is_empty()
+    end.pass == Pass::Second && (end.gone.is_empty() || end.floating.addr().is_ipv6())
 }
 
 fn all_but_kept(end: &EndFlows) -> Selector {
