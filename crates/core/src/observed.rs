@@ -80,7 +80,10 @@ pub struct Observed {
 impl Observed {
     /// Index of a link that is there to stay.
     pub fn index_of(&self, name: &IfName) -> Option<IfIndex> {
-        self.links.get(name).filter(|link| !link.leaving).map(|link| link.index)
+        self.links
+            .get(name)
+            .filter(|link| !link.leaving)
+            .map(|link| link.index)
     }
 
     /// Keys of all that is there and might have to go.
@@ -95,7 +98,10 @@ impl Observed {
 
     /// Keys of the routes that lead to a link.
     pub fn routes_to(&self, index: IfIndex) -> impl Iterator<Item = RouteKey> + '_ {
-        self.routes.iter().filter(move |(_, hop)| **hop == ObservedHop::Link(index)).map(|(key, _)| *key)
+        self.routes
+            .iter()
+            .filter(move |(_, hop)| **hop == ObservedHop::Link(index))
+            .map(|(key, _)| *key)
     }
 
     /// Keys of the routes to one address.
@@ -114,7 +120,14 @@ impl Observed {
             }
             (Op::AddLink(name, link), Effect::Link(index)) => {
                 let alias = Some(link.attachment.alias());
-                self.links.insert(name.clone(), ObservedLink { index: *index, alias, leaving: false });
+                self.links.insert(
+                    name.clone(),
+                    ObservedLink {
+                        index: *index,
+                        alias,
+                        leaving: false,
+                    },
+                );
             }
             (Op::DelLink(name, index), _) => return self.forget_link(name, *index),
             (Op::Nft(transaction), _) => self.absorb_nft(transaction),
@@ -148,12 +161,18 @@ impl Observed {
         for key in &keys {
             self.routes.remove(key);
         }
-        keys.into_iter().map(RowKey::Route).chain([RowKey::Link(name.clone())]).collect()
+        keys.into_iter()
+            .map(RowKey::Route)
+            .chain([RowKey::Link(name.clone())])
+            .collect()
     }
 
     fn empty_ruleset(&mut self) -> BTreeSet<RowKey> {
         let filters = std::mem::take(&mut self.filters);
-        let links = self.links.iter().filter(|(_, link)| filters.contains_key(&link.index));
+        let links = self
+            .links
+            .iter()
+            .filter(|(_, link)| filters.contains_key(&link.index));
         let links = links.map(|(name, _)| RowKey::Link(name.clone()));
         let nat = std::mem::take(&mut self.nat);
         self.ruleset = true;
@@ -163,7 +182,7 @@ impl Observed {
 
     fn resolve_hop(&self, hop: &crate::desired::Hop) -> Option<ObservedHop> {
         match hop {
-            crate::desired::Hop::Link(name) => Some(ObservedHop::Link(self.links.get(name)?.index)),
+            crate::desired::Hop::Link(name) => Some(ObservedHop::Link(self.own_link(name)?)),
             crate::desired::Hop::Unreachable => Some(ObservedHop::Unreachable),
         }
     }
@@ -171,8 +190,15 @@ impl Observed {
     fn resolve(&self, link: &LinkRef) -> Option<IfIndex> {
         match link {
             LinkRef::Index(index) => Some(*index),
-            LinkRef::Name(name) => self.links.get(name).map(|link| link.index),
+            LinkRef::Name(name) => self.own_link(name),
         }
+    }
+
+    /// The index of a link that an operation names. Operations name links that plans make: a stranger of that name is
+    /// why one was not made.
+    fn own_link(&self, name: &IfName) -> Option<IfIndex> {
+        let link = self.links.get(name).filter(|link| link.attachment().is_some())?;
+        Some(link.index)
     }
 
     fn absorb_nft(&mut self, transaction: &NftTransaction) {
@@ -238,3 +264,7 @@ impl Observed {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "observed_tests.rs"]
+mod tests;
