@@ -63,7 +63,7 @@ pub enum AddressError {
     #[error("IPv4-mapped IPv6 address: {0}\nwrite it as IPv4")]
     Mapped(IpAddr),
     /// Unspecified, loopback, multicast, link-local or broadcast.
-    #[error("not a unicast address that can be routed: {0}")]
+    #[error("not a unicast address that can be routed: {0}\nchoose one inside an IPPool")]
     NotRoutable(IpAddr),
 }
 

@@ -31,7 +31,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The host side's name is taken. Whether by a link of ours tells the alias.
-    #[error("link {name} exists: index {ifindex}, alias {}", alias.as_deref().unwrap_or("none"))]
+    #[error("link {name} exists: index {ifindex}, alias {}\nit is somebody else's: rename or delete it", alias.as_deref().unwrap_or("none"))]
     LinkExists {
         /// Name asked for.
         name: String,
@@ -41,7 +41,7 @@ pub enum Error {
         alias: Option<String>,
     },
     /// The namespace already has a link of that name.
-    #[error("interface {name} exists in the workload's namespace")]
+    #[error("interface {name} exists in the workload's namespace\nname another one, or let whatever made it go first")]
     PodLinkExists {
         /// Name asked for.
         name: String,
