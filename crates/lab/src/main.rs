@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use buoy_lab::{demo, locker, sweep, up};
+use buoy_lab::{bench, demo, locker, sweep, up};
 use clap::{Parser, Subcommand};
 
 /// Networks of namespaces on this machine, with real nodes and clients. Never touches the machine's own network.
@@ -19,6 +19,18 @@ struct Cli {
 enum Command {
     /// Tell the story of a floating IP, each step checked (half a minute).
     Demo,
+    /// Measure, beside what it is compared with (minutes).
+    Bench {
+        /// One part only: agent, dataplane, move, change, cold or cni.
+        #[arg(long, value_name = "NAME")]
+        only: Option<String>,
+        /// Few samples: shows that it works, and says little about speed.
+        #[arg(long)]
+        quick: bool,
+        /// Where the results go, instead of bench/results.json in cargo's target directory.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Make a node and a client to play with; Ctrl-C removes them.
     Up,
     /// Remove what failed tests and killed runs left.
@@ -44,6 +56,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo => return demo::run(),
+        Command::Bench { only, quick, out } => bench::run(&bench::Options { only, quick, out })?,
         Command::Up => up::run()?,
         Command::Sweep => {
             let swept = sweep::sweep(sweep::Which::All);

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::binaries::Binaries;
@@ -165,15 +165,6 @@ impl Node {
         Process::start(self.netns().run(), &mut self.agent_command(&[]), &self.log())
     }
 
-    /// Runs an agent that is expected to give up by itself; returns what it said. Error: it goes on, or says nothing.
-    pub fn agent_that_fails(&self) -> Result<String> {
-        let finished = exec::run(&mut self.agent_command(&[]), "", PATIENCE)?;
-        ensure!(!finished.status.success(), "the agent stopped without an error");
-        let said = format!("{}{}", finished.stdout, finished.stderr);
-        ensure!(!said.trim().is_empty(), "the agent failed and said nothing");
-        Ok(said)
-    }
-
     /// Stops the agent in order; nothing if there is none.
     pub fn stop_agent(&self) -> Result<()> {
         let agent = lock(&self.inner.agent).take();
@@ -222,6 +213,9 @@ impl Node {
             .args(["--floating-ips", &settings.floating_ips])
             .args(["--floating-ip-hold", &settings.hold])
             .args(["--log", "debug", "--log-format", "text"]);
+        if let Some(path) = &settings.path {
+            command.env("PATH", path);
+        }
         command
     }
 

@@ -251,7 +251,8 @@ impl Workload {
         })
     }
 
-    fn plugin(&self, verb: &str) -> Command {
+    /// The plugin's command, to be run in the node's namespace.
+    pub(crate) fn plugin(&self, verb: &str) -> Command {
         let mut command = Command::new(self.node.plugins().join("calico"));
         command
             .env_clear()
@@ -286,7 +287,7 @@ impl Workload {
     }
 
     /// The plugin's configuration as a runtime that knows pods' annotations writes it.
-    fn stdin(&self) -> String {
+    pub(crate) fn stdin(&self) -> String {
         let mut network = self.node.network();
         if !self.spec.annotations.is_empty() {
             network["runtimeConfig"] = json!({"io.kubernetes.cri.pod-annotations": self.spec.annotations});

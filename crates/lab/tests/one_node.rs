@@ -308,13 +308,21 @@ fn be_a_stranger(node: &Node) -> Result<()> {
          route add 172.16.1.3/32 via 192.0.2.254 table 177\n\
          rule add from 10.65.200.0/24 table 177\n\
          neighbour add 192.0.2.99 lladdr 02:00:00:00:00:99 nud permanent dev eth0\n\
-         -6 route add fd16:0:0:1::/64 via 2001:db8::fe")?;
+         route add fd16:0:0:1::/64 via 2001:db8::fe")?;
     node.netns().nft(
-        "table ip filter { chain FORWARD { type filter hook forward priority 0; policy accept; } }
-         table ip nat { chain PREROUTING { type nat hook prerouting priority -100; } \
-                        chain KUBE-SERVICES { ip daddr 10.96.0.1 dnat to 10.65.200.1; } }
-         table inet buoyant { map fips { type ipv4_addr : ipv4_addr; elements = { 172.16.1.3 : 10.0.0.1 }; } }
-         table ip6 calico { set links { type ifname; elements = { \"cali0123456789a\" }; } }",
+        "table ip filter {
+             chain FORWARD { type filter hook forward priority 0; policy accept; }
+         }
+         table ip nat {
+             chain PREROUTING { type nat hook prerouting priority -100; }
+             chain KUBE-SERVICES { ip daddr 10.96.0.1 dnat to 10.65.200.1; }
+         }
+         table inet buoyant {
+             map fips { type ipv4_addr : ipv4_addr; elements = { 172.16.1.3 : 10.0.0.1 }; }
+         }
+         table ip6 calico {
+             set links { type ifname; elements = { \"cali0123456789a\" }; }
+         }",
     )
 }
 
@@ -361,32 +369,30 @@ fn i8_cleanup_restores_node() {
 
 #[test]
 fn i8_a_sysctl_that_somebody_changed_since_is_theirs() {
+    const KEY: &str = "net/ipv4/ip_forward";
+    let value = |dump: &Dump| {
+        let prefix = format!("/proc/sys/{KEY} = ");
+        let line = dump
+            .section("sysctls")
+            .iter()
+            .find_map(|line| line.strip_prefix(&prefix));
+        line.map(str::to_owned).context("no such sysctl in the dump")
+    };
     Lab::start().unwrap().test(|lab| {
         let node = &lab.node;
         let web = Workload::start(node, shop("web-0").floating(&[V4]))?;
-        let difference = lab.before.difference(&settled(node)?);
-        // Those of a workload's link go with it.
-        let ours = difference.lines().find_map(|line| {
-            line.strip_prefix("+ sysctls: ")
-                .filter(|line| !line.contains("/cali"))
-        });
-        let Some((path, value)) = ours.and_then(|line| line.split_once(" = ")) else {
-            // Nothing of the node's own was set, so nothing is to be restored.
-            return Ok(());
-        };
-        let theirs = (value.parse::<i64>()? + 1).to_string();
-        let key = path.trim_start_matches("/proc/sys/");
-        if node.netns().set_sysctl(key, &theirs).is_err() {
-            return Ok(());
-        }
+        ensure!(value(&lab.before)? == "0", "the lab's node forwards by itself");
+        ensure!(
+            value(&settled(node)?)? == "1",
+            "the agent does not let its node forward"
+        );
+        // Any number but 0 means yes: somebody has set it since, to another yes.
+        node.netns().set_sysctl(KEY, "2")?;
         web.delete()?;
         node.stop_agent()?;
         node.cleanup()?;
-        let kept = Dump::take(node.netns())?;
-        ensure!(
-            kept.section("sysctls").contains(&format!("{path} = {theirs}")),
-            "{path} was {theirs}, set by somebody else, and is not any more"
-        );
+        let kept = value(&Dump::take(node.netns())?)?;
+        ensure!(kept == "2", "it was 2, set by somebody else, and is {kept}");
         Ok(())
     });
 }

@@ -34,24 +34,24 @@ fn containers_have_addresses_and_a_floating_ip_that_moves() {
             plugins: &node.plugins(),
         };
         let runtime = Runtime::start(node.netns(), node.directory(), cni)?;
-        let web = runtime.run("web-0", &serve("web-0"))?;
-        let other = runtime.run("web-1", &serve("web-1"))?;
+        let web = runtime.run("web", &serve("web"))?;
+        let other = runtime.run("api", &serve("api"))?;
         let own = own_address(&web)?;
         ensure!(
-            fetch(lab, &own)? == "web-0",
+            fetch(lab, &own)? == "web",
             "the pod's own address does not answer"
         );
 
-        for name in ["web-0", "web-1"] {
+        for name in ["web", "api"] {
             node.ctl(&format!("fip attach {FLOATING} default-{name}"))?;
-            answered_by(lab, "web-0")?;
+            answered_by(lab, "web")?;
         }
-        node.ctl(&format!("fip move {FLOATING} --to default-web-1"))?;
-        answered_by(lab, "web-1")?;
+        node.ctl(&format!("fip move {FLOATING} --to default-api"))?;
+        answered_by(lab, "api")?;
         other.kill()?;
-        answered_by(lab, "web-0")?;
+        answered_by(lab, "web")?;
         node.kill_agent();
-        answered_by(lab, "web-0")?;
+        answered_by(lab, "web")?;
         node.start_agent()?;
         web.kill()?;
         assert_nothing_leaked(node, &[])?;

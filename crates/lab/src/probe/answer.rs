@@ -26,7 +26,8 @@ impl Answer {
         let mut words = text.trim_end_matches(['\n', '\0']).split(' ');
         Some(Self {
             number: words.next()?.parse().ok()?,
-            who: words.next()?.to_owned(),
+            // A server has a name; without one it is a question, which a raw socket of the workload itself hears too.
+            who: words.next().filter(|who| !who.is_empty())?.to_owned(),
             saw: words.next()?.parse().ok(),
         })
     }
@@ -52,6 +53,8 @@ mod tests {
             assert_eq!(Answer::decode(answer.encode().as_bytes()), Some(answer));
         }
         assert_eq!(Answer::decode(b"seven web-0 "), None);
+        assert_eq!(Answer::decode(b"7"), None);
+        assert_eq!(Answer::decode(b"7    "), None);
         assert_eq!(Answer::decode(&[0xff, 0xfe]), None);
     }
 }

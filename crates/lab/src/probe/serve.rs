@@ -14,7 +14,7 @@ use std::os::fd::AsRawFd;
 
 use super::answer::{Answer, decode_question};
 use super::raw::{RawProtocol, payload};
-use super::wire::{PORT, domain_of, readable};
+use super::wire::{PORT, bound, domain_of, readable};
 use crate::netns::Netns;
 
 /// How often a server looks whether it is to stop.
@@ -93,8 +93,10 @@ impl Sockets {
             raw: Vec::new(),
         };
         for any in [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()] {
-            sockets.udp.push(bound(any, Type::DGRAM, Protocol::UDP)?.into());
-            let listener = bound(any, Type::STREAM, Protocol::TCP)?;
+            sockets
+                .udp
+                .push(bound(any, PORT, Type::DGRAM, Protocol::UDP)?.into());
+            let listener = bound(any, PORT, Type::STREAM, Protocol::TCP)?;
             listener.listen(128)?;
             sockets.tcp.push(listener.into());
             for protocol in RawProtocol::ALL {
@@ -104,17 +106,6 @@ impl Sockets {
         }
         Ok(sockets)
     }
-}
-
-/// A socket on the servers' port, of one family only.
-fn bound(any: IpAddr, kind: Type, protocol: Protocol) -> Result<Socket> {
-    let socket = Socket::new(domain_of(any), kind, Some(protocol))?;
-    if any.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.bind(&SockAddr::from(std::net::SocketAddr::new(any, PORT)))?;
-    Ok(socket)
 }
 
 impl Service {

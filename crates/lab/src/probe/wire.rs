@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use socket2::{Domain, Socket};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::answer::Answer;
 use super::raw::{RawProtocol, connect_raw, payload, raw_socket};
@@ -89,6 +89,17 @@ pub(crate) fn any_like(ip: IpAddr) -> IpAddr {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
+}
+
+/// A socket on a port, of one family only: IPv4 and IPv6 may use the same port side by side.
+pub(crate) fn bound(any: IpAddr, port: u16, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(domain_of(any), kind, Some(protocol))?;
+    if any.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(kind == Type::STREAM)?;
+    socket.bind(&SocketAddr::new(any, port).into())?;
+    Ok(socket)
 }
 
 struct Ping {
@@ -185,7 +196,9 @@ struct Udp {
 
 impl Udp {
     fn open(to: IpAddr, port: u16) -> Result<Self> {
-        let socket = UdpSocket::bind((any_like(to), port)).context("cannot open a UDP socket")?;
+        let socket =
+            bound(any_like(to), port, Type::DGRAM, Protocol::UDP).context("cannot open a UDP socket")?;
+        let socket = UdpSocket::from(socket);
         socket
             .connect((to, PORT))
             .with_context(|| format!("no way to {to}"))?;

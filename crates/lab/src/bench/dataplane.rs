@@ -1,0 +1,122 @@
+//! Traffic through a floating IP, beside plain forwarding to the same workload.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::bed::Bed;
+use super::load;
+use super::population::Population;
+use super::report::{Aim, Report, Row, median};
+use super::throughput::Throughput;
+use super::{Scale, progress};
+use crate::netns::Netns;
+
+/// How the client gets to the workload.
+const WAYS: [&str; 3] = ["plain forwarding", "own address", "floating IP"];
+
+/// What part of the rate with one floating IP must be left with many. A fall is a trend; this is noise.
+const NO_FALL: f64 = 0.95;
+
+/// One way to load the network.
+struct Kind<'a> {
+    name: &'a str,
+    unit: &'static str,
+    least: f64,
+    #[expect(clippy::type_complexity, reason = "said once")]
+    run: Box<dyn Fn(IpAddr) -> Result<f64> + 'a>,
+}
+
+/// Measures every kind of load with as many floating IPs as there are.
+pub(super) fn measure(
+    bed: &Bed,
+    population: &Population<'_>,
+    scale: &Scale,
+    report: &mut Report,
+) -> Result<()> {
+    let workload = population.front();
+    let ways = [
+        population.plain_address()?,
+        workload.address(IpAddr::from([0, 0, 0, 0]))?,
+        population.floating(),
+    ];
+    let throughput = Throughput::start(workload)?;
+    let mut kinds = kinds(&bed.client, scale.period);
+    if let Some(throughput) = &throughput {
+        kinds.push(Kind {
+            name: "TCP throughput",
+            unit: "Gbit/s",
+            least: 0.90,
+            run: Box::new(|to| throughput.measure(&bed.client, to)),
+        });
+    }
+    for kind in kinds {
+        progress(&format!("  {}", kind.name))?;
+        let rounds = rounds(&kind, ways, scale.rounds)?;
+        report_kind(&kind, &rounds, population.level(), scale, report);
+    }
+    Ok(())
+}
+
+fn kinds(client: &Netns, period: Duration) -> Vec<Kind<'_>> {
+    let kind = |name, least, load: fn(IpAddr, Duration) -> Result<f64>| Kind {
+        name,
+        unit: "1/s",
+        least,
+        run: Box::new(move |to| client.enter(move || load(to, period))),
+    };
+    vec![
+        kind("new TCP connections", 0.75, load::connections),
+        kind("TCP questions answered", 0.90, load::tcp_questions),
+        kind("UDP questions answered", 0.90, load::udp_questions),
+    ]
+}
+
+/// Each way once, again and again. A first round only warms up.
+fn rounds(kind: &Kind<'_>, ways: [IpAddr; 3], count: usize) -> Result<Vec<[f64; 3]>> {
+    let mut rounds = Vec::new();
+    for round in 0..=count {
+        let mut rates = [0.0; 3];
+        for (rate, to) in rates.iter_mut().zip(ways) {
+            *rate = (kind.run)(to).with_context(|| format!("{} to {to}", kind.name))?;
+        }
+        if round > 0 {
+            rounds.push(rates);
+        }
+    }
+    Ok(rounds)
+}
+
+fn report_kind(kind: &Kind<'_>, rounds: &[[f64; 3]], level: usize, scale: &Scale, report: &mut Report) {
+    let name = |way: usize, level: usize| format!("{}: {}, {level} present", kind.name, WAYS[way]);
+    let rates = |way: usize| rounds.iter().map(|round| round[way]).collect::<Vec<_>>();
+    // Ratios of neighbours: what slows a whole round slows both.
+    let ratio = |way: usize| {
+        median(
+            &rounds
+                .iter()
+                .map(|round| round[way] / round[0])
+                .collect::<Vec<_>>(),
+        )
+    };
+    let plain = name(0, level);
+    report.add(Row::rates(&plain, kind.unit, &rates(0)));
+    report.add(Row::rates(name(1, level), kind.unit, &rates(1)).ratio(&plain, ratio(1)));
+    let floating = Row::rates(name(2, level), kind.unit, &rates(2))
+        .ratio(&plain, ratio(2))
+        .aim(Aim::RatioAtLeast(kind.least));
+    report.add(floating);
+    let few = name(2, scale.levels[0]);
+    if level == scale.levels[2]
+        && let Some(before) = report.find(&few).and_then(Row::found_ratio)
+    {
+        let left = ratio(2) / before;
+        let row = Row::rates(
+            format!("{}: what is left of the ratio with {level}", kind.name),
+            "",
+            &[left],
+        );
+        report.add(row.ratio(&few, left).aim(Aim::RatioAtLeast(NO_FALL)));
+    }
+}

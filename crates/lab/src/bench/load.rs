@@ -1,0 +1,192 @@
+//! Load: servers inside a workload, and clients that count what they get done in a period.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::netns::Netns;
+
+/// Where connections are accepted and closed.
+pub(super) const ACCEPT: u16 = 7001;
+/// Where TCP questions are answered.
+pub(super) const TCP: u16 = 7002;
+/// Where UDP questions are answered.
+pub(super) const UDP: u16 = 7003;
+
+/// How often a server looks whether it is to stop.
+const ATTENTION: Duration = Duration::from_millis(50);
+/// Longest wait of a client for an answer: it never has to wait, or something is wrong.
+const LOST: Duration = Duration::from_secs(2);
+
+/// Servers inside a workload, which answer each question with one octet of the workload's. Dropping it ends them.
+#[derive(Debug)]
+pub(super) struct Server {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Result<()>>>,
+}
+
+impl Server {
+    /// Starts them; when it returns, they answer.
+    pub(super) fn start(netns: &Netns, name: u8) -> Result<Self> {
+        netns.set_sysctl("net/core/somaxconn", "65535")?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (accept, tcp, udp) = netns.enter(|| Ok((listener(ACCEPT)?, listener(TCP)?, datagrams(UDP)?)))?;
+        let mut server = Self {
+            stop,
+            threads: Vec::new(),
+        };
+        server.spawn(netns, move |stop| {
+            accept_each(&accept, stop, |stream, _| drop(stream));
+            Ok(())
+        })?;
+        server.spawn(netns, move |stop| {
+            accept_each(&tcp, stop, |stream, stop| {
+                std::thread::spawn(move || converse(stream, name, &stop));
+            });
+            Ok(())
+        })?;
+        server.spawn(netns, move |stop| answer_datagrams(&udp, name, stop))?;
+        Ok(server)
+    }
+
+    fn spawn(
+        &mut self,
+        netns: &Netns,
+        work: impl FnOnce(&Arc<AtomicBool>) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let stop = Arc::clone(&self.stop);
+        self.threads.push(netns.spawn("server", move || work(&stop))?);
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn any(port: u16) -> SockAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()
+}
+
+fn listener(port: u16) -> Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&any(port))?;
+    // More than a client makes while this thread has no processor: a full queue would cost it a second.
+    socket.listen(65_535)?;
+    socket.set_read_timeout(Some(ATTENTION))?;
+    Ok(socket.into())
+}
+
+fn datagrams(port: u16) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
+    socket.set_read_timeout(Some(ATTENTION))?;
+    Ok(socket)
+}
+
+fn accept_each(
+    listener: &TcpListener,
+    stop: &Arc<AtomicBool>,
+    mut each: impl FnMut(TcpStream, Arc<AtomicBool>),
+) {
+    while !stop.load(Ordering::Relaxed) {
+        // An error is nobody within the time, or a client that went away at once.
+        if let Ok((stream, _)) = listener.accept() {
+            each(stream, Arc::clone(stop));
+        }
+    }
+}
+
+/// One octet for each octet, until the client goes.
+fn converse(mut stream: TcpStream, name: u8, stop: &AtomicBool) -> Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(ATTENTION))?;
+    let mut question = [0; 1];
+    while !stop.load(Ordering::Relaxed) {
+        match stream.read(&mut question) {
+            Ok(0) => break,
+            Ok(_) => stream.write_all(&[name])?,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn answer_datagrams(socket: &UdpSocket, name: u8, stop: &AtomicBool) -> Result<()> {
+    let mut question = [0; 16];
+    while !stop.load(Ordering::Relaxed) {
+        // An error is nobody within the time, or a client that has gone.
+        if let Ok((_, from)) = socket.recv_from(&mut question) {
+            let _ = socket.send_to(&[name], from);
+        }
+    }
+    Ok(())
+}
+
+/// New TCP connections in a second: opened, and reset at once. Nothing else: a question would hide what the network
+/// costs behind what the processes cost.
+pub(super) fn connections(to: IpAddr, period: Duration) -> Result<f64> {
+    let to = SockAddr::from(SocketAddr::new(to, ACCEPT));
+    rate(period, || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // With a reset, neither side keeps anything of it.
+        socket.set_linger(Some(Duration::ZERO))?;
+        socket.set_write_timeout(Some(LOST))?;
+        socket.connect(&to).context("a new connection")
+    })
+}
+
+/// Questions answered in a second over one TCP connection, one at a time.
+pub(super) fn tcp_questions(to: IpAddr, period: Duration) -> Result<f64> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(to, TCP), LOST)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(LOST))?;
+    let mut answer = [0; 1];
+    rate(period, || {
+        stream.write_all(b"?")?;
+        stream.read_exact(&mut answer).context("an answer over TCP")
+    })
+}
+
+/// Questions answered in a second over UDP, one at a time, between the same ports.
+pub(super) fn udp_questions(to: IpAddr, period: Duration) -> Result<f64> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect((to, UDP))?;
+    socket.set_read_timeout(Some(LOST))?;
+    let mut answer = [0; 16];
+    rate(period, || {
+        socket.send(b"?")?;
+        socket.recv(&mut answer).context("an answer over UDP")?;
+        Ok(())
+    })
+}
+
+/// How often something is done in a second. Reads the clock once in 16 times.
+fn rate(period: Duration, mut once: impl FnMut() -> Result<()>) -> Result<f64> {
+    let begun = Instant::now();
+    let mut done = 0_u32;
+    let took = loop {
+        for _ in 0..16 {
+            once()?;
+        }
+        done += 16;
+        let took = begun.elapsed();
+        if took >= period {
+            break took;
+        }
+    };
+    ensure!(took < period + LOST, "it took {took:?} and not {period:?}");
+    Ok(f64::from(done) / took.as_secs_f64())
+}

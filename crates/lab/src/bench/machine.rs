@@ -1,0 +1,79 @@
+//! What the figures were measured on, and what a process costs.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::exec::PATIENCE;
+
+/// Kernel, cores and load of this machine, for the head of the table.
+pub(super) fn describe() -> Result<String> {
+    let kernel = read("/proc/sys/kernel/osrelease")?;
+    let load = read("/proc/loadavg")?;
+    let load = load.split_whitespace().next().unwrap_or_default();
+    let cores = thread::available_parallelism()?;
+    let model = read("/proc/cpuinfo")?;
+    let model = model
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown processor", |rest| {
+            rest.trim_start_matches([' ', '\t', ':'])
+        });
+    let profile = if cfg!(debug_assertions) {
+        "dev profile: times mean nothing"
+    } else {
+        "release profile"
+    };
+    Ok(format!(
+        "Linux {}, {cores} cores of {model}, load {load} before, {profile}",
+        kernel.trim()
+    ))
+}
+
+fn read(path: &str) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
+}
+
+/// A field of `/proc/<pid>/status` in KiB: `VmRSS`, `VmHWM`.
+pub(super) fn memory(pid: u32, field: &str) -> Result<u64> {
+    let status = read(&format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let number = line.and_then(|rest| rest.trim_start_matches(':').split_whitespace().next());
+    number
+        .and_then(|number| number.parse().ok())
+        .with_context(|| format!("process {pid} has no {field}"))
+}
+
+/// Time that a process has had on a processor, all of its threads.
+pub(super) fn processor_time(pid: u32) -> Result<Duration> {
+    let mut nanoseconds = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end between the list and the look.
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
+            continue;
+        };
+        let first = text
+            .split_whitespace()
+            .next()
+            .and_then(|number| number.parse::<u64>().ok());
+        nanoseconds += first.context("schedstat begins with no number")?;
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// Waits until a process does next to nothing.
+pub(super) fn rest(pid: u32) -> Result<()> {
+    let (begun, look) = (Instant::now(), Duration::from_millis(300));
+    let mut before = processor_time(pid)?;
+    while begun.elapsed() < PATIENCE * 2 {
+        thread::sleep(look);
+        let now = processor_time(pid)?;
+        if now.saturating_sub(before) < look / 50 {
+            return Ok(());
+        }
+        before = now;
+    }
+    bail!("process {pid} does not come to rest")
+}

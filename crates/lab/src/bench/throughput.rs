@@ -1,0 +1,54 @@
+//! Throughput of one TCP stream, by iperf3.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::exec::{self, PATIENCE, Process, eventually};
+use crate::netns::Netns;
+use crate::workload::Workload;
+
+/// An iperf3 server inside a workload.
+#[derive(Debug)]
+pub(super) struct Throughput {
+    _server: Process,
+}
+
+impl Throughput {
+    /// Starts the server; `None` where there is no iperf3.
+    pub(super) fn start(workload: &Workload) -> Result<Option<Self>> {
+        if exec::run(
+            std::process::Command::new("iperf3").arg("--version"),
+            "",
+            PATIENCE,
+        )
+        .is_err()
+        {
+            super::progress("no throughput: iperf3 is not installed")?;
+            return Ok(None);
+        }
+        let run = workload.netns().run();
+        let mut command = workload.netns().command("iperf3");
+        let log = run.base().join("iperf3.log");
+        let server = Process::start(run, command.args(["--server", "--forceflush"]), &log)?;
+        eventually(PATIENCE, "the iperf3 server", || {
+            let said = std::fs::read_to_string(&log)?;
+            anyhow::ensure!(said.contains("Server listening"), "iperf3 says: {said}");
+            Ok(())
+        })?;
+        Ok(Some(Self { _server: server }))
+    }
+
+    /// Gigabits in a second, as they arrived.
+    pub(super) fn measure(&self, client: &Netns, to: IpAddr) -> Result<f64> {
+        let to = to.to_string();
+        let arguments = ["--client", &to, "--time", "1", "--json"];
+        let limit = Duration::from_secs(10);
+        let finished = exec::run(client.command("iperf3").args(arguments), "", limit)?.ok()?;
+        let said: Value = serde_json::from_str(&finished.stdout).context("iperf3 printed no JSON")?;
+        let bits = said["end"]["sum_received"]["bits_per_second"].as_f64();
+        Ok(bits.context("iperf3 names no rate")? / 1e9)
+    }
+}
