@@ -1,0 +1,120 @@
+//! A lab leaves nothing on the machine, however it ends.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use buoy_lab::exec::eventually;
+use buoy_lab::sweep::{Which, sweep};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// `buoy-lab up`, once it has said what there is.
+struct Up {
+    child: Child,
+    namespaces: Vec<PathBuf>,
+    base: PathBuf,
+}
+
+impl Up {
+    fn start() -> Result<Self> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_buoy-lab"))
+            .arg("up")
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = child.stdout.take().context("no output")?;
+        let mut up = Self {
+            namespaces: Vec::new(),
+            base: std::env::temp_dir().join(format!("buoy-lab-{}x0", child.id())),
+            child,
+        };
+        for line in BufReader::new(output).lines() {
+            let line = line?;
+            let entered = line.split("nsenter --net=").nth(1);
+            up.namespaces
+                .extend(entered.and_then(|rest| rest.split(' ').next()).map(PathBuf::from));
+            if line.starts_with("Ctrl-C") {
+                break;
+            }
+        }
+        ensure!(up.namespaces.len() >= 3, "the guide names no namespaces");
+        ensure!(
+            up.namespaces.iter().all(|path| path.exists()) && up.base.exists(),
+            "nothing is there"
+        );
+        Ok(up)
+    }
+
+    fn agent(&self) -> Result<Pid> {
+        let journal = std::fs::read_to_string(self.base.join("made"))?;
+        let line = journal
+            .lines()
+            .rfind(|line| line.starts_with("process "))
+            .context("no agent")?;
+        let pid = line.split(' ').nth(1).context("no process id")?.parse()?;
+        Ok(Pid::from_raw(pid))
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    fn left(&self) -> Vec<&Path> {
+        let paths = self.namespaces.iter().chain([&self.base]);
+        paths.map(PathBuf::as_path).filter(|path| path.exists()).collect()
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.end(Signal::SIGTERM);
+    }
+}
+
+/// Whether there is such a process. What nobody has waited for does not live.
+fn lives(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z')
+}
+
+#[test]
+fn an_interrupt_removes_everything() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut up = Up::start().unwrap();
+        let agent = up.agent().unwrap();
+        up.end(signal).unwrap();
+        assert_eq!(up.left(), Vec::<&Path>::new(), "after {signal}");
+        assert!(!lives(agent), "the agent lives on after {signal}");
+    }
+}
+
+#[test]
+fn what_a_killed_lab_leaves_is_swept_and_what_lives_is_not() {
+    let living = Up::start().unwrap();
+    let mut killed = Up::start().unwrap();
+    let agent = killed.agent().unwrap();
+    killed.end(Signal::SIGKILL).unwrap();
+    assert!(killed.left().len() >= 4, "kill -9 leaves no time to tidy up");
+    eventually(SOON, "the leftovers are swept", || {
+        // Another lab that begins at this moment sweeps too.
+        sweep(Which::Forgotten);
+        ensure!(killed.left().is_empty(), "{:?}", killed.left());
+        Ok(())
+    })
+    .unwrap();
+    assert!(!lives(agent), "the agent lives on");
+    assert_eq!(
+        living.left().len(),
+        living.namespaces.len() + 1,
+        "a living lab was swept"
+    );
+}
