@@ -26,7 +26,9 @@ pub const UNOWNED_METRIC: u32 = u32::MAX;
 
 /// Metric of a floating IP's route: a newer epoch is preferred.
 pub fn floating_metric(epoch: Epoch) -> u32 {
-    let epoch = u32::try_from(epoch.0).unwrap_or(u32::MAX).min(FLOATING_METRIC_RANGE);
+    let epoch = u32::try_from(epoch.0)
+        .unwrap_or(u32::MAX)
+        .min(FLOATING_METRIC_RANGE);
     FLOATING_METRIC_BASE - epoch
 }
 
@@ -123,7 +125,10 @@ impl Row {
 impl RouteKey {
     /// A host route.
     pub fn host(address: IpAddr, metric: u32) -> Self {
-        Self { prefix: IpNet::from(address), metric }
+        Self {
+            prefix: IpNet::from(address),
+            metric,
+        }
     }
 
     /// Family of the route.
@@ -177,14 +182,24 @@ impl NodeDesired {
 
     fn claim(&mut self, subject: &Subject, row: Row) {
         if let Row::Route(key, Hop::Link(name)) = &row {
-            self.via.entry(name.clone()).or_default().insert((*key, subject.clone()));
+            self.via
+                .entry(name.clone())
+                .or_default()
+                .insert((*key, subject.clone()));
         }
-        self.claims.entry(row.key()).or_default().insert(subject.clone(), row);
+        self.claims
+            .entry(row.key())
+            .or_default()
+            .insert(subject.clone(), row);
     }
 
     fn withdraw(&mut self, subject: &Subject, key: &RowKey) -> bool {
-        let Some(claims) = self.claims.get_mut(key) else { return false };
-        let Some(row) = claims.remove(subject) else { return false };
+        let Some(claims) = self.claims.get_mut(key) else {
+            return false;
+        };
+        let Some(row) = claims.remove(subject) else {
+            return false;
+        };
         if claims.is_empty() {
             self.claims.remove(key);
         }
@@ -231,3 +246,7 @@ impl NodeDesired {
         self.keys.get(subject).into_iter().flatten()
     }
 }
+
+#[cfg(test)]
+#[path = "desired_tests.rs"]
+mod tests;

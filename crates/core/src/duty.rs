@@ -3,7 +3,6 @@
 //! A duty is a value. It is done by somebody else, and what came of it returns as a delta; only newly assigned addresses
 //! come back by themselves, for no record names them yet.
 
-
 use std::time::Duration;
 
 use buoy_api::binding::{Candidate, Epoch, Owner};
@@ -105,7 +104,10 @@ pub struct Owed {
 
 impl From<Duty> for Owed {
     fn from(duty: Duty) -> Self {
-        Self { duty: Some(duty), ..Self::default() }
+        Self {
+            duty: Some(duty),
+            ..Self::default()
+        }
     }
 }
 
@@ -113,10 +115,18 @@ impl From<Duty> for Owed {
 pub fn owed(view: &View, subject: &Subject, now: Timestamp) -> Owed {
     match subject {
         Subject::Endpoint(_) => Owed::default(),
-        Subject::Node => Owed { duty: for_node(view), ..Owed::default() },
+        Subject::Node => Owed {
+            duty: for_node(view),
+            ..Owed::default()
+        },
         Subject::Attachment(id) => {
-            let duty = view.attachment(id).and_then(|attachment| for_attachment(view, attachment));
-            Owed { duty, ..Owed::default() }
+            let duty = view
+                .attachment(id)
+                .and_then(|attachment| for_attachment(view, attachment));
+            Owed {
+                duty,
+                ..Owed::default()
+            }
         }
         Subject::Binding(floating) => for_binding(view, *floating, now),
     }
@@ -124,7 +134,10 @@ pub fn owed(view: &View, subject: &Subject, now: Timestamp) -> Owed {
 
 fn for_node(view: &View) -> Option<Duty> {
     let name = &view.settings.node;
-    let found = view.nodes.versioned(name).map(|(node, _)| Value::Node(node.clone()));
+    let found = view
+        .nodes
+        .versioned(name)
+        .map(|(node, _)| Value::Node(node.clone()));
     if found.is_some() || !view.nodes.contains(name) {
         let change = records::node(found.as_ref(), name, &view.settings.version, &view.addresses);
         if change != Change::Keep {
@@ -148,21 +161,45 @@ fn for_attachment(view: &View, attachment: &Attachment) -> Option<Duty> {
 
 fn for_binding(view: &View, floating: FloatingIp, now: Timestamp) -> Owed {
     let Some((binding, revision)) = view.bindings.versioned(&floating) else {
-        return if view.bindings.contains(&floating) { Owed::default() } else { first(view, floating) };
+        return if view.bindings.contains(&floating) {
+            Owed::default()
+        } else {
+            first(view, floating)
+        };
     };
     let seen = || Box::new((binding.clone(), revision));
     let mine = candidates::of(view, floating, &binding.spec.namespace);
-    let case =
-        Case { binding: Some(binding), node: &view.settings.node, mine: &mine, hold: view.settings.hold };
+    let case = Case {
+        binding: Some(binding),
+        node: &view.settings.node,
+        mine: &mine,
+        hold: view.settings.hold,
+    };
     match decide::decide(&case, now) {
         Decision::Hold => Owed::default(),
-        Decision::Wait(until) => Owed { again: Some(until), ..Owed::default() },
-        Decision::Claim(owner, reason) => Duty::Claim { floating, seen: seen(), owner, reason }.into(),
-        Decision::Release => Duty::Release { floating, seen: seen() }.into(),
-        Decision::Publish(candidates) => Duty::Candidates { floating, candidates }.into(),
-        Decision::Collect => {
-            Duty::Collect { floating, seen: seen(), reservation: collect::reservation(view, floating) }.into()
+        Decision::Wait(until) => Owed {
+            again: Some(until),
+            ..Owed::default()
+        },
+        Decision::Claim(owner, reason) => Duty::Claim {
+            floating,
+            seen: seen(),
+            owner,
+            reason,
         }
+        .into(),
+        Decision::Release => Duty::Release {
+            floating,
+            seen: seen(),
+        }
+        .into(),
+        Decision::Publish(candidates) => Duty::Candidates { floating, candidates }.into(),
+        Decision::Collect => Duty::Collect {
+            floating,
+            seen: seen(),
+            reservation: collect::reservation(view, floating),
+        }
+        .into(),
     }
 }
 
@@ -170,9 +207,11 @@ fn for_binding(view: &View, floating: FloatingIp, now: Timestamp) -> Owed {
 fn orphan(view: &View, floating: FloatingIp) -> Owed {
     let asked = view.asking(floating).next().is_some();
     match collect::reservation(view, floating) {
-        Some(stamp) if !asked => {
-            Owed { duty: Some(Duty::Free { floating, stamp }), grace: ORPHAN_GRACE, ..Owed::default() }
-        }
+        Some(stamp) if !asked => Owed {
+            duty: Some(Duty::Free { floating, stamp }),
+            grace: ORPHAN_GRACE,
+            ..Owed::default()
+        },
         _ => Owed::default(),
     }
 }
@@ -181,17 +220,34 @@ fn orphan(view: &View, floating: FloatingIp) -> Owed {
 fn first(view: &View, floating: FloatingIp) -> Owed {
     let all = candidates::namespaces(view, floating);
     let all = all.iter().flat_map(|namespace| {
-        candidates::of(view, floating, namespace).into_iter().map(move |c| (c.since, namespace, c))
+        candidates::of(view, floating, namespace)
+            .into_iter()
+            .map(move |c| (c.since, namespace, c))
     });
     let Some((_, namespace, candidate)) = all.min_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1))) else {
         return orphan(view, floating);
     };
-    let case = Case { binding: None, node: &view.settings.node, mine: &[candidate], hold: view.settings.hold };
+    let case = Case {
+        binding: None,
+        node: &view.settings.node,
+        mine: &[candidate],
+        hold: view.settings.hold,
+    };
     match decide::decide(&case, Timestamp::UNIX_EPOCH) {
         Decision::Claim(owner, _) => {
             let floor = view.epoch_floor();
-            Duty::FirstClaim { floating, namespace: namespace.clone(), owner, floor }.into()
+            Duty::FirstClaim {
+                floating,
+                namespace: namespace.clone(),
+                owner,
+                floor,
+            }
+            .into()
         }
         _ => Owed::default(),
     }
 }
+
+#[cfg(test)]
+#[path = "duty_tests.rs"]
+mod tests;

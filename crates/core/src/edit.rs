@@ -47,16 +47,28 @@ pub struct Edit<F> {
 impl<F: FnMut(Option<&Value>) -> Change> Edit<F> {
     /// Reads first.
     pub fn new(key: Key, change: F) -> Self {
-        Self { key, change, known: None, tries: 0 }
+        Self {
+            key,
+            change,
+            known: None,
+            tries: 0,
+        }
     }
 
     /// Begins with what the caller knows of the record, and reads only if that is out of date.
     pub fn knowing(key: Key, known: Option<(Value, Revision)>, change: F) -> Self {
-        Self { key, change, known: Some(known), tries: 0 }
+        Self {
+            key,
+            change,
+            known: Some(known),
+            tries: 0,
+        }
     }
 
     fn write(&mut self) -> Next<Result<(), EditError>> {
-        let Some(known) = self.known.take() else { return Next::Do(StoreOp::Get(self.key.clone())) };
+        let Some(known) = self.known.take() else {
+            return Next::Do(StoreOp::Get(self.key.clone()));
+        };
         let change = (self.change)(known.as_ref().map(|(value, _)| value));
         let key = self.key.clone();
         match (change, known) {
@@ -70,9 +82,18 @@ impl<F: FnMut(Option<&Value>) -> Change> Edit<F> {
     fn read(&mut self, record: Option<Record>) -> Next<Result<(), EditError>> {
         let known = match record {
             None => None,
-            Some(Record { value: Ok(value), revision, .. }) => Some((value, revision)),
-            Some(Record { value: Err(bad), key, .. }) => {
-                return Next::Done(Err(EditError::Bad { key, reason: bad.reason }));
+            Some(Record {
+                value: Ok(value),
+                revision,
+                ..
+            }) => Some((value, revision)),
+            Some(Record {
+                value: Err(bad), key, ..
+            }) => {
+                return Next::Done(Err(EditError::Bad {
+                    key,
+                    reason: bad.reason,
+                }));
             }
         };
         self.known = Some(known);
@@ -99,3 +120,7 @@ impl<F: FnMut(Option<&Value>) -> Change> Steps for Edit<F> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "edit_tests.rs"]
+mod tests;

@@ -62,7 +62,10 @@ impl AttachmentId {
     /// Reads an alias.
     pub fn from_alias(alias: &str) -> Option<Self> {
         let (container, ifname) = alias.strip_prefix("buoy:")?.split_once('/')?;
-        Some(Self { container: container.to_owned(), ifname: ifname.to_owned() })
+        Some(Self {
+            container: container.to_owned(),
+            ifname: ifname.to_owned(),
+        })
     }
 }
 
@@ -205,7 +208,8 @@ impl Attachment {
 
     /// Its own address of a family.
     pub fn address_of(&self, family: Family) -> Option<IpAddr> {
-        self.own_addresses().find(|address| Family::of(*address) == family)
+        self.own_addresses()
+            .find(|address| Family::of(*address) == family)
     }
 
     /// Whether it was taken down or is about to be.
@@ -225,7 +229,10 @@ mod tests {
 
     #[test]
     fn an_alias_says_whose_a_link_is() {
-        let id = AttachmentId { container: "c1".into(), ifname: "eth0".into() };
+        let id = AttachmentId {
+            container: "c1".into(),
+            ifname: "eth0".into(),
+        };
         assert_eq!(AttachmentId::from_alias(&id.alias()), Some(id));
         assert_eq!(AttachmentId::from_alias("uplink to rack 3"), None);
     }

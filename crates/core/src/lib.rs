@@ -10,6 +10,8 @@ pub mod desired;
 pub mod duty;
 pub mod edit;
 pub mod endpoint;
+#[cfg(test)]
+mod fixtures;
 pub mod floating;
 pub mod ipam;
 pub mod observed;

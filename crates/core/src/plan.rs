@@ -102,12 +102,21 @@ impl Draft<'_> {
     /// The rows to look at, and what these stand on or carry.
     fn keys(&self, scope: &Scope) -> BTreeSet<RowKey> {
         let Scope::Keys(asked) = scope else {
-            return self.desired.rows().map(|(key, ..)| key.clone()).chain(self.observed.keys()).collect();
+            return self
+                .desired
+                .rows()
+                .map(|(key, ..)| key.clone())
+                .chain(self.observed.keys())
+                .collect();
         };
         let mut keys = asked.clone();
         let mut open: Vec<RowKey> = asked.iter().cloned().collect();
         while let Some(key) = open.pop() {
-            open.extend(self.along(&key).into_iter().filter(|along| keys.insert(along.clone())));
+            open.extend(
+                self.along(&key)
+                    .into_iter()
+                    .filter(|along| keys.insert(along.clone())),
+            );
         }
         keys
     }
@@ -118,24 +127,38 @@ impl Draft<'_> {
         match (key, self.desired.get(key).map(|(row, _)| row)) {
             (RowKey::Link(name), wanted) => {
                 let observed = self.observed.links.get(name).filter(|link| !link.leaving);
-                let index = observed.filter(|link| link.attachment().is_some()).map(|link| link.index);
+                let index = observed
+                    .filter(|link| link.attachment().is_some())
+                    .map(|link| link.index);
                 if wanted.is_some() && index.is_some_and(|index| self.is_ready(name, index)) {
                     return Vec::new();
                 }
                 let there = index.into_iter().flat_map(|index| self.observed.routes_to(index));
-                self.desired.routes_via(name).chain(there).map(RowKey::Route).collect()
+                self.desired
+                    .routes_via(name)
+                    .chain(there)
+                    .map(RowKey::Route)
+                    .collect()
             }
             (RowKey::Route(key), Some(Row::Route(_, Hop::Link(name)))) => {
                 let floating = FloatingIp::try_from(key.prefix.addr()).ok();
-                let nat = floating.filter(|floating| self.desired.nat(*floating).is_some()).map(RowKey::Nat);
+                let nat = floating
+                    .filter(|floating| self.desired.nat(*floating).is_some())
+                    .map(RowKey::Nat);
                 nat.into_iter().chain([RowKey::Link(name.clone())]).collect()
             }
             (RowKey::Nat(floating), wanted) => {
                 let route = match wanted {
-                    Some(Row::Nat(_, nat)) => Some(RouteKey::host(floating.addr(), floating_metric(nat.epoch))),
+                    Some(Row::Nat(_, nat)) => {
+                        Some(RouteKey::host(floating.addr(), floating_metric(nat.epoch)))
+                    }
                     _ => None,
                 };
-                self.observed.routes_of(floating.addr()).chain(route).map(RowKey::Route).collect()
+                self.observed
+                    .routes_of(floating.addr())
+                    .chain(route)
+                    .map(RowKey::Route)
+                    .collect()
             }
             (RowKey::Sysctl(_) | RowKey::Route(_), _) => Vec::new(),
         }
@@ -143,12 +166,19 @@ impl Draft<'_> {
 
     /// Whether a link is the one that is wanted, and the packet filter knows it for a workload's.
     fn is_ready(&self, name: &IfName, index: IfIndex) -> bool {
-        self.present(name) == Some(index) && self.observed.filters.get(&index).is_some_and(|filter| filter.member)
+        self.present(name) == Some(index)
+            && self
+                .observed
+                .filters
+                .get(&index)
+                .is_some_and(|filter| filter.member)
     }
 
     /// Index of the link of this name, if it is there to stay and was made for the attachment that is wanted.
     fn present(&self, name: &IfName) -> Option<IfIndex> {
-        let (Row::Link(_, wanted), _) = self.desired.get(&RowKey::Link(name.clone()))? else { return None };
+        let (Row::Link(_, wanted), _) = self.desired.get(&RowKey::Link(name.clone()))? else {
+            return None;
+        };
         let link = self.observed.links.get(name).filter(|link| !link.leaving)?;
         (link.attachment()? == wanted.attachment).then_some(link.index)
     }
@@ -158,7 +188,8 @@ impl Draft<'_> {
         match (key, wanted) {
             (RowKey::Sysctl(path), Some(Row::Sysctl(_, value))) => {
                 if self.observed.sysctls.get(path) != Some(value) {
-                    self.ops.push((Phase::Ground, Op::SetSysctl(path.clone(), value.clone())));
+                    self.ops
+                        .push((Phase::Ground, Op::SetSysctl(path.clone(), value.clone())));
                 }
             }
             (RowKey::Link(name), Some(Row::Link(_, link))) => self.link(name, link),
@@ -177,39 +208,57 @@ impl Draft<'_> {
     }
 
     fn link(&mut self, name: &IfName, link: &PodLink) {
-        let Some(observed) = self.observed.links.get(name) else { return self.make_link(name, link) };
+        let Some(observed) = self.observed.links.get(name) else {
+            return self.make_link(name, link);
+        };
         if observed.leaving {
             return;
         }
         match observed.attachment() {
             Some(attachment) if attachment == link.attachment => {
-                self.filter(observed.index, &Filter { member: true, sources: link.sources.clone() });
+                self.filter(
+                    observed.index,
+                    &Filter {
+                        member: true,
+                        sources: link.sources.clone(),
+                    },
+                );
             }
             Some(_) => {
                 self.filter(observed.index, &Filter::default());
-                self.ops.push((Phase::Clear, Op::DelLink(name.clone(), observed.index)));
+                self.ops
+                    .push((Phase::Clear, Op::DelLink(name.clone(), observed.index)));
                 self.make_link(name, link);
             }
             // Not ours: making ours fails, says whose it is, and touches nothing.
-            None => self.ops.push((Phase::Links, Op::AddLink(name.clone(), link.clone()))),
+            None => self
+                .ops
+                .push((Phase::Links, Op::AddLink(name.clone(), link.clone()))),
         }
     }
 
     fn make_link(&mut self, name: &IfName, link: &PodLink) {
         self.made.insert(name.clone());
-        self.ops.push((Phase::Links, Op::AddLink(name.clone(), link.clone())));
+        self.ops
+            .push((Phase::Links, Op::AddLink(name.clone(), link.clone())));
         self.making.add.push(Element::Member(LinkRef::Name(name.clone())));
-        let sources = link.sources.iter().map(|prefix| Element::Source(LinkRef::Name(name.clone()), *prefix));
+        let sources = link
+            .sources
+            .iter()
+            .map(|prefix| Element::Source(LinkRef::Name(name.clone()), *prefix));
         self.making.add.extend(sources);
     }
 
     fn unlink(&mut self, name: &IfName) {
-        let Some(observed) = self.observed.links.get(name) else { return };
+        let Some(observed) = self.observed.links.get(name) else {
+            return;
+        };
         if observed.leaving || observed.attachment().is_none() {
             return;
         }
         self.filter(observed.index, &Filter::default());
-        self.ops.push((Phase::Unlink, Op::DelLink(name.clone(), observed.index)));
+        self.ops
+            .push((Phase::Unlink, Op::DelLink(name.clone(), observed.index)));
     }
 
     /// Brings what the packet filter knows of a link to what it should know.
@@ -223,10 +272,24 @@ impl Draft<'_> {
         if found.member && !wanted.member {
             self.taking.del.push(Element::Member(link()));
         }
-        self.making.add.extend(wanted.sources.difference(&found.sources).map(|p| Element::Source(link(), *p)));
+        self.making.add.extend(
+            wanted
+                .sources
+                .difference(&found.sources)
+                .map(|p| Element::Source(link(), *p)),
+        );
         // Prefixes of one link must not overlap: what comes and what goes changes in one transaction.
-        let taking = if wanted.member { &mut self.making } else { &mut self.taking };
-        taking.del.extend(found.sources.difference(&wanted.sources).map(|p| Element::Source(link(), *p)));
+        let taking = if wanted.member {
+            &mut self.making
+        } else {
+            &mut self.taking
+        };
+        taking.del.extend(
+            found
+                .sources
+                .difference(&wanted.sources)
+                .map(|p| Element::Source(link(), *p)),
+        );
     }
 
     /// A route follows its link: links were looked at before.
@@ -269,7 +332,11 @@ impl Draft<'_> {
     }
 
     fn begin_ending(&mut self, floating: FloatingIp, old: IpAddr, making: bool) {
-        let transaction = if making { &mut self.making } else { &mut self.taking };
+        let transaction = if making {
+            &mut self.making
+        } else {
+            &mut self.taking
+        };
         transaction.add.push(Element::Ending(floating, old));
         self.ended.insert((floating, old));
     }
@@ -302,22 +369,44 @@ impl Draft<'_> {
     fn end(&mut self, pairs: &BTreeSet<(FloatingIp, IpAddr)>, pass: Pass) {
         let floating: BTreeSet<FloatingIp> = pairs.iter().map(|(floating, _)| *floating).collect();
         for floating in floating {
-            let old = pairs.range((floating, IpAddr::from([0; 4]))..).take_while(|(of, _)| *of == floating);
+            let old = pairs
+                .range((floating, IpAddr::from([0; 4]))..)
+                .take_while(|(of, _)| *of == floating);
             let old: Vec<IpAddr> = old.map(|(_, old)| *old).collect();
             let keep = self.desired.nat(floating).map(|nat| nat.internal);
-            let gone = old.iter().filter(|old| **old != floating.addr() && Some(**old) != keep);
+            let gone = old
+                .iter()
+                .filter(|old| **old != floating.addr() && Some(**old) != keep);
             let gone = gone.map(|old| (*old, (self.netns_of)(*old))).collect();
-            let phase = if pass == Pass::First { Phase::Flows } else { Phase::Ground };
-            self.ops.push((phase, Op::EndFlows(EndFlows { floating, keep, gone, pass })));
+            let phase = if pass == Pass::First {
+                Phase::Flows
+            } else {
+                Phase::Ground
+            };
+            self.ops.push((
+                phase,
+                Op::EndFlows(EndFlows {
+                    floating,
+                    keep,
+                    gone,
+                    pass,
+                }),
+            ));
             if pass == Pass::Second {
-                self.taking.del.extend(old.into_iter().map(|old| Element::Ending(floating, old)));
+                self.taking
+                    .del
+                    .extend(old.into_iter().map(|old| Element::Ending(floating, old)));
             }
         }
     }
 
     /// What the packet filter knows of links that are no more.
     fn orphans(&mut self) {
-        let links = self.observed.links.values().filter(|link| link.attachment().is_some());
+        let links = self
+            .observed
+            .links
+            .values()
+            .filter(|link| link.attachment().is_some());
         let ours: BTreeSet<IfIndex> = links.map(|link| link.index).collect();
         let filtered: Vec<IfIndex> = self.observed.filters.keys().copied().collect();
         for index in filtered.into_iter().filter(|index| !ours.contains(index)) {
@@ -332,6 +421,13 @@ impl Draft<'_> {
             }
         }
         self.ops.sort_by_key(|(phase, _)| *phase);
-        Plan { ops: self.ops.into_iter().map(|(_, op)| op).collect(), wake }
+        Plan {
+            ops: self.ops.into_iter().map(|(_, op)| op).collect(),
+            wake,
+        }
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

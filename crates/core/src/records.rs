@@ -31,7 +31,10 @@ pub fn published(found: Option<&Value>, attachment: &Attachment, node: &str) -> 
         Some(Value::Endpoint(found)) => found.metadata.clone(),
         _ => ObjectMeta::namespaced(&attachment.endpoint.namespace, &attachment.endpoint.name),
     };
-    let metadata = ObjectMeta { labels: attachment.request.labels.clone(), ..metadata };
+    let metadata = ObjectMeta {
+        labels: attachment.request.labels.clone(),
+        ..metadata
+    };
     let record = WorkloadEndpoint::new(metadata, endpoint_spec(attachment, node));
     Change::Put(Box::new(Value::Endpoint(record)))
 }
@@ -43,7 +46,11 @@ fn endpoint_spec(attachment: &Attachment, node: &str) -> WorkloadEndpointSpec {
         orchestrator: request.orchestrator.clone(),
         node: node.to_owned(),
         container_id: attachment.id.container.clone(),
-        pod: if is_pod { request.workload.clone() } else { String::new() },
+        pod: if is_pod {
+            request.workload.clone()
+        } else {
+            String::new()
+        },
         endpoint: attachment.id.ifname.clone(),
         ip_networks: attachment.own_addresses().map(IpNet::from).collect(),
         ip_nats: request
@@ -82,10 +89,17 @@ pub fn node(found: Option<&Value>, name: &str, version: &str, addresses: &[IpNet
         Some(Value::Node(found)) => found.clone(),
         _ => Node::new(ObjectMeta::named(name), NodeSpec::default()),
     };
-    node.metadata.annotations.insert(annotations::AGENT.to_owned(), version.to_owned());
+    node.metadata
+        .annotations
+        .insert(annotations::AGENT.to_owned(), version.to_owned());
     if !addresses.is_empty() {
         let bgp = node.spec.bgp.get_or_insert_with(NodeBgp::default);
-        let of = |v4: bool| addresses.iter().find(|prefix| prefix.addr().is_ipv4() == v4).copied();
+        let of = |v4: bool| {
+            addresses
+                .iter()
+                .find(|prefix| prefix.addr().is_ipv4() == v4)
+                .copied()
+        };
         bgp.ipv4_address = of(true).or(bgp.ipv4_address);
         bgp.ipv6_address = of(false).or(bgp.ipv6_address);
     }
@@ -108,3 +122,7 @@ pub fn cluster(found: Option<&Value>, guid: &str) -> Change {
     let record = ClusterInformation::new(ObjectMeta::named("default"), spec);
     Change::Put(Box::new(Value::ClusterInformation(record)))
 }
+
+#[cfg(test)]
+#[path = "records_tests.rs"]
+mod tests;

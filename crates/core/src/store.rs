@@ -218,7 +218,10 @@ pub enum StoreOp {
 
 /// Answer to a [`StoreOp`].
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "most replies are records, and each is moved once")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most replies are records, and each is moved once"
+)]
 pub enum Reply {
     /// Given to a machine once, before its first operation.
     Start,
@@ -268,7 +271,10 @@ impl StoreError {
 
 /// What a machine wants next.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "most are operations, and each is moved once")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are operations, and each is moved once"
+)]
 pub enum Next<O> {
     /// Run this and bring the reply.
     Do(StoreOp),

@@ -65,7 +65,9 @@ pub struct Records<K, T> {
 
 impl<K, T> Default for Records<K, T> {
     fn default() -> Self {
-        Self { slots: BTreeMap::new() }
+        Self {
+            slots: BTreeMap::new(),
+        }
     }
 }
 
@@ -101,12 +103,16 @@ impl<K: Ord, T> Records<K, T> {
 
     /// All good values, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &T)> {
-        self.slots.iter().filter_map(|(key, slot)| Some((key, slot.value.as_ref()?)))
+        self.slots
+            .iter()
+            .filter_map(|(key, slot)| Some((key, slot.value.as_ref()?)))
     }
 
     /// Good values up to and including a key.
     pub fn up_to(&self, key: &K) -> impl DoubleEndedIterator<Item = (&K, &T)> {
-        self.slots.range(..=key).filter_map(|(key, slot)| Some((key, slot.value.as_ref()?)))
+        self.slots
+            .range(..=key)
+            .filter_map(|(key, slot)| Some((key, slot.value.as_ref()?)))
     }
 
     /// All good values.
@@ -120,10 +126,21 @@ impl<K: Ord, T> Records<K, T> {
                 self.slots.remove(&key);
             }
             Some(Ok(value)) => {
-                self.slots.insert(key, Slot { revision, value: Some(value), bad: None });
+                self.slots.insert(
+                    key,
+                    Slot {
+                        revision,
+                        value: Some(value),
+                        bad: None,
+                    },
+                );
             }
             Some(Err(bad)) => {
-                let slot = self.slots.entry(key).or_insert(Slot { revision, value: None, bad: None });
+                let slot = self.slots.entry(key).or_insert(Slot {
+                    revision,
+                    value: None,
+                    bad: None,
+                });
                 slot.revision = revision;
                 slot.bad = Some(bad);
             }
@@ -208,7 +225,10 @@ impl View {
         let key = delta.key.clone();
         self.store(delta);
         if let Key::Endpoint { namespace, name } = &key {
-            let id = EndpointId { namespace: namespace.clone(), name: name.clone() };
+            let id = EndpointId {
+                namespace: namespace.clone(),
+                name: name.clone(),
+            };
             dirty.append(&mut self.reindex(&id));
         }
         dirty.append(&mut self.concerned(&key));
@@ -223,7 +243,9 @@ impl View {
                     delta.revision,
                     delta.value.map(|value| match value {
                         Ok(Value::$variant(value)) => Ok(value),
-                        Ok(_) => Err(Bad { reason: "a record of another kind under this key".to_owned() }),
+                        Ok(_) => Err(Bad {
+                            reason: "a record of another kind under this key".to_owned(),
+                        }),
                         Err(bad) => Err(bad),
                     }),
                 )
@@ -290,9 +312,18 @@ impl View {
 
     /// Endpoints of this node that a binding's owner may be.
     fn endpoints_of_owner(&self, floating: FloatingIp) -> Vec<EndpointId> {
-        let Some(binding) = self.bindings.get(&floating) else { return Vec::new() };
-        let owner = binding.spec.owner.as_ref().filter(|owner| owner.node == self.settings.node);
-        owner.into_iter().flat_map(|owner| endpoints_named(&binding.spec.namespace, owner)).collect()
+        let Some(binding) = self.bindings.get(&floating) else {
+            return Vec::new();
+        };
+        let owner = binding
+            .spec
+            .owner
+            .as_ref()
+            .filter(|owner| owner.node == self.settings.node);
+        owner
+            .into_iter()
+            .flat_map(|owner| endpoints_named(&binding.spec.namespace, owner))
+            .collect()
     }
 
     /// Whom a record concerns, as far as is known now. Called before and after a change, so that both its old and its
@@ -301,8 +332,14 @@ impl View {
         let mut subjects = BTreeSet::new();
         match key {
             Key::Endpoint { namespace, name } => {
-                let id = EndpointId { namespace: namespace.clone(), name: name.clone() };
-                subjects.extend(self.attachments_of(&id).map(|a| Subject::Attachment(a.id.clone())));
+                let id = EndpointId {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                };
+                subjects.extend(
+                    self.attachments_of(&id)
+                        .map(|a| Subject::Attachment(a.id.clone())),
+                );
                 subjects.insert(Subject::Endpoint(id));
             }
             Key::Binding(name) => subjects.extend(floating_of_name(name).map(Subject::Binding)),
@@ -326,7 +363,10 @@ impl View {
                 subjects.extend(reserved.map(Subject::Binding));
             }
             Key::EpochFloor => {
-                let unbound = self.asking.keys().filter(|floating| !self.bindings.contains(floating));
+                let unbound = self
+                    .asking
+                    .keys()
+                    .filter(|floating| !self.bindings.contains(floating));
                 subjects.extend(unbound.copied().map(Subject::Binding));
             }
             Key::Reservation(_) | Key::Affinity { .. } | Key::Handle(_) | Key::IpamConfig => {}
@@ -347,7 +387,10 @@ impl View {
 
     /// Floating IPs that have a binding or that somebody on this node asks for; one that is both comes twice.
     pub fn floating_in_use(&self) -> impl Iterator<Item = FloatingIp> + '_ {
-        self.bindings.iter().map(|(floating, _)| *floating).chain(self.asking.keys().copied())
+        self.bindings
+            .iter()
+            .map(|(floating, _)| *floating)
+            .chain(self.asking.keys().copied())
     }
 
     fn asked_within(&self, cidr: &IpNet) -> impl Iterator<Item = FloatingIp> + '_ {
@@ -375,7 +418,12 @@ impl View {
         let now = match self.attachment_of(endpoint) {
             None => BTreeSet::new(),
             Some(attachment) => match self.record_of(attachment) {
-                Some(record) => record.spec.ip_nats.iter().filter_map(|nat| nat.external_ip.parse().ok()).collect(),
+                Some(record) => record
+                    .spec
+                    .ip_nats
+                    .iter()
+                    .filter_map(|nat| nat.external_ip.parse().ok())
+                    .collect(),
                 None => attachment.request.floating.iter().copied().collect(),
             },
         };
@@ -409,9 +457,19 @@ impl View {
     pub fn put_attachment(&mut self, attachment: Attachment) -> BTreeSet<Subject> {
         let (id, endpoint) = (attachment.id.clone(), attachment.endpoint.clone());
         // A runtime may ask for the same container under another name.
-        let renamed = self.attachments.get(&id).is_some_and(|before| before.endpoint != endpoint);
-        let mut dirty = if renamed { self.remove_attachment(&id) } else { BTreeSet::new() };
-        self.by_endpoint.entry(endpoint.clone()).or_default().insert(id.clone());
+        let renamed = self
+            .attachments
+            .get(&id)
+            .is_some_and(|before| before.endpoint != endpoint);
+        let mut dirty = if renamed {
+            self.remove_attachment(&id)
+        } else {
+            BTreeSet::new()
+        };
+        self.by_endpoint
+            .entry(endpoint.clone())
+            .or_default()
+            .insert(id.clone());
         self.attachments.insert(id.clone(), attachment);
         dirty.append(&mut self.concerned_by(id, endpoint));
         dirty
@@ -419,7 +477,9 @@ impl View {
 
     /// Removes an attachment and says whom that concerns.
     pub fn remove_attachment(&mut self, id: &AttachmentId) -> BTreeSet<Subject> {
-        let Some(attachment) = self.attachments.remove(id) else { return BTreeSet::new() };
+        let Some(attachment) = self.attachments.remove(id) else {
+            return BTreeSet::new();
+        };
         if let Some(ids) = self.by_endpoint.get_mut(&attachment.endpoint) {
             ids.remove(id);
             if ids.is_empty() {
@@ -431,8 +491,18 @@ impl View {
 
     fn concerned_by(&mut self, id: AttachmentId, endpoint: EndpointId) -> BTreeSet<Subject> {
         let mut dirty = self.reindex(&endpoint);
-        dirty.extend(self.owned.get(&endpoint).into_iter().flatten().copied().map(Subject::Binding));
-        dirty.extend(self.attachments_of(&endpoint).map(|a| Subject::Attachment(a.id.clone())));
+        dirty.extend(
+            self.owned
+                .get(&endpoint)
+                .into_iter()
+                .flatten()
+                .copied()
+                .map(Subject::Binding),
+        );
+        dirty.extend(
+            self.attachments_of(&endpoint)
+                .map(|a| Subject::Attachment(a.id.clone())),
+        );
         dirty.insert(Subject::Attachment(id));
         dirty.insert(Subject::Endpoint(endpoint));
         dirty
@@ -449,12 +519,18 @@ impl View {
     }
 
     fn attachments_of(&self, endpoint: &EndpointId) -> impl Iterator<Item = &Attachment> {
-        self.by_endpoint.get(endpoint).into_iter().flatten().filter_map(|id| self.attachments.get(id))
+        self.by_endpoint
+            .get(endpoint)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.attachments.get(id))
     }
 
     /// The attachment that an endpoint has now: the newest that is not being removed.
     pub fn attachment_of(&self, endpoint: &EndpointId) -> Option<&Attachment> {
-        self.attachments_of(endpoint).filter(|a| !a.is_leaving()).max_by_key(|a| a.order)
+        self.attachments_of(endpoint)
+            .filter(|a| !a.is_leaving())
+            .max_by_key(|a| a.order)
     }
 
     /// The attachment whose workload an owner names, if it is on this node and runs.
@@ -463,27 +539,37 @@ impl View {
             return None;
         }
         endpoints_named(namespace, owner).find_map(|endpoint| {
-            self.attachment_of(&endpoint).filter(|a| a.is_wanted() && a.request.uid == owner.uid)
+            self.attachment_of(&endpoint)
+                .filter(|a| a.is_wanted() && a.request.uid == owner.uid)
         })
     }
 
     /// Where the namespace of an internal address is, running or just taken down.
     pub fn netns_of(&self, internal: IpAddr) -> Option<Netns> {
-        let mut there = self.attachments.values().filter(|a| a.own_addresses().any(|own| own == internal));
+        let mut there = self
+            .attachments
+            .values()
+            .filter(|a| a.own_addresses().any(|own| own == internal));
         there.next().map(|a| a.request.netns.clone())
     }
 
     /// Labels of a namespace for selectors: its names, and what its profile applies.
     pub fn namespace_labels(&self, namespace: &str) -> BTreeMap<String, String> {
         let profile = self.profiles.get(format!("kns.{namespace}").as_str());
-        let applied = profile.map(|profile| profile.spec.labels_to_apply.clone()).unwrap_or_default();
+        let applied = profile
+            .map(|profile| profile.spec.labels_to_apply.clone())
+            .unwrap_or_default();
         let names = ["projectcalico.org/name", "kubernetes.io/metadata.name"];
-        applied.into_iter().chain(names.map(|key| (key.to_owned(), namespace.to_owned()))).collect()
+        applied
+            .into_iter()
+            .chain(names.map(|key| (key.to_owned(), namespace.to_owned())))
+            .collect()
     }
 
     /// Whether an attachment is its endpoint's.
     pub fn is_current(&self, attachment: &Attachment) -> bool {
-        self.attachment_of(&attachment.endpoint).is_some_and(|current| current.id == attachment.id)
+        self.attachment_of(&attachment.endpoint)
+            .is_some_and(|current| current.id == attachment.id)
     }
 
     /// The block that holds an address, if there is one.
@@ -495,18 +581,30 @@ impl View {
 
     /// Epoch below which no new binding may begin.
     pub fn epoch_floor(&self) -> Epoch {
-        self.floor.get(&()).map(|floor| floor.spec.epoch).unwrap_or_default()
+        self.floor
+            .get(&())
+            .map(|floor| floor.spec.epoch)
+            .unwrap_or_default()
     }
 }
 
 /// Endpoints that an owner may be: its record does not say who runs the workload.
 fn endpoints_named(namespace: &str, owner: &Owner) -> impl Iterator<Item = EndpointId> {
-    [Orchestrator::K8s, Orchestrator::Cni].into_iter().filter_map(move |orchestrator| {
-        let name = EndpointName::new(&owner.node, orchestrator, &owner.workload, &owner.endpoint).ok()?;
-        Some(EndpointId { namespace: namespace.to_owned(), name: name.to_string() })
-    })
+    [Orchestrator::K8s, Orchestrator::Cni]
+        .into_iter()
+        .filter_map(move |orchestrator| {
+            let name = EndpointName::new(&owner.node, orchestrator, &owner.workload, &owner.endpoint).ok()?;
+            Some(EndpointId {
+                namespace: namespace.to_owned(),
+                name: name.to_string(),
+            })
+        })
 }
 
 fn floating_of_name(name: &str) -> Option<FloatingIp> {
     names::address_of_binding(name).and_then(|address| FloatingIp::try_from(address).ok())
 }
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

@@ -30,11 +30,15 @@ pub fn namespaces(view: &View, floating: FloatingIp) -> Vec<String> {
 
 /// The candidate that an endpoint is, or why it is none.
 pub fn candidate(view: &View, floating: FloatingIp, endpoint: &EndpointId) -> Result<Candidate, Refusal> {
-    let attachment = view.attachment_of(endpoint).filter(|a| a.is_wanted()).ok_or(Refusal::NotRunning)?;
+    let attachment = view
+        .attachment_of(endpoint)
+        .filter(|a| a.is_wanted())
+        .ok_or(Refusal::NotRunning)?;
     if !gate(view, attachment) {
         return Err(Refusal::GateOff);
     }
-    let internal_ip = internal(view, attachment, floating).ok_or(Refusal::NoAddressOfFamily(floating.family()))?;
+    let internal_ip =
+        internal(view, attachment, floating).ok_or(Refusal::NoAddressOfFamily(floating.family()))?;
     rights::check(view, &endpoint.namespace, floating)?;
     Ok(Candidate {
         node: view.settings.node.clone(),
@@ -60,7 +64,10 @@ pub fn gate(view: &View, attachment: &Attachment) -> bool {
 
 /// Whether FelixConfiguration switches floating IPs on for everybody.
 pub fn felix_gate(view: &View) -> bool {
-    view.felix.get("default").and_then(|felix| felix.spec.floating_ips.as_deref()) == Some("Enabled")
+    view.felix
+        .get("default")
+        .and_then(|felix| felix.spec.floating_ips.as_deref())
+        == Some("Enabled")
 }
 
 /// The address that a floating IP is translated to: the one its request names, else the workload's of that family.
@@ -69,7 +76,13 @@ fn internal(view: &View, attachment: &Attachment, floating: FloatingIp) -> Optio
         let asked = |external: &str| external.parse::<FloatingIp>() == Ok(floating);
         let nat = record.spec.ip_nats.iter().find(|nat| asked(&nat.external_ip))?;
         let internal: IpAddr = nat.internal_ip.parse().ok()?;
-        attachment.own_addresses().find(|own| *own == internal && own.is_ipv4() == floating.addr().is_ipv4())
+        attachment
+            .own_addresses()
+            .find(|own| *own == internal && own.is_ipv4() == floating.addr().is_ipv4())
     });
     named.or_else(|| attachment.address_of(floating.family()))
 }
+
+#[cfg(test)]
+#[path = "candidates_tests.rs"]
+mod tests;

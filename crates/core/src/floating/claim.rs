@@ -72,7 +72,14 @@ const TRIES: u32 = 16;
 impl FirstClaim {
     /// `floor` is the epoch floor as far as it is known.
     pub fn new(floating: FloatingIp, namespace: String, owner: Owner, floor: Epoch) -> Self {
-        Self { floating, namespace, owner, epoch: floor.next(), doing: Doing::Making, tries: 0 }
+        Self {
+            floating,
+            namespace,
+            owner,
+            epoch: floor.next(),
+            doing: Doing::Making,
+            tries: 0,
+        }
     }
 
     fn binding(&self) -> Binding {
@@ -112,9 +119,11 @@ impl FirstClaim {
 
     fn lift(&mut self, record: Option<Record>) -> Next<Result<(), StoreError>> {
         match record {
-            Some(Record { key, value: Ok(Value::Binding(mut binding)), revision })
-                if binding.spec.owner.as_ref() == Some(&self.owner) && binding.spec.epoch < self.epoch =>
-            {
+            Some(Record {
+                key,
+                value: Ok(Value::Binding(mut binding)),
+                revision,
+            }) if binding.spec.owner.as_ref() == Some(&self.owner) && binding.spec.epoch < self.epoch => {
                 binding.spec.epoch = self.epoch;
                 self.doing = Doing::Lifting;
                 Next::Do(StoreOp::Update(key, Value::Binding(binding), revision))
@@ -141,9 +150,10 @@ impl Steps for FirstClaim {
 
     fn step(&mut self, reply: Reply) -> Next<Self::Out> {
         match (reply, self.doing) {
-            (Reply::Start, _) => {
-                Next::Do(StoreOp::Create(binding_key(self.floating), Value::Binding(self.binding())))
-            }
+            (Reply::Start, _) => Next::Do(StoreOp::Create(
+                binding_key(self.floating),
+                Value::Binding(self.binding()),
+            )),
             (Reply::Written(_), Doing::Making) => self.read_floor(),
             (Reply::Record(record), Doing::ReadingFloor) => self.floor_read(record),
             (Reply::Record(record), _) => self.lift(record),
@@ -179,21 +189,127 @@ mod tests {
     fn a_floor_that_rose_meanwhile_lifts_the_epoch() {
         let floating: FloatingIp = "172.16.1.3".parse().unwrap();
         let mut claim = FirstClaim::new(floating, "shop".into(), owner(), Epoch(3));
-        let Next::Do(StoreOp::Create(key, Value::Binding(made))) = claim.step(Reply::Start) else { panic!() };
+        let Next::Do(StoreOp::Create(key, Value::Binding(made))) = claim.step(Reply::Start) else {
+            panic!()
+        };
         assert_eq!(made.spec.epoch, Epoch(4));
-        assert_eq!(claim.step(Reply::Written(Revision(9))), Next::Do(StoreOp::Get(Key::EpochFloor)));
+        assert_eq!(
+            claim.step(Reply::Written(Revision(9))),
+            Next::Do(StoreOp::Get(Key::EpochFloor))
+        );
         let floor = EpochFloor::new(
             ObjectMeta::named("default"),
-            EpochFloorSpec { epoch: Epoch(8), ..EpochFloorSpec::default() },
+            EpochFloorSpec {
+                epoch: Epoch(8),
+                ..EpochFloorSpec::default()
+            },
         );
-        let floor = Record { key: Key::EpochFloor, revision: Revision(8), value: Ok(Value::EpochFloor(floor)) };
-        assert_eq!(claim.step(Reply::Record(Some(floor))), Next::Do(StoreOp::Get(key.clone())));
-        let record = Record { key, revision: Revision(9), value: Ok(Value::Binding(made)) };
-        let Next::Do(StoreOp::Update(_, Value::Binding(lifted), Revision(9))) = claim.step(Reply::Record(Some(record)))
+        let floor = Record {
+            key: Key::EpochFloor,
+            revision: Revision(8),
+            value: Ok(Value::EpochFloor(floor)),
+        };
+        assert_eq!(
+            claim.step(Reply::Record(Some(floor))),
+            Next::Do(StoreOp::Get(key.clone()))
+        );
+        let record = Record {
+            key,
+            revision: Revision(9),
+            value: Ok(Value::Binding(made)),
+        };
+        let Next::Do(StoreOp::Update(_, Value::Binding(lifted), Revision(9))) =
+            claim.step(Reply::Record(Some(record)))
         else {
             panic!()
         };
         assert_eq!(lifted.spec.epoch, Epoch(9));
+    }
+
+    /// A claim whose binding was just asked for, with floor 3.
+    fn begun() -> (FirstClaim, Key, Binding) {
+        let mut claim = FirstClaim::new("172.16.1.3".parse().unwrap(), "shop".into(), owner(), Epoch(3));
+        let Next::Do(StoreOp::Create(key, Value::Binding(made))) = claim.step(Reply::Start) else {
+            panic!()
+        };
+        (claim, key, made)
+    }
+
+    fn floor(epoch: u64) -> Reply {
+        let spec = EpochFloorSpec {
+            epoch: Epoch(epoch),
+            ..EpochFloorSpec::default()
+        };
+        let value = Ok(Value::EpochFloor(EpochFloor::new(
+            ObjectMeta::named("default"),
+            spec,
+        )));
+        Reply::Record(Some(Record {
+            key: Key::EpochFloor,
+            revision: Revision(8),
+            value,
+        }))
+    }
+
+    fn found(key: &Key, binding: &Binding, revision: u64) -> Reply {
+        let value = Ok(Value::Binding(binding.clone()));
+        Reply::Record(Some(Record {
+            key: key.clone(),
+            revision: Revision(revision),
+            value,
+        }))
+    }
+
+    #[test]
+    fn the_floor_is_looked_at_also_when_the_answer_was_lost() {
+        let (mut claim, key, made) = begun();
+        assert_eq!(
+            claim.step(Reply::Unknown),
+            Next::Do(StoreOp::Get(Key::EpochFloor))
+        );
+        assert_eq!(
+            claim.step(Reply::Unknown),
+            Next::Do(StoreOp::Get(Key::EpochFloor))
+        );
+        assert_eq!(claim.step(floor(8)), Next::Do(StoreOp::Get(key.clone())));
+        let Next::Do(StoreOp::Update(..)) = claim.step(found(&key, &made, 9)) else {
+            panic!()
+        };
+        // Candidates were published meanwhile.
+        assert_eq!(claim.step(Reply::Conflict), Next::Do(StoreOp::Get(key.clone())));
+        let Next::Do(StoreOp::Update(_, Value::Binding(lifted), Revision(12))) =
+            claim.step(found(&key, &made, 12))
+        else {
+            panic!()
+        };
+        assert_eq!(lifted.spec.epoch, Epoch(9));
+        assert_eq!(claim.step(Reply::Unknown), Next::Do(StoreOp::Get(key.clone())));
+        assert_eq!(claim.step(found(&key, &lifted, 13)), Next::Done(Ok(())));
+    }
+
+    #[test]
+    fn somebody_elses_binding_is_not_lifted() {
+        let (mut claim, key, made) = begun();
+        claim.step(Reply::Unknown);
+        claim.step(floor(8));
+        let mut theirs = made;
+        theirs.spec.owner = Some(Owner {
+            uid: "other".into(),
+            ..owner()
+        });
+        assert_eq!(claim.step(found(&key, &theirs, 9)), Next::Done(Ok(())));
+        let (mut late, ..) = begun();
+        assert_eq!(late.step(Reply::Conflict), Next::Done(Ok(())));
+    }
+
+    #[test]
+    fn a_floor_below_is_the_end_of_it() {
+        let (mut claim, ..) = begun();
+        claim.step(Reply::Written(Revision(9)));
+        assert_eq!(claim.step(floor(3)), Next::Done(Ok(())));
+        let (mut claim, ..) = begun();
+        claim.step(Reply::Written(Revision(9)));
+        assert_eq!(claim.step(Reply::Record(None)), Next::Done(Ok(())));
     }
 
     #[test]
@@ -201,8 +317,13 @@ mod tests {
         let seen = FirstClaim::new("172.16.1.3".parse().unwrap(), "shop".into(), owner(), Epoch(0)).binding();
         let mut found = seen.clone();
         found.spec.epoch = Epoch(5);
-        assert_eq!(claimed(Some(&Value::Binding(found)), &seen, &owner()), Change::Keep);
-        let Change::Put(value) = claimed(Some(&Value::Binding(seen.clone())), &seen, &owner()) else { panic!() };
+        assert_eq!(
+            claimed(Some(&Value::Binding(found)), &seen, &owner()),
+            Change::Keep
+        );
+        let Change::Put(value) = claimed(Some(&Value::Binding(seen.clone())), &seen, &owner()) else {
+            panic!()
+        };
         let Value::Binding(binding) = *value else { panic!() };
         assert_eq!(binding.spec.epoch, seen.spec.epoch.next());
     }

@@ -15,8 +15,20 @@ use crate::view::View;
 pub fn raised(found: Option<&Value>, epoch: Epoch) -> Change {
     let floor = match found {
         Some(Value::EpochFloor(floor)) if floor.spec.epoch >= epoch => return Change::Keep,
-        Some(Value::EpochFloor(floor)) => EpochFloor { spec: EpochFloorSpec { epoch, ..floor.spec.clone() }, ..floor.clone() },
-        _ => EpochFloor::new(ObjectMeta::named("default"), EpochFloorSpec { epoch, extra: Extra::new() }),
+        Some(Value::EpochFloor(floor)) => EpochFloor {
+            spec: EpochFloorSpec {
+                epoch,
+                ..floor.spec.clone()
+            },
+            ..floor.clone()
+        },
+        _ => EpochFloor::new(
+            ObjectMeta::named("default"),
+            EpochFloorSpec {
+                epoch,
+                extra: Extra::new(),
+            },
+        ),
     };
     Change::Put(Box::new(Value::EpochFloor(floor)))
 }
@@ -53,6 +65,12 @@ fn reserved_in(block: &Block, floating: FloatingIp) -> Option<u64> {
 pub fn reserved_by(block: &Block) -> impl Iterator<Item = FloatingIp> + '_ {
     block.allocated().filter_map(|(ordinal, attribute)| {
         let floating = names::address_of_floating_handle(attribute.handle.as_deref()?)?;
-        FloatingIp::try_from(floating).ok().filter(|_| block.ordinal(floating) == Some(ordinal))
+        FloatingIp::try_from(floating)
+            .ok()
+            .filter(|_| block.ordinal(floating) == Some(ordinal))
     })
 }
+
+#[cfg(test)]
+#[path = "collect_tests.rs"]
+mod tests;

@@ -54,8 +54,13 @@ pub enum Reason {
 /// Decides. Depends on its arguments alone.
 pub fn decide(case: &Case, now: Timestamp) -> Decision {
     let Some(binding) = case.binding else {
-        let oldest = case.mine.iter().min_by_key(|c| (c.since, c.workload.clone(), c.endpoint.clone()));
-        return oldest.map_or(Decision::Hold, |c| Decision::Claim(c.as_owner(Term(0)), Reason::Free));
+        let oldest = case
+            .mine
+            .iter()
+            .min_by_key(|c| (c.since, c.workload.clone(), c.endpoint.clone()));
+        return oldest.map_or(Decision::Hold, |c| {
+            Decision::Claim(c.as_owner(Term(0)), Reason::Free)
+        });
     };
     let best = order::best(binding, case.mine);
     let decision = match &binding.spec.owner {
@@ -73,7 +78,9 @@ pub fn decide(case: &Case, now: Timestamp) -> Decision {
 }
 
 fn owned_here(case: &Case, owner: &Owner, best: Option<&Candidate>) -> Decision {
-    let Some(best) = best else { return Decision::Release };
+    let Some(best) = best else {
+        return Decision::Release;
+    };
     match case.mine.iter().find(|c| c.is(owner)) {
         None => Decision::Claim(best.as_owner(owner.term), Reason::OwnerGone),
         Some(present) if !best.is(owner) && best.ready >= present.ready => {
@@ -90,8 +97,13 @@ fn owned_here(case: &Case, owner: &Owner, best: Option<&Candidate>) -> Decision 
 fn publish(case: &Case, binding: &Binding) -> Option<Decision> {
     let mut mine = case.mine.to_vec();
     mine.sort();
-    let mut said: Vec<Candidate> =
-        binding.status.candidates.iter().filter(|c| c.node == case.node).cloned().collect();
+    let mut said: Vec<Candidate> = binding
+        .status
+        .candidates
+        .iter()
+        .filter(|c| c.node == case.node)
+        .cloned()
+        .collect();
     said.sort();
     (mine != said).then_some(Decision::Publish(mine))
 }
@@ -101,12 +113,20 @@ fn collect(case: &Case, binding: &Binding, now: Timestamp) -> Decision {
         return Decision::Hold;
     }
     let over = hold_ends(binding, case.hold);
-    if now >= over { Decision::Collect } else { Decision::Wait(over) }
+    if now >= over {
+        Decision::Collect
+    } else {
+        Decision::Wait(over)
+    }
 }
 
 /// When a namespace's hold on an address that nobody owns is over.
 pub fn hold_ends(binding: &Binding, hold: Duration) -> Timestamp {
-    let released = binding.spec.released.or(binding.metadata.creation_timestamp).unwrap_or(Timestamp::UNIX_EPOCH);
+    let released = binding
+        .spec
+        .released
+        .or(binding.metadata.creation_timestamp)
+        .unwrap_or(Timestamp::UNIX_EPOCH);
     let hold = SignedDuration::try_from(hold).unwrap_or(SignedDuration::MAX);
     released.checked_add(hold).unwrap_or(Timestamp::MAX)
 }
@@ -149,7 +169,12 @@ mod tests {
     }
 
     fn decision(binding: Option<&Binding>, mine: &[Candidate], now: i64) -> Decision {
-        let case = Case { binding, node: "n1", mine, hold: HOLD };
+        let case = Case {
+            binding,
+            node: "n1",
+            mine,
+            hold: HOLD,
+        };
         decide(&case, Timestamp::from_second(now).unwrap())
     }
 
@@ -165,9 +190,15 @@ mod tests {
     fn an_owner_stays_and_a_standby_is_published() {
         let (owner, standby) = (candidate("a", 5), candidate("b", 1));
         let both = [owner.clone(), standby.clone()];
-        assert_eq!(decision(Some(&binding(Some(&owner), &both)), &both, 9), Decision::Hold);
+        assert_eq!(
+            decision(Some(&binding(Some(&owner), &both)), &both, 9),
+            Decision::Hold
+        );
         let unsaid = binding(Some(&owner), std::slice::from_ref(&owner));
-        assert_eq!(decision(Some(&unsaid), &both, 9), Decision::Publish(both.to_vec()));
+        assert_eq!(
+            decision(Some(&unsaid), &both, 9),
+            Decision::Publish(both.to_vec())
+        );
     }
 
     #[test]
@@ -176,7 +207,10 @@ mod tests {
         let mine = [standby.clone()];
         let expected = Decision::Claim(standby.as_owner(Term(0)), Reason::OwnerGone);
         assert_eq!(decision(Some(&binding(Some(&owner), &[])), &mine, 9), expected);
-        assert_eq!(decision(Some(&binding(Some(&owner), &[])), &[], 9), Decision::Release);
+        assert_eq!(
+            decision(Some(&binding(Some(&owner), &[])), &[], 9),
+            Decision::Release
+        );
     }
 
     #[test]
@@ -184,8 +218,16 @@ mod tests {
         let (owner, mut standby) = (candidate("a", 1), candidate("b", 2));
         let both = [owner.clone(), standby.clone()];
         let mut moved = binding(Some(&owner), &both);
-        let to = Target { node: None, workload: "b".into(), endpoint: None };
-        moved.spec.requested_move = Some(Move { id: "1".into(), to, exclusive: false });
+        let to = Target {
+            node: None,
+            workload: "b".into(),
+            endpoint: None,
+        };
+        moved.spec.requested_move = Some(Move {
+            id: "1".into(),
+            to,
+            exclusive: false,
+        });
         let expected = Decision::Claim(standby.as_owner(Term(0)), Reason::Better);
         assert_eq!(decision(Some(&moved), &both, 9), expected);
         standby.priority = 1;
@@ -199,13 +241,19 @@ mod tests {
         elsewhere.node = "n2".into();
         let mine = [candidate("b", 2)];
         let said = [elsewhere.clone(), mine[0].clone()];
-        assert_eq!(decision(Some(&binding(Some(&elsewhere), &said)), &mine, 9), Decision::Hold);
+        assert_eq!(
+            decision(Some(&binding(Some(&elsewhere), &said)), &mine, 9),
+            Decision::Hold
+        );
     }
 
     #[test]
     fn an_address_is_held_for_its_namespace_and_then_collected() {
         let free = binding(None, &[]);
-        assert_eq!(decision(Some(&free), &[], 1599), Decision::Wait(Timestamp::from_second(1600).unwrap()));
+        assert_eq!(
+            decision(Some(&free), &[], 1599),
+            Decision::Wait(Timestamp::from_second(1600).unwrap())
+        );
         assert_eq!(decision(Some(&free), &[], 1600), Decision::Collect);
         let back = candidate("a", 1100);
         let expected = Decision::Claim(back.as_owner(Term(0)), Reason::Free);

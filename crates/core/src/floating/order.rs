@@ -8,7 +8,12 @@ use buoy_api::binding::{Binding, Candidate};
 /// present owner, then the oldest, then the name.
 pub fn compare(binding: &Binding, a: &Candidate, b: &Candidate) -> Ordering {
     let moved = |c: &Candidate| {
-        c.ready && binding.spec.requested_move.as_ref().is_some_and(|m| c.matches(&m.to))
+        c.ready
+            && binding
+                .spec
+                .requested_move
+                .as_ref()
+                .is_some_and(|m| c.matches(&m.to))
     };
     let owner = |c: &Candidate| binding.spec.owner.as_ref().is_some_and(|owner| c.is(owner));
     b.ready
@@ -21,6 +26,13 @@ pub fn compare(binding: &Binding, a: &Candidate, b: &Candidate) -> Ordering {
 }
 
 /// The candidate that should have the address.
-pub fn best<'a>(binding: &Binding, candidates: impl IntoIterator<Item = &'a Candidate>) -> Option<&'a Candidate> {
+pub fn best<'a>(
+    binding: &Binding,
+    candidates: impl IntoIterator<Item = &'a Candidate>,
+) -> Option<&'a Candidate> {
     candidates.into_iter().min_by(|a, b| compare(binding, a, b))
 }
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod tests;

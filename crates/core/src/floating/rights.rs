@@ -106,21 +106,31 @@ pub fn check(view: &View, namespace: &str, floating: FloatingIp) -> Result<(), R
 
 fn pool(view: &View, namespace: &str, floating: FloatingIp) -> Result<(), Refusal> {
     // Pools do not overlap, so at most one covers the address.
-    let pool = view.pools.values().find(|pool| pool.spec.cidr.contains(&floating.addr()));
+    let pool = view
+        .pools
+        .values()
+        .find(|pool| pool.spec.cidr.contains(&floating.addr()));
     let pool = pool.ok_or(Refusal::OutsidePools)?;
     if !takes_floating(pool) {
-        return Err(Refusal::UseNotAllowed { pool: pool.name().to_owned() });
+        return Err(Refusal::UseNotAllowed {
+            pool: pool.name().to_owned(),
+        });
     }
     let text = pool.spec.namespace_selector.as_deref().unwrap_or_default();
     if text.trim().is_empty() {
         return Ok(());
     }
-    let selector = text.parse::<Selector>()
-        .map_err(|e| Refusal::BadSelector { pool: pool.name().to_owned(), reason: e.to_string() })?;
+    let selector = text.parse::<Selector>().map_err(|e| Refusal::BadSelector {
+        pool: pool.name().to_owned(),
+        reason: e.to_string(),
+    })?;
     if selector.matches(&view.namespace_labels(namespace)) {
         Ok(())
     } else {
-        Err(Refusal::NamespaceNotAllowed { pool: pool.name().to_owned(), namespace: namespace.to_owned() })
+        Err(Refusal::NamespaceNotAllowed {
+            pool: pool.name().to_owned(),
+            namespace: namespace.to_owned(),
+        })
     }
 }
 
@@ -136,10 +146,15 @@ fn takes_floating(pool: &IpPool) -> bool {
 fn not_a_node(view: &View, floating: FloatingIp) -> Result<(), Refusal> {
     let has = |node: &buoy_api::v3::Node| {
         let Some(bgp) = &node.spec.bgp else { return false };
-        [&bgp.ipv4_address, &bgp.ipv6_address].into_iter().flatten().any(|p| p.addr() == floating.addr())
+        [&bgp.ipv4_address, &bgp.ipv6_address]
+            .into_iter()
+            .flatten()
+            .any(|p| p.addr() == floating.addr())
     };
     match view.nodes.values().find(|node| has(node)) {
-        Some(node) => Err(Refusal::NodeAddress { node: node.name().to_owned() }),
+        Some(node) => Err(Refusal::NodeAddress {
+            node: node.name().to_owned(),
+        }),
         None => Ok(()),
     }
 }
@@ -155,10 +170,21 @@ fn not_in_use(view: &View, floating: FloatingIp) -> Result<(), Refusal> {
     match &attribute.handle {
         Some(handle) if *handle == reservation => Ok(()),
         handle => {
-            let whose = ["namespace", "pod", "node"].iter().filter_map(|key| attribute.secondary.get(*key));
+            let whose = ["namespace", "pod", "node"]
+                .iter()
+                .filter_map(|key| attribute.secondary.get(*key));
             let whose: Vec<&str> = whose.map(String::as_str).collect();
             let handle = handle.as_deref().unwrap_or("no handle");
-            Err(Refusal::InUse { holder: format!("{handle} ({})", whose.join("/")) })
+            let holder = if whose.is_empty() {
+                handle.to_owned()
+            } else {
+                format!("{handle} ({})", whose.join("/"))
+            };
+            Err(Refusal::InUse { holder })
         }
     }
 }
+
+#[cfg(test)]
+#[path = "rights_tests.rs"]
+mod tests;

@@ -34,17 +34,33 @@ pub fn standing(view: &View, endpoint: &EndpointId, floating: FloatingIp) -> Sta
         Err(refusal) => return Standing::Refused(refusal),
     };
     if let Some(bad) = view.bad.get(&Key::Binding(names::binding_name(floating.addr()))) {
-        return Standing::Refused(Refusal::BadRecord { reason: bad.reason.clone() });
+        return Standing::Refused(Refusal::BadRecord {
+            reason: bad.reason.clone(),
+        });
     }
-    let Some(binding) = view.bindings.get(&floating) else { return Standing::Undecided };
+    let Some(binding) = view.bindings.get(&floating) else {
+        return Standing::Undecided;
+    };
     let namespace = &binding.spec.namespace;
     match &binding.spec.owner {
         owner if *namespace != endpoint.namespace => {
-            let until = owner.is_none().then(|| decide::hold_ends(binding, view.settings.hold));
-            Standing::Refused(Refusal::HeldBy { namespace: namespace.clone(), until })
+            let until = owner
+                .is_none()
+                .then(|| decide::hold_ends(binding, view.settings.hold));
+            Standing::Refused(Refusal::HeldBy {
+                namespace: namespace.clone(),
+                until,
+            })
         }
         Some(owner) if candidate.is(owner) => Standing::Owner,
-        Some(owner) => Standing::Standby { node: owner.node.clone(), workload: owner.workload.clone() },
+        Some(owner) => Standing::Standby {
+            node: owner.node.clone(),
+            workload: owner.workload.clone(),
+        },
         None => Standing::Undecided,
     }
 }
+
+#[cfg(test)]
+#[path = "standing_tests.rs"]
+mod tests;

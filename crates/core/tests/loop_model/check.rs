@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use buoy_api::ip::FloatingIp;
-use buoy_core::desired::{FLOATING_METRIC_BASE, FLOATING_METRIC_RANGE, Hop, NodeDesired, Row, RouteKey};
+use buoy_core::desired::{FLOATING_METRIC_BASE, FLOATING_METRIC_RANGE, Hop, NodeDesired, RouteKey, Row};
 use buoy_core::endpoint::{IfIndex, IfName};
 use buoy_core::observed::Observed;
 use buoy_core::op::{Element, NftTransaction, Op, Pass};
@@ -13,12 +13,17 @@ use crate::kernel::{Kernel, is_ours};
 /// Floating IP of a route, by the metric that only these have.
 fn floating_of(key: &RouteKey) -> Option<FloatingIp> {
     let range = FLOATING_METRIC_BASE - FLOATING_METRIC_RANGE..=FLOATING_METRIC_BASE;
-    range.contains(&key.metric).then(|| FloatingIp::try_from(key.prefix.addr()).ok())?
+    range
+        .contains(&key.metric)
+        .then(|| FloatingIp::try_from(key.prefix.addr()).ok())?
 }
 
 /// Routes by which packets reach a workload with the floating IP as their destination.
 pub(crate) fn exposed(kernel: &Kernel) -> BTreeSet<(RouteKey, u32)> {
-    let leads = kernel.routes.iter().filter_map(|(key, index)| Some((*key, (*index)?, floating_of(key)?)));
+    let leads = kernel
+        .routes
+        .iter()
+        .filter_map(|(key, index)| Some((*key, (*index)?, floating_of(key)?)));
     leads
         .filter(|(_, index, floating)| !kernel.nat.contains_key(floating) || !kernel.members.contains(index))
         .map(|(key, index, _)| (key, index))
@@ -27,8 +32,11 @@ pub(crate) fn exposed(kernel: &Kernel) -> BTreeSet<(RouteKey, u32)> {
 
 /// The order that holds whatever changed.
 pub(crate) fn order(ops: &[Op], observed: &Observed) -> Result<(), String> {
-    let transactions: Vec<(usize, &NftTransaction)> =
-        ops.iter().enumerate().filter_map(|(at, op)| if let Op::Nft(t) = op { Some((at, t)) } else { None }).collect();
+    let transactions: Vec<(usize, &NftTransaction)> = ops
+        .iter()
+        .enumerate()
+        .filter_map(|(at, op)| if let Op::Nft(t) = op { Some((at, t)) } else { None })
+        .collect();
     if transactions.len() > 2 {
         return Err("more than two transactions".to_owned());
     }
@@ -40,17 +48,27 @@ pub(crate) fn order(ops: &[Op], observed: &Observed) -> Result<(), String> {
         let gone = nats(&transaction.del).filter(|floating| !nats(&transaction.add).any(|f| f == *floating));
         dels.extend(gone.map(|floating| (floating, *at)));
     }
-    let strangers: BTreeSet<IfIndex> =
-        observed.links.values().filter(|link| link.attachment().is_none()).map(|link| link.index).collect();
+    let strangers: BTreeSet<IfIndex> = observed
+        .links
+        .values()
+        .filter(|link| link.attachment().is_none())
+        .map(|link| link.index)
+        .collect();
     let mut made: BTreeSet<&IfName> = BTreeSet::new();
     for (at, op) in ops.iter().enumerate() {
         let changed = |floating: &FloatingIp| adds.get(floating).or(dels.get(floating)).copied();
         let wrong = match op {
-            Op::PutRoute(key, Hop::Link(_)) => floating_of(key).and_then(|f| adds.get(&f)).is_some_and(|nat| *nat > at),
-            Op::DelRoute(key) => floating_of(key).and_then(|f| dels.get(&f)).is_some_and(|nat| *nat < at),
+            Op::PutRoute(key, Hop::Link(_)) => floating_of(key)
+                .and_then(|f| adds.get(&f))
+                .is_some_and(|nat| *nat > at),
+            Op::DelRoute(key) => floating_of(key)
+                .and_then(|f| dels.get(&f))
+                .is_some_and(|nat| *nat < at),
             Op::AddLink(name, _) => !made.insert(name),
             Op::DelLink(name, index) => made.contains(name) || strangers.contains(index),
-            Op::EndFlows(end) if end.pass == Pass::First => changed(&end.floating).is_some_and(|nat| nat > at),
+            Op::EndFlows(end) if end.pass == Pass::First => {
+                changed(&end.floating).is_some_and(|nat| nat > at)
+            }
             _ => false,
         };
         if wrong {
@@ -61,13 +79,24 @@ pub(crate) fn order(ops: &[Op], observed: &Observed) -> Result<(), String> {
 }
 
 fn nats(elements: &[Element]) -> impl Iterator<Item = FloatingIp> + '_ {
-    elements.iter().filter_map(|e| if let Element::Nat(floating, _) = e { Some(*floating) } else { None })
+    elements.iter().filter_map(|e| {
+        if let Element::Nat(floating, _) = e {
+            Some(*floating)
+        } else {
+            None
+        }
+    })
 }
 
 /// What ends is written down in the transaction that changes it.
 fn nat_pairs(transaction: &NftTransaction) -> Result<(), String> {
     let touched = nats(&transaction.add).chain(nats(&transaction.del));
-    let noted = |floating| transaction.add.iter().any(|e| matches!(e, Element::Ending(f, _) if *f == floating));
+    let noted = |floating| {
+        transaction
+            .add
+            .iter()
+            .any(|e| matches!(e, Element::Ending(f, _) if *f == floating))
+    };
     match touched.into_iter().find(|floating| !noted(*floating)) {
         Some(floating) => Err(format!("{floating} changes and nothing remembers its old flows")),
         None => Ok(()),
@@ -92,7 +121,9 @@ pub(crate) fn programmed(desired: &NodeDesired, kernel: &Kernel) -> Result<(), S
                 }
                 wanted.links.insert(name.clone(), found.clone());
                 wanted.members.insert(found.index);
-                wanted.sources.extend(link.sources.iter().map(|prefix| (found.index, *prefix)));
+                wanted
+                    .sources
+                    .extend(link.sources.iter().map(|prefix| (found.index, *prefix)));
             }
             Row::Route(_, Hop::Link(name)) if blocked(name) => {}
             Row::Route(key, Hop::Link(name)) => {
@@ -106,7 +137,11 @@ pub(crate) fn programmed(desired: &NodeDesired, kernel: &Kernel) -> Result<(), S
             }
         }
     }
-    let links = kernel.links.iter().filter(|(_, link)| is_ours(link)).map(|(n, l)| (n.clone(), l.clone()));
+    let links = kernel
+        .links
+        .iter()
+        .filter(|(_, link)| is_ours(link))
+        .map(|(n, l)| (n.clone(), l.clone()));
     same("links", &wanted.links, &links.collect())?;
     same("members", &wanted.members, &kernel.members)?;
     same("sources", &wanted.sources, &kernel.sources)?;
@@ -117,5 +152,9 @@ pub(crate) fn programmed(desired: &NodeDesired, kernel: &Kernel) -> Result<(), S
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, wanted: &T, found: &T) -> Result<(), String> {
-    if wanted == found { Ok(()) } else { Err(format!("{what}: wanted {wanted:#?}, found {found:#?}")) }
+    if wanted == found {
+        Ok(())
+    } else {
+        Err(format!("{what}: wanted {wanted:#?}, found {found:#?}"))
+    }
 }

@@ -10,8 +10,9 @@ use buoy_api::ipam::{Attribute, Block};
 use buoy_api::meta::{Extra, ObjectMeta};
 use buoy_api::names::binding_name;
 use buoy_api::v3::{
-    AllowedUse, ClusterInformation, ClusterInformationSpec, FelixConfiguration, FelixConfigurationSpec, IpNat,
-    IpPool, IpPoolSpec, Node, NodeBgp, NodeSpec, Profile, ProfileSpec, WorkloadEndpoint, WorkloadEndpointSpec,
+    AllowedUse, ClusterInformation, ClusterInformationSpec, FelixConfiguration, FelixConfigurationSpec,
+    IpNat, IpPool, IpPoolSpec, Node, NodeBgp, NodeSpec, Profile, ProfileSpec, WorkloadEndpoint,
+    WorkloadEndpointSpec,
 };
 use buoy_core::endpoint::{Attachment, AttachmentId, Phase};
 use buoy_core::store::{Bad, Delta, Key, Revision, Value};
@@ -22,8 +23,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::universe::{
-    CONTAINERS, ELSEWHERE, FLOATING, NODE, PODS, SOURCES, attachment, attachment_id, endpoint, floating, handle_of,
-    own_v4, own_v6, prefixes, subset, time, uid,
+    CONTAINERS, ELSEWHERE, FLOATING, NODE, PODS, SOURCES, attachment, attachment_id, endpoint, floating,
+    handle_of, own_v4, own_v6, prefixes, subset, time, uid,
 };
 
 /// One thing that happens.
@@ -129,22 +130,30 @@ pub(crate) fn attach() -> impl Strategy<Value = Input> {
 fn workload_endpoint() -> impl Strategy<Value = Input> {
     let asks = proptest::collection::vec((0..FLOATING.len(), 0..4usize), 0..3);
     let node = prop_oneof![8 => Just(NODE), 1 => Just(ELSEWHERE)];
-    (pod(), container(), node, asks, 0..SOURCES.len(), 0..8u8).prop_map(|(p, c, node, asks, sources, rare)| {
-        let id = endpoint(p);
-        let key = Key::Endpoint { namespace: id.namespace.clone(), name: id.name.clone() };
-        if rare == 0 {
-            return put_or_delete(key, None);
-        }
-        let spec = WorkloadEndpointSpec {
-            node: node.to_owned(),
-            container_id: attachment_id(p, c).container,
-            ip_nats: asks.into_iter().map(|(f, internal)| ip_nat(p, c, f, internal)).collect(),
-            allow_spoofed_source_prefixes: prefixes(sources),
-            ..WorkloadEndpointSpec::default()
-        };
-        let metadata = ObjectMeta::namespaced(&id.namespace, &id.name);
-        put(key, Value::Endpoint(WorkloadEndpoint::new(metadata, spec)))
-    })
+    (pod(), container(), node, asks, 0..SOURCES.len(), 0..8u8).prop_map(
+        |(p, c, node, asks, sources, rare)| {
+            let id = endpoint(p);
+            let key = Key::Endpoint {
+                namespace: id.namespace.clone(),
+                name: id.name.clone(),
+            };
+            if rare == 0 {
+                return put_or_delete(key, None);
+            }
+            let spec = WorkloadEndpointSpec {
+                node: node.to_owned(),
+                container_id: attachment_id(p, c).container,
+                ip_nats: asks
+                    .into_iter()
+                    .map(|(f, internal)| ip_nat(p, c, f, internal))
+                    .collect(),
+                allow_spoofed_source_prefixes: prefixes(sources),
+                ..WorkloadEndpointSpec::default()
+            };
+            let metadata = ObjectMeta::namespaced(&id.namespace, &id.name);
+            put(key, Value::Endpoint(WorkloadEndpoint::new(metadata, spec)))
+        },
+    )
 }
 
 fn ip_nat(pod: usize, container: usize, index: usize, internal: usize) -> IpNat {
@@ -152,8 +161,14 @@ fn ip_nat(pod: usize, container: usize, index: usize, internal: usize) -> IpNat 
     match internal {
         0 => IpNat::new(own_v4(pod, container, false), external),
         1 => IpNat::new(own_v6(pod, container), external),
-        2 => IpNat { internal_ip: "nonsense".into(), external_ip: external.to_string() },
-        _ => IpNat { internal_ip: String::new(), external_ip: "224.0.0.1".into() },
+        2 => IpNat {
+            internal_ip: "nonsense".into(),
+            external_ip: external.to_string(),
+        },
+        _ => IpNat {
+            internal_ip: String::new(),
+            external_ip: "224.0.0.1".into(),
+        },
     }
 }
 
@@ -170,7 +185,11 @@ fn binding() -> impl Strategy<Value = Input> {
             if rare == 0 {
                 return put_or_delete(Key::Binding(name), None);
             }
-            let to = Target { node: None, workload: PODS[0].1.to_owned(), endpoint: None };
+            let to = Target {
+                node: None,
+                workload: PODS[0].1.to_owned(),
+                endpoint: None,
+            };
             let mut binding = Binding::new(
                 ObjectMeta::named(&name),
                 BindingSpec {
@@ -180,7 +199,11 @@ fn binding() -> impl Strategy<Value = Input> {
                     owner: owner.map(|(p, c, how)| owner_of(p, c, how, address.is_ipv4())),
                     released: owner.is_none().then(|| time(1000)),
                     epoch: Epoch(epoch),
-                    requested_move: moved.then(|| Move { id: "1".to_owned(), to, exclusive: false }),
+                    requested_move: moved.then(|| Move {
+                        id: "1".to_owned(),
+                        to,
+                        exclusive: false,
+                    }),
                     ..BindingSpec::default()
                 },
             );
@@ -193,13 +216,23 @@ fn binding() -> impl Strategy<Value = Input> {
 }
 
 fn owner_of(pod: usize, container: usize, how: u8, v4: bool) -> Owner {
-    let internal = |other| if v4 { own_v4(pod, container, other) } else { own_v6(pod, container) };
+    let internal = |other| {
+        if v4 {
+            own_v4(pod, container, other)
+        } else {
+            own_v6(pod, container)
+        }
+    };
     Owner {
         node: if how == 0 { ELSEWHERE } else { NODE }.to_owned(),
         workload: PODS[pod].1.to_owned(),
         endpoint: "eth0".to_owned(),
         internal_ip: internal(how == 1),
-        uid: if how == 2 { "gone".to_owned() } else { uid(pod, container) },
+        uid: if how == 2 {
+            "gone".to_owned()
+        } else {
+            uid(pod, container)
+        },
         term: Term(0),
     }
 }
@@ -218,29 +251,52 @@ fn somebody(v4: bool) -> Candidate {
 }
 
 fn pool() -> impl Strategy<Value = Input> {
-    let pools = select(&[("floating", "172.16.1.0/24"), ("six", "2001:db8::/64"), ("nodes", "10.0.0.0/24")][..]);
-    let selectors: &'static [Option<&'static str>] =
-        &[None, Some(""), Some("projectcalico.org/name == 'shop'"), Some("tier == 'gold'"), Some("((")];
+    let pools = select(
+        &[
+            ("floating", "172.16.1.0/24"),
+            ("six", "2001:db8::/64"),
+            ("nodes", "10.0.0.0/24"),
+        ][..],
+    );
+    let selectors: &'static [Option<&'static str>] = &[
+        None,
+        Some(""),
+        Some("projectcalico.org/name == 'shop'"),
+        Some("tier == 'gold'"),
+        Some("(("),
+    ];
     let says = select(&[None, None, None, Some("Deny"), Some("Only"), Some("gibberish")][..]);
-    (pools, select(selectors), says, any::<bool>(), 0..8u8).prop_map(|(pool, selector, says, tunnel, rare)| {
-        let key = Key::Pool(pool.0.to_owned());
-        if rare == 0 {
-            return put_or_delete(key, None);
-        }
-        let mut made = IpPool::new(ObjectMeta::named(pool.0), IpPoolSpec::new(pool.1.parse().unwrap()));
-        made.spec.namespace_selector = selector.map(str::to_owned);
-        made.spec.allowed_uses = if tunnel && rare < 3 { vec![AllowedUse::Tunnel] } else { Vec::new() };
-        let says = says.map(|text| (POOL_FLOATING_IPS.to_owned(), text.to_owned()));
-        made.metadata.annotations = says.into_iter().collect();
-        put(key, Value::Pool(made))
-    })
+    (pools, select(selectors), says, any::<bool>(), 0..8u8).prop_map(
+        |(pool, selector, says, tunnel, rare)| {
+            let key = Key::Pool(pool.0.to_owned());
+            if rare == 0 {
+                return put_or_delete(key, None);
+            }
+            let mut made = IpPool::new(
+                ObjectMeta::named(pool.0),
+                IpPoolSpec::new(pool.1.parse().unwrap()),
+            );
+            made.spec.namespace_selector = selector.map(str::to_owned);
+            made.spec.allowed_uses = if tunnel && rare < 3 {
+                vec![AllowedUse::Tunnel]
+            } else {
+                Vec::new()
+            };
+            let says = says.map(|text| (POOL_FLOATING_IPS.to_owned(), text.to_owned()));
+            made.metadata.annotations = says.into_iter().collect();
+            put(key, Value::Pool(made))
+        },
+    )
 }
 
 /// A block in which each floating IP of it is free, reserved, or somebody's own.
 fn block() -> impl Strategy<Value = Input> {
     (proptest::collection::vec(0..3u8, 4), 1..5u64, 0..8u8).prop_map(|(given, sequence, rare)| {
         let cidr: IpNet = "172.16.1.0/30".parse().unwrap();
-        put_or_delete(Key::Block(cidr), (rare > 0).then(|| Value::Block(block_with(cidr, &given, sequence))))
+        put_or_delete(
+            Key::Block(cidr),
+            (rare > 0).then(|| Value::Block(block_with(cidr, &given, sequence))),
+        )
     })
 }
 
@@ -264,32 +320,63 @@ fn block_with(cidr: IpNet, given: &[u8], sequence: u64) -> Block {
             _ => "net.somebody".to_owned(),
         };
         block.allocations[ordinal] = Some(block.attributes.len());
-        block.attributes.push(Attribute { handle: Some(handle), ..Attribute::default() });
+        block.attributes.push(Attribute {
+            handle: Some(handle),
+            ..Attribute::default()
+        });
         block.sequence_number_for_allocation.insert(ordinal, sequence);
     }
     block
 }
 
 fn node() -> impl Strategy<Value = Input> {
-    let addresses = select(&[None, Some("10.0.0.7/24"), Some("172.16.1.2/24"), Some("10.0.0.9/24")][..]);
+    let addresses = select(
+        &[
+            None,
+            Some("10.0.0.7/24"),
+            Some("172.16.1.2/24"),
+            Some("10.0.0.9/24"),
+        ][..],
+    );
     (select(&[NODE, ELSEWHERE][..]), addresses, 0..6u8).prop_map(|(name, address, rare)| {
-        let bgp = address.map(|text| NodeBgp { ipv4_address: Some(text.parse().unwrap()), ..NodeBgp::default() });
-        let made = Node::new(ObjectMeta::named(name), NodeSpec { bgp, ..NodeSpec::default() });
-        put_or_delete(Key::Node(name.to_owned()), (rare > 0).then_some(Value::Node(made)))
+        let bgp = address.map(|text| NodeBgp {
+            ipv4_address: Some(text.parse().unwrap()),
+            ..NodeBgp::default()
+        });
+        let made = Node::new(
+            ObjectMeta::named(name),
+            NodeSpec {
+                bgp,
+                ..NodeSpec::default()
+            },
+        );
+        put_or_delete(
+            Key::Node(name.to_owned()),
+            (rare > 0).then_some(Value::Node(made)),
+        )
     })
 }
 
 fn profile() -> impl Strategy<Value = Input> {
     select(&["gold", "silver"][..]).prop_map(|tier| {
         let labels_to_apply = BTreeMap::from([("tier".to_owned(), tier.to_owned())]);
-        let spec = ProfileSpec { labels_to_apply, ..ProfileSpec::default() };
-        put(Key::Profile("kns.shop".to_owned()), Value::Profile(Profile::new(ObjectMeta::named("kns.shop"), spec)))
+        let spec = ProfileSpec {
+            labels_to_apply,
+            ..ProfileSpec::default()
+        };
+        put(
+            Key::Profile("kns.shop".to_owned()),
+            Value::Profile(Profile::new(ObjectMeta::named("kns.shop"), spec)),
+        )
     })
 }
 
 fn felix() -> impl Strategy<Value = Input> {
     select(&[None, Some("Enabled"), Some("Disabled")][..]).prop_map(|says| {
-        let spec = FelixConfigurationSpec { floating_ips: says.map(str::to_owned), ..Default::default() };
+        let spec = FelixConfigurationSpec {
+            floating_ips: says.map(str::to_owned),
+            ..Default::default()
+        };
         let made = FelixConfiguration::new(ObjectMeta::named("default"), spec);
         put(Key::Felix("default".to_owned()), Value::Felix(made))
     })
@@ -297,8 +384,14 @@ fn felix() -> impl Strategy<Value = Input> {
 
 fn floor() -> impl Strategy<Value = Input> {
     (1..9u64).prop_map(|epoch| {
-        let spec = EpochFloorSpec { epoch: Epoch(epoch), ..EpochFloorSpec::default() };
-        put(Key::EpochFloor, Value::EpochFloor(EpochFloor::new(ObjectMeta::named("default"), spec)))
+        let spec = EpochFloorSpec {
+            epoch: Epoch(epoch),
+            ..EpochFloorSpec::default()
+        };
+        put(
+            Key::EpochFloor,
+            Value::EpochFloor(EpochFloor::new(ObjectMeta::named("default"), spec)),
+        )
     })
 }
 
@@ -306,7 +399,10 @@ fn cluster() -> impl Strategy<Value = Input> {
     any::<bool>().prop_map(|there| {
         let spec = ClusterInformationSpec::default();
         let made = Value::ClusterInformation(ClusterInformation::new(ObjectMeta::named("default"), spec));
-        put_or_delete(Key::ClusterInformation("default".to_owned()), there.then_some(made))
+        put_or_delete(
+            Key::ClusterInformation("default".to_owned()),
+            there.then_some(made),
+        )
     })
 }
 
@@ -315,7 +411,10 @@ fn unreadable() -> impl Strategy<Value = Input> {
     let bindings = (0..FLOATING.len()).prop_map(|index| Key::Binding(binding_name(floating(index).addr())));
     let endpoints = pod().prop_map(|p| {
         let id = endpoint(p);
-        Key::Endpoint { namespace: id.namespace, name: id.name }
+        Key::Endpoint {
+            namespace: id.namespace,
+            name: id.name,
+        }
     });
     let others = select(vec![
         Key::Pool("floating".to_owned()),
@@ -325,6 +424,12 @@ fn unreadable() -> impl Strategy<Value = Input> {
         Key::Felix("default".to_owned()),
         Key::EpochFloor,
     ]);
-    prop_oneof![2 => bindings, 1 => endpoints, 1 => others]
-        .prop_map(|key| Input::Record(key, Some(Err(Bad { reason: "garbage".to_owned() }))))
+    prop_oneof![2 => bindings, 1 => endpoints, 1 => others].prop_map(|key| {
+        Input::Record(
+            key,
+            Some(Err(Bad {
+                reason: "garbage".to_owned(),
+            })),
+        )
+    })
 }

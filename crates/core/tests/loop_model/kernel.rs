@@ -140,7 +140,8 @@ impl Kernel {
                 self.index(link).map(|index| self.members.remove(&index));
             }
             Element::Source(link, prefix) => {
-                self.index(link).map(|index| self.sources.remove(&(index, *prefix)));
+                self.index(link)
+                    .map(|index| self.sources.remove(&(index, *prefix)));
             }
             Element::Nat(floating, _) => {
                 self.nat.remove(floating);
@@ -154,12 +155,16 @@ impl Kernel {
     fn add_element(&mut self, element: &Element) -> Result<(), String> {
         match element {
             Element::Member(link) => {
-                let Some(index) = self.index(link) else { return Ok(()) };
+                let Some(index) = self.index(link) else {
+                    return Ok(());
+                };
                 self.refuse_strangers(index);
                 self.members.insert(index);
             }
             Element::Source(link, prefix) => {
-                let Some(index) = self.index(link) else { return Ok(()) };
+                let Some(index) = self.index(link) else {
+                    return Ok(());
+                };
                 self.refuse_strangers(index);
                 self.add_source(index, *prefix)?;
             }
@@ -182,7 +187,10 @@ impl Kernel {
         let overlaps = |other: &IpNet| {
             *other != prefix && !is_host(other) && (other.contains(&prefix) || prefix.contains(other))
         };
-        let taken = self.sources.iter().any(|(of, other)| *of == index && overlaps(other));
+        let taken = self
+            .sources
+            .iter()
+            .any(|(of, other)| *of == index && overlaps(other));
         if taken && !is_host(&prefix) {
             return Err(format!("interval overlaps with an existing one: {prefix}"));
         }
@@ -191,8 +199,14 @@ impl Kernel {
     }
 
     fn refuse_strangers(&self, index: u32) {
-        let strange = self.links.iter().find(|(_, link)| link.index == index && !is_ours(link));
-        assert!(strange.is_none(), "a stranger's link is treated as a workload's: {strange:?}");
+        let strange = self
+            .links
+            .iter()
+            .find(|(_, link)| link.index == index && !is_ours(link));
+        assert!(
+            strange.is_none(),
+            "a stranger's link is treated as a workload's: {strange:?}"
+        );
     }
 
     /// All that an agent can see after a restart.
@@ -202,11 +216,22 @@ impl Kernel {
             filters.entry(IfIndex(*index)).or_default().member = true;
         }
         for (index, prefix) in &self.sources {
-            filters.entry(IfIndex(*index)).or_default().sources.insert(*prefix);
+            filters
+                .entry(IfIndex(*index))
+                .or_default()
+                .sources
+                .insert(*prefix);
         }
         let links = self.links.iter().map(|(name, link)| {
             let index = IfIndex(link.index);
-            (name.clone(), ObservedLink { index, alias: link.alias.clone(), leaving: false })
+            (
+                name.clone(),
+                ObservedLink {
+                    index,
+                    alias: link.alias.clone(),
+                    leaving: false,
+                },
+            )
         });
         let hop = |index: &Option<u32>| match index {
             Some(index) => ObservedHop::Link(IfIndex(*index)),
@@ -217,7 +242,11 @@ impl Kernel {
             sysctls: self.sysctls.clone(),
             links: links.collect(),
             filters,
-            routes: self.routes.iter().map(|(key, index)| (*key, hop(index))).collect(),
+            routes: self
+                .routes
+                .iter()
+                .map(|(key, index)| (*key, hop(index)))
+                .collect(),
             nat: self.nat.clone(),
             ending: self.ending.iter().map(|pair| (*pair, Ending::Open)).collect(),
         }

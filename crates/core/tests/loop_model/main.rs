@@ -8,10 +8,11 @@ mod check;
 mod inputs;
 mod kernel;
 mod node;
-//mod owners;
+mod owners;
 mod plans;
 mod state;
-//mod store;
+mod store;
+mod tasks;
 mod universe;
 
 use proptest::test_runner::{Config, FileFailurePersistence};
@@ -19,7 +20,10 @@ use proptest::test_runner::{Config, FileFailurePersistence};
 /// So many cases, unless `PROPTEST_CASES` says otherwise.
 fn cases(count: u32) -> Config {
     let persistence = FileFailurePersistence::Direct("tests/loop_model/regressions.txt");
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(count);
+    let cases = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(count);
     Config {
         cases,
         failure_persistence: Some(Box::new(persistence)),

@@ -65,12 +65,19 @@ impl NodeSim {
 
     fn recalculate(&mut self, dirty: BTreeSet<Subject>) {
         for subject in dirty {
-            self.keys.extend(self.desired.replace(&subject, calc::rows(&self.view, &subject)));
+            self.keys
+                .extend(self.desired.replace(&subject, calc::rows(&self.view, &subject)));
         }
     }
 
     pub(crate) fn plan(&self, scope: &Scope) -> Plan {
-        plan(&self.desired, &self.observed, scope, &|internal| self.view.netns_of(internal), self.now)
+        plan(
+            &self.desired,
+            &self.observed,
+            scope,
+            &|internal| self.view.netns_of(internal),
+            self.now,
+        )
     }
 
     /// What was known of the kernel is not to be relied upon.
@@ -91,13 +98,23 @@ impl NodeSim {
         };
         let planned = self.plan(&scope);
         check::order(&planned.ops, &self.observed).map_err(|e| format!("{e}\n{}", told(&planned)))?;
-        self.carry_out(&planned, luck).map_err(|e| format!("{e}\n{}", told(&planned)))?;
+        self.carry_out(&planned, luck)
+            .map_err(|e| format!("{e}\n{}", told(&planned)))?;
         Ok(planned)
     }
 
     fn carry_out(&mut self, planned: &Plan, luck: Luck) -> Result<(), String> {
-        let made: BTreeSet<&IfName> =
-            planned.ops.iter().filter_map(|op| if let Op::AddLink(name, _) = op { Some(name) } else { None }).collect();
+        let made: BTreeSet<&IfName> = planned
+            .ops
+            .iter()
+            .filter_map(|op| {
+                if let Op::AddLink(name, _) = op {
+                    Some(name)
+                } else {
+                    None
+                }
+            })
+            .collect();
         // Tables that cannot be kept leave every address exposed until the next plan.
         let strict = luck.fails == 0 && self.kernel.tables != Tables::Strange;
         let before = check::exposed(&self.kernel);
@@ -113,7 +130,11 @@ impl NodeSim {
                 continue;
             }
             let fails = luck.fails & (1 << (at % 32)) != 0;
-            let done = if fails { Err("bad luck".to_owned()) } else { self.kernel.execute(op) };
+            let done = if fails {
+                Err("bad luck".to_owned())
+            } else {
+                self.kernel.execute(op)
+            };
             // What fails may make others fail.
             self.account(op, done, luck.fails != 0)?;
             if strict && !check::exposed(&self.kernel).is_subset(&before) {
@@ -153,11 +174,18 @@ impl NodeSim {
             let mut observed = observed.clone();
             observed.links.values_mut().for_each(|link| link.leaving = false);
             // The kernel does not know how far the ending of flows has come.
-            observed.ending.values_mut().for_each(|ending| *ending = Ending::Open);
+            observed
+                .ending
+                .values_mut()
+                .for_each(|ending| *ending = Ending::Open);
             observed
         };
         let (carried, read) = (comparable(&self.observed), comparable(&self.kernel.read()));
-        if carried == read { Ok(()) } else { Err(format!("carried forward {carried:#?}, read {read:#?}")) }
+        if carried == read {
+            Ok(())
+        } else {
+            Err(format!("carried forward {carried:#?}, read {read:#?}"))
+        }
     }
 
     fn read_back(&mut self) {
@@ -183,7 +211,12 @@ impl NodeSim {
             return;
         }
         let (name, index) = self.leaving.remove(0);
-        if self.kernel.links.get(&name).is_some_and(|link| link.index == index.0) {
+        if self
+            .kernel
+            .links
+            .get(&name)
+            .is_some_and(|link| link.index == index.0)
+        {
             self.kernel.del_link(&name);
         }
         self.gone(&name, index);
@@ -191,7 +224,9 @@ impl NodeSim {
 
     /// A link goes without our doing.
     pub(crate) fn vanish(&mut self, name: &IfName) {
-        let Some(link) = self.kernel.links.get(name) else { return };
+        let Some(link) = self.kernel.links.get(name) else {
+            return;
+        };
         let index = IfIndex(link.index);
         self.kernel.del_link(name);
         self.gone(name, index);
@@ -228,13 +263,19 @@ impl NodeSim {
     }
 
     fn is_blocked(&self, key: &RowKey) -> bool {
-        let strangers = |name: &IfName| self.observed.links.get(name).is_some_and(|l| l.attachment().is_none());
+        let strangers = |name: &IfName| {
+            self.observed
+                .links
+                .get(name)
+                .is_some_and(|l| l.attachment().is_none())
+        };
         matches!(key, RowKey::Link(name) if strangers(name))
     }
 
     /// Nothing to do, but to try for a name that a stranger has.
     pub(crate) fn at_rest(&self, planned: &Plan) -> bool {
-        let waits = |op: &Op| matches!(op, Op::AddLink(name, _) if self.is_blocked(&RowKey::Link(name.clone())));
+        let waits =
+            |op: &Op| matches!(op, Op::AddLink(name, _) if self.is_blocked(&RowKey::Link(name.clone())));
         planned.ops.iter().all(waits) && planned.wake.is_none()
     }
 }

@@ -61,15 +61,25 @@ fn run(node: &mut NodeSim, step: &Step) -> Result<(), String> {
     match step {
         Step::Input(input) => node.take(input),
         Step::Turn(fails) => {
-            node.turn(Luck { fails: *fails, dies_after: None })?;
+            node.turn(Luck {
+                fails: *fails,
+                dies_after: None,
+            })?;
         }
         Step::Crash(after) => {
-            node.turn(Luck { fails: 0, dies_after: Some(*after) })?;
+            node.turn(Luck {
+                fails: 0,
+                dies_after: Some(*after),
+            })?;
         }
         Step::LetGo => node.let_go(),
         Step::Vanish(pod) => node.vanish(&link_name(*pod)),
         Step::Stranger(pod) => {
-            if node.kernel.add_link(&link_name(*pod), Some("uplink".to_owned())).is_ok() {
+            if node
+                .kernel
+                .add_link(&link_name(*pod), Some("uplink".to_owned()))
+                .is_ok()
+            {
                 node.distrust();
             }
         }
@@ -96,13 +106,23 @@ fn remains(node: &mut NodeSim, what: usize, which: u8) {
             kernel.sources.insert((1000 + u32::from(which), old.into()));
         }
         1 => {
-            kernel.routes.insert(RouteKey::host(address.addr(), 999_999_990 + u32::from(which % 8)), None);
+            kernel.routes.insert(
+                RouteKey::host(address.addr(), 999_999_990 + u32::from(which % 8)),
+                None,
+            );
         }
         2 if address.addr().is_ipv4() => {
             kernel.nat.insert(address, old);
         }
         _ => {
-            kernel.ending.insert((address, if address.addr().is_ipv4() { old } else { address.addr() }));
+            kernel.ending.insert((
+                address,
+                if address.addr().is_ipv4() {
+                    old
+                } else {
+                    address.addr()
+                },
+            ));
         }
     }
     node.distrust();
@@ -113,7 +133,7 @@ fn told_to_fail(result: Result<(), String>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(cases(1500))]
+    #![proptest_config(cases(4000))]
 
     #[test]
     fn i4_any_path_ends_in_what_is_desired(steps in proptest::collection::vec(step(), 1..60)) {
@@ -174,10 +194,18 @@ fn only_time_is_left(node: &mut NodeSim) -> Result<(), String> {
     }
     node.now = next.wake.unwrap_or(node.now).max(node.now.after(SECOND_PASS));
     let due = node.plan(&Scope::All);
-    let floating: std::collections::BTreeSet<_> = node.observed.ending.keys().map(|(floating, _)| *floating).collect();
+    let floating: std::collections::BTreeSet<_> = node
+        .observed
+        .ending
+        .keys()
+        .map(|(floating, _)| *floating)
+        .collect();
     let ended = due.ops.iter().filter(|op| matches!(op, Op::EndFlows(_))).count();
     if due.ops.iter().any(|op| !is_second_pass(op)) || ended != floating.len() || due.wake.is_some() {
-        return Err(format!("flows of {floating:?} are to be ended a second time:\n{}", told(&due)));
+        return Err(format!(
+            "flows of {floating:?} are to be ended a second time:\n{}",
+            told(&due)
+        ));
     }
     node.turn(Luck::default())?;
     let last = node.plan(&Scope::All);
@@ -190,7 +218,9 @@ fn only_time_is_left(node: &mut NodeSim) -> Result<(), String> {
 fn is_second_pass(op: &Op) -> bool {
     match op {
         Op::EndFlows(end) => end.pass == Pass::Second,
-        Op::Nft(NftTransaction { del, add }) => add.is_empty() && del.iter().all(|e| matches!(e, Element::Ending(..))),
+        Op::Nft(NftTransaction { del, add }) => {
+            add.is_empty() && del.iter().all(|e| matches!(e, Element::Ending(..)))
+        }
         _ => false,
     }
 }

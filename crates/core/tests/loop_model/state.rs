@@ -25,18 +25,26 @@ fn from_scratch(view: &View) -> NodeDesired {
 }
 
 fn owed(view: &View, now: Timestamp) -> BTreeMap<Subject, Owed> {
-    all_subjects().into_iter().map(|subject| (subject.clone(), duty::owed(view, &subject, now))).collect()
+    all_subjects()
+        .into_iter()
+        .map(|subject| (subject.clone(), duty::owed(view, &subject, now)))
+        .collect()
 }
 
 /// The same inputs in another order: those about one thing stay in order, and some come twice.
 fn reordered(inputs: &[(u64, Input)], order: &[Index], twice: &[Index]) -> Vec<(u64, Input)> {
     let mut queues: BTreeMap<About, VecDeque<(u64, Input)>> = BTreeMap::new();
     for (revision, input) in inputs {
-        queues.entry(input.about()).or_default().push_back((*revision, input.clone()));
+        queues
+            .entry(input.about())
+            .or_default()
+            .push_back((*revision, input.clone()));
     }
     let mut result = Vec::new();
     for index in order {
-        let Some(about) = queues.keys().nth(index.index(queues.len().max(1))).cloned() else { break };
+        let Some(about) = queues.keys().nth(index.index(queues.len().max(1))).cloned() else {
+            break;
+        };
         let queue = queues.get_mut(&about).unwrap();
         result.extend(queue.pop_front());
         if queue.is_empty() {
@@ -66,7 +74,7 @@ fn numbered(inputs: Vec<Input>) -> Vec<(u64, Input)> {
 }
 
 proptest! {
-    #![proptest_config(cases(1500))]
+    #![proptest_config(cases(4000))]
 
     #[test]
     fn i4_any_order_gives_the_same(
@@ -121,15 +129,33 @@ fn i4_the_generator_reaches_what_matters() {
         let inputs = numbered(strategy.new_tree(&mut runner).unwrap().current());
         let view = known(&inputs);
         for (key, ..) in from_scratch(&view).rows() {
-            seen.insert(format!("{key:?}").split('(').next().unwrap_or_default().to_owned());
+            seen.insert(
+                format!("{key:?}")
+                    .split('(')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
+            );
         }
         for owed in owed(&view, time(1700)).into_values() {
             let duty = owed.duty.map(|duty| format!("{duty:?}"));
             seen.extend(duty.and_then(|text| text.split([' ', '(']).next().map(str::to_owned)));
         }
     }
-    let duties = ["Node", "Cluster", "Allocate", "Publish", "Retire", "FirstClaim", "Claim", "Release", "Candidates"];
-    let wanted = duties.into_iter().chain(["Collect", "Free", "Sysctl", "Link", "Route", "Nat"]);
+    let duties = [
+        "Node",
+        "Cluster",
+        "Allocate",
+        "Publish",
+        "Retire",
+        "FirstClaim",
+        "Claim",
+        "Release",
+        "Candidates",
+    ];
+    let wanted = duties
+        .into_iter()
+        .chain(["Collect", "Free", "Sysctl", "Link", "Route", "Nat"]);
     let missing: Vec<&str> = wanted.filter(|name| !seen.contains(*name)).collect();
     assert!(missing.is_empty(), "never seen: {missing:?}");
 }

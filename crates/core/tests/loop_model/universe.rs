@@ -23,8 +23,14 @@ pub(crate) const PODS: [(&str, &str); 3] = [("shop", "web-0"), ("shop", "web-1")
 pub(crate) const CONTAINERS: usize = 2;
 
 /// Two to be had, one that a block may give to somebody, one that a node may have, IPv6, one outside every pool.
-pub(crate) const FLOATING: [&str; 6] =
-    ["172.16.1.1", "172.16.1.2", "172.16.1.3", "10.0.0.7", "2001:db8::1", "192.0.2.1"];
+pub(crate) const FLOATING: [&str; 6] = [
+    "172.16.1.1",
+    "172.16.1.2",
+    "172.16.1.3",
+    "10.0.0.7",
+    "2001:db8::1",
+    "192.0.2.1",
+];
 
 pub(crate) const SOURCES: [&[&str]; 6] = [
     &[],
@@ -44,17 +50,27 @@ pub(crate) fn all_floating() -> impl Iterator<Item = FloatingIp> {
 }
 
 pub(crate) fn subset(mask: u8) -> Vec<FloatingIp> {
-    all_floating().enumerate().filter(|(index, _)| mask & (1 << index) != 0).map(|(_, f)| f).collect()
+    all_floating()
+        .enumerate()
+        .filter(|(index, _)| mask & (1 << index) != 0)
+        .map(|(_, f)| f)
+        .collect()
 }
 
 pub(crate) fn endpoint(pod: usize) -> EndpointId {
     let (namespace, name) = PODS[pod % PODS.len()];
     let record = EndpointName::new(NODE, Orchestrator::K8s, name, "eth0").unwrap();
-    EndpointId { namespace: namespace.to_owned(), name: record.to_string() }
+    EndpointId {
+        namespace: namespace.to_owned(),
+        name: record.to_string(),
+    }
 }
 
 pub(crate) fn attachment_id(pod: usize, container: usize) -> AttachmentId {
-    AttachmentId { container: format!("p{pod}c{container}"), ifname: "eth0".to_owned() }
+    AttachmentId {
+        container: format!("p{pod}c{container}"),
+        ifname: "eth0".to_owned(),
+    }
 }
 
 pub(crate) fn link_name(pod: usize) -> IfName {
@@ -64,7 +80,12 @@ pub(crate) fn link_name(pod: usize) -> IfName {
 
 /// Two addresses that a container may have, of each family.
 pub(crate) fn own_v4(pod: usize, container: usize, other: bool) -> IpAddr {
-    IpAddr::from([10, 65, 0, 10 + (pod * 4 + container * 2 + usize::from(other)) as u8])
+    IpAddr::from([
+        10,
+        65,
+        0,
+        10 + (pod * 4 + container * 2 + usize::from(other)) as u8,
+    ])
 }
 
 pub(crate) fn own_v6(pod: usize, container: usize) -> IpAddr {
@@ -72,7 +93,10 @@ pub(crate) fn own_v6(pod: usize, container: usize) -> IpAddr {
 }
 
 pub(crate) fn prefixes(index: usize) -> Vec<IpNet> {
-    SOURCES[index % SOURCES.len()].iter().map(|text| text.parse().unwrap()).collect()
+    SOURCES[index % SOURCES.len()]
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect()
 }
 
 pub(crate) fn time(second: i64) -> Timestamp {
@@ -110,7 +134,11 @@ pub(crate) fn attachment(pod: usize, container: usize) -> Attachment {
             uid: uid(pod, container),
             link: true,
             host_ifname: link_name(pod),
-            netns: Netns { path: format!("/run/netns/{}", id.container), device: 4, inode: 100 },
+            netns: Netns {
+                path: format!("/run/netns/{}", id.container),
+                device: 4,
+                inode: 100,
+            },
             mac: None,
             mtu: None,
             queues: 1,
@@ -130,7 +158,10 @@ pub(crate) fn attachment(pod: usize, container: usize) -> Attachment {
         order: container as u64,
         since: time(container as i64),
         phase: Phase::Up,
-        addresses: Some(vec![own_v4(pod, container, false).into(), own_v6(pod, container).into()]),
+        addresses: Some(vec![
+            own_v4(pod, container, false).into(),
+            own_v6(pod, container).into(),
+        ]),
     }
 }
 

@@ -1,0 +1,182 @@
+use buoy_api::names::floating_handle;
+
+use super::*;
+use crate::endpoint::AttachmentId;
+use crate::fixtures::{
+    FLOATING, binding, block, candidate, empty_view, endpoint_key, floating, node, pod, put, record, spoil,
+    time, view,
+};
+use crate::floating::claim::binding_key;
+
+fn of_pod(view: &View, attachment: &Attachment) -> Option<Duty> {
+    owed(view, &Subject::Attachment(attachment.id.clone()), time(2000)).duty
+}
+
+fn of_address(view: &View, second: i64) -> Owed {
+    owed(view, &Subject::Binding(floating(FLOATING)), time(second))
+}
+
+#[test]
+fn an_attachment_gets_addresses_then_a_record_and_in_the_end_loses_both() {
+    let mut view = view();
+    let mut attachment = pod("web-0", 7);
+    attachment.addresses = None;
+    view.put_attachment(attachment.clone());
+    assert_eq!(
+        of_pod(&view, &attachment),
+        Some(Duty::Allocate(Box::new(attachment.clone())))
+    );
+    let mut attachment = pod("web-0", 7);
+    view.put_attachment(attachment.clone());
+    assert_eq!(
+        of_pod(&view, &attachment),
+        Some(Duty::Publish(Box::new(attachment.clone())))
+    );
+    put(&mut view, Value::Endpoint(record(&attachment, &[])));
+    assert_eq!(of_pod(&view, &attachment), None);
+    attachment.phase = Phase::Removing;
+    view.put_attachment(attachment.clone());
+    assert_eq!(of_pod(&view, &attachment), None, "the kernel comes first");
+    attachment.phase = Phase::Down;
+    view.put_attachment(attachment.clone());
+    assert_eq!(
+        of_pod(&view, &attachment),
+        Some(Duty::Retire(Box::new(attachment)))
+    );
+}
+
+#[test]
+fn an_older_attachment_of_an_endpoint_is_owed_nothing_but_its_end() {
+    let mut view = view();
+    let older = pod("web-0", 7);
+    let mut newer = pod("web-0", 8);
+    newer.id = AttachmentId {
+        container: "c-newer".to_owned(),
+        ..older.id.clone()
+    };
+    newer.order = 2;
+    view.put_attachment(newer.clone());
+    assert_eq!(of_pod(&view, &older), None);
+    assert_eq!(of_pod(&view, &newer), Some(Duty::Publish(Box::new(newer))));
+}
+
+#[test]
+fn an_attachment_without_a_link_has_no_record() {
+    let mut view = view();
+    let mut attachment = pod("web-0", 7);
+    attachment.request.link = false;
+    view.put_attachment(attachment.clone());
+    assert_eq!(of_pod(&view, &attachment), None);
+    attachment.addresses = None;
+    view.put_attachment(attachment.clone());
+    assert_eq!(
+        of_pod(&view, &attachment),
+        Some(Duty::Allocate(Box::new(attachment)))
+    );
+}
+
+#[test]
+fn the_node_marks_its_record_and_makes_a_new_store_ready() {
+    let mut view = empty_view();
+    view.addresses = vec!["10.0.0.1/24".parse().unwrap()];
+    let of_node = |view: &View| owed(view, &Subject::Node, time(0)).duty;
+    assert_eq!(of_node(&view), Some(Duty::Node(view.addresses.clone())));
+    let Change::Put(marked) = records::node(None, "n1", "0.1.0", &view.addresses) else {
+        panic!()
+    };
+    put(&mut view, *marked);
+    assert_eq!(of_node(&view), Some(Duty::Cluster));
+    let Change::Put(ready) = records::cluster(None, "guid") else {
+        panic!()
+    };
+    put(&mut view, *ready);
+    assert_eq!(of_node(&view), None);
+    put(&mut view, Value::Node(node("n1", "10.0.0.2/24")));
+    assert_eq!(of_node(&view), Some(Duty::Node(view.addresses.clone())));
+    spoil(&mut view, crate::store::Key::Node("n1".to_owned()));
+    assert_eq!(of_node(&view), None, "what does not decode is not written over");
+}
+
+#[test]
+fn the_oldest_of_all_namespaces_makes_the_binding() {
+    let mut view = view();
+    let mut older = pod("db-0", 3);
+    older.endpoint.namespace = "bank".to_owned();
+    view.put_attachment(older.clone());
+    let owner = candidate(&older).as_owner(buoy_api::binding::Term(0));
+    let first = Duty::FirstClaim {
+        floating: floating(FLOATING),
+        namespace: "bank".to_owned(),
+        owner,
+        floor: Epoch(0),
+    };
+    assert_eq!(of_address(&view, 2000), Owed::from(first));
+}
+
+#[test]
+fn a_binding_that_does_not_decode_is_left_alone() {
+    let mut view = view();
+    spoil(&mut view, binding_key(floating(FLOATING)));
+    assert_eq!(of_address(&view, 2000), Owed::default());
+}
+
+#[test]
+fn an_address_that_nobody_wants_is_held_and_then_collected_with_its_reservation() {
+    let mut view = empty_view();
+    let seen = binding(None);
+    put(&mut view, Value::Binding(seen.clone()));
+    assert_eq!(
+        of_address(&view, 1599),
+        Owed {
+            again: Some(time(1600)),
+            ..Owed::default()
+        }
+    );
+    let handle = floating_handle(floating(FLOATING).addr());
+    put(
+        &mut view,
+        Value::Block(block("172.16.1.0/29", 3, Some(&handle), &[])),
+    );
+    let collect = Duty::Collect {
+        floating: floating(FLOATING),
+        seen: Box::new((seen, crate::store::Revision(3))),
+        reservation: Some(4),
+    };
+    assert_eq!(of_address(&view, 1600), Owed::from(collect));
+}
+
+#[test]
+fn a_reservation_without_a_binding_is_freed_after_a_grace_unless_somebody_asks() {
+    let mut view = empty_view();
+    let handle = floating_handle(floating(FLOATING).addr());
+    put(
+        &mut view,
+        Value::Block(block("172.16.1.0/29", 3, Some(&handle), &[])),
+    );
+    let free = Duty::Free {
+        floating: floating(FLOATING),
+        stamp: 4,
+    };
+    assert_eq!(
+        of_address(&view, 0),
+        Owed {
+            duty: Some(free),
+            again: None,
+            grace: ORPHAN_GRACE
+        }
+    );
+    // It asks, though no pool lets it have the address.
+    view.put_attachment(pod("web-0", 7));
+    assert_eq!(of_address(&view, 0), Owed::default());
+}
+
+#[test]
+fn a_live_edit_takes_a_request_back() {
+    let mut view = view();
+    let attachment = pod("web-0", 7);
+    assert!(of_address(&view, 0).duty.is_some());
+    let dirty = put(&mut view, Value::Endpoint(record(&attachment, &[])));
+    assert!(dirty.contains(&Subject::Binding(floating(FLOATING))));
+    assert_eq!(of_address(&view, 0), Owed::default());
+    assert_eq!(endpoint_key(&attachment), records::endpoint_key(&attachment));
+}
