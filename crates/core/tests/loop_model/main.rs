@@ -4,6 +4,8 @@
 //! A failing case prints its inputs, shrunk, and is kept by proptest to be run again first. `PROPTEST_CASES=N` runs N
 //! cases of each.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what cannot be")]
+
 mod check;
 mod inputs;
 mod kernel;

@@ -31,7 +31,7 @@ pub(crate) enum Fate {
 }
 
 enum Step {
-    Do(StoreOp),
+    Do(Box<StoreOp>),
     /// Finished; whether what comes after it is done.
     Done(bool),
 }
@@ -46,7 +46,7 @@ struct Of<S, F>(S, F);
 impl<S: Steps, F: FnMut(S::Out) -> bool> Machine for Of<S, F> {
     fn step(&mut self, reply: Reply) -> Step {
         match self.0.step(reply) {
-            Next::Do(operation) => Step::Do(operation),
+            Next::Do(operation) => Step::Do(Box::new(operation)),
             Next::Done(out) => Step::Done((self.1)(out)),
         }
     }
@@ -56,7 +56,9 @@ struct Once(Option<StoreOp>);
 
 impl Machine for Once {
     fn step(&mut self, _: Reply) -> Step {
-        self.0.take().map_or(Step::Done(true), Step::Do)
+        self.0
+            .take()
+            .map_or(Step::Done(true), |operation| Step::Do(Box::new(operation)))
     }
 }
 
@@ -95,7 +97,7 @@ impl Task {
         };
         match machine.step(self.reply.take().unwrap_or(Reply::Start)) {
             Step::Do(operation) => {
-                self.reply = Some(carried_out(store, operation, fate));
+                self.reply = Some(carried_out(store, *operation, fate));
                 Progress::Running
             }
             Step::Done(true) => {
