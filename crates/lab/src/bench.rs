@@ -162,7 +162,7 @@ fn floating(selection: &Selection, scale: &Scale, report: &mut Report) -> Result
         progress(&format!("{level} floating IPs on the node"))?;
         let took = population.grow(level)?;
         if level > 1 {
-            report.took("asked for at once until all are in the kernel", level, took);
+            report.took("claim-all", level, took);
         }
         if selection.has("agent") && level > 1 {
             agent::measure(&bed.node, level, scale, report)?;

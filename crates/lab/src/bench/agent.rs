@@ -25,15 +25,7 @@ pub(super) fn measure(node: &Node, level: usize, scale: &Scale, report: &mut Rep
         shares.push(100.0 * used.as_secs_f64() / begun.elapsed().as_secs_f64());
         memory.push(machine::memory(pid, "VmRSS")? as f64 / 1024.0);
     }
-    report.add(Row::costs(
-        format!("agent: memory, {level} floating IPs"),
-        "MiB",
-        &memory,
-    ));
-    report.add(Row::costs(
-        format!("agent: processor while idle, {level} floating IPs"),
-        "% of a core",
-        &shares,
-    ));
+    report.add(Row::costs(format!("agent-memory/{level}"), "MiB", &memory));
+    report.add(Row::costs(format!("agent-idle/{level}"), "% of a core", &shares));
     Ok(())
 }

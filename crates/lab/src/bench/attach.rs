@@ -129,20 +129,15 @@ impl Ground<'_> {
         let rows = |verb: &str, times: fn(&Turn) -> &[Duration]| -> Vec<Row> {
             let named = peers.iter().zip(&all);
             named
-                .map(|(peer, turn)| {
-                    Row::times(
-                        format!("{verb} by {}, {concurrency} at once", peer.name()),
-                        times(turn),
-                    )
-                })
+                .map(|(peer, turn)| Row::times(format!("{verb}/{}/{concurrency}", peer.name()), times(turn)))
                 .collect()
         };
         let alone = concurrency == 1;
-        let mut adds = rows("ADD", |turn| &turn.adds);
+        let mut adds = rows("cni-add", |turn| &turn.adds);
         if let Some(ptp) = adds.get(2).cloned() {
             adds[0] = adds[0].clone().against(&ptp).aim(Aim::RatioAtMost(1.0));
         }
-        let mut dels = rows("DEL", |turn| &turn.dels);
+        let mut dels = rows("cni-del", |turn| &turn.dels);
         if let Some(ptp) = dels.get(2).cloned() {
             dels[0] = dels[0].clone().against(&ptp);
         }
@@ -160,7 +155,7 @@ impl Ground<'_> {
         for peer in peers {
             let turn = self.turn(*peer, CONCURRENCY[2], scale.burst)?;
             let took = turn.all_adds.as_secs_f64();
-            let name = format!("{} ADDs by {}, 32 at once: all of them", scale.burst, peer.name());
+            let name = format!("cni-burst/{}/{}", peer.name(), scale.burst);
             rows.push(Row::costs(name, "s", &[took]));
         }
         rows[0] = rows[0].clone().aim(Aim::P50(5.0));
@@ -201,14 +196,14 @@ impl Ground<'_> {
             Buoy.del(workload, number)?;
         }
         self.settle()?;
-        let mut row = Row::costs("memory of one ADD by buoy", "MB", &ours).aim(Aim::P99(8.0));
+        let mut row = Row::costs("cni-memory/buoy", "MB", &ours).aim(Aim::P99(8.0));
         if let Some(ptp) = ptp {
             let mut theirs = Vec::new();
             for (number, workload) in weighed() {
                 theirs.push(peak(ptp.command(workload, "ADD"), ptp.config().to_owned())?);
                 ptp.del(workload, number)?;
             }
-            let other = Row::costs("memory of one ADD by ptp + host-local", "MB", &theirs);
+            let other = Row::costs("cni-memory/ptp", "MB", &theirs);
             row = row.against(&other);
             report.add(other);
         }

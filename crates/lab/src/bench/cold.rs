@@ -40,13 +40,10 @@ pub(super) fn measure(
             "the agent's log does not say when it has read the lists: {READ}"
         ))?;
     } else {
-        let name = format!("cold: lists read to last element and route, {level}");
+        let name = format!("cold/from-lists/{level}");
         report.add(Row::times(name, &from_lists).aim(Aim::P50(200.0)));
     }
-    report.add(Row::times(
-        format!("cold: start of the agent to last element and route, {level}"),
-        &from_start,
-    ));
+    report.add(Row::times(format!("cold/from-start/{level}"), &from_start));
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use super::{Scale, progress};
 use crate::netns::Netns;
 
 /// How the client gets to the workload.
-const WAYS: [&str; 3] = ["plain forwarding", "own address", "floating IP"];
+const WAYS: [&str; 3] = ["plain", "own", "floating"];
 
 /// What part of the rate with one floating IP must be left with many. A fall is a trend; this is noise.
 const NO_FALL: f64 = 0.95;
@@ -24,7 +24,6 @@ struct Kind<'a> {
     name: &'a str,
     unit: &'static str,
     least: f64,
-    #[expect(clippy::type_complexity, reason = "said once")]
     run: Box<dyn Fn(IpAddr) -> Result<f64> + 'a>,
 }
 
@@ -45,7 +44,7 @@ pub(super) fn measure(
     let mut kinds = kinds(&bed.client, scale.period);
     if let Some(throughput) = &throughput {
         kinds.push(Kind {
-            name: "TCP throughput",
+            name: "tcp-stream",
             unit: "Gbit/s",
             least: 0.90,
             run: Box::new(|to| throughput.measure(&bed.client, to)),
@@ -67,9 +66,9 @@ fn kinds(client: &Netns, period: Duration) -> Vec<Kind<'_>> {
         run: Box::new(move |to| client.enter(move || load(to, period))),
     };
     vec![
-        kind("new TCP connections", 0.75, load::connections),
-        kind("TCP questions answered", 0.90, load::tcp_questions),
-        kind("UDP questions answered", 0.90, load::udp_questions),
+        kind("connect", 0.75, load::connections),
+        kind("tcp-rr", 0.90, load::tcp_questions),
+        kind("udp-rr", 0.90, load::udp_questions),
     ]
 }
 
@@ -89,7 +88,7 @@ fn rounds(kind: &Kind<'_>, ways: [IpAddr; 3], count: usize) -> Result<Vec<[f64; 
 }
 
 fn report_kind(kind: &Kind<'_>, rounds: &[[f64; 3]], level: usize, scale: &Scale, report: &mut Report) {
-    let name = |way: usize, level: usize| format!("{}: {}, {level} present", kind.name, WAYS[way]);
+    let name = |way: usize, level: usize| format!("{}/{}/{level}", kind.name, WAYS[way]);
     let rates = |way: usize| rounds.iter().map(|round| round[way]).collect::<Vec<_>>();
     // Ratios of neighbours: what slows a whole round slows both.
     let ratio = |way: usize| {
@@ -112,11 +111,7 @@ fn report_kind(kind: &Kind<'_>, rounds: &[[f64; 3]], level: usize, scale: &Scale
         && let Some(before) = report.find(&few).and_then(Row::found_ratio)
     {
         let left = ratio(2) / before;
-        let row = Row::rates(
-            format!("{}: what is left of the ratio with {level}", kind.name),
-            "",
-            &[left],
-        );
+        let row = Row::rates(format!("{}/left/{level}", kind.name), "", &[left]);
         report.add(row.ratio(&few, left).aim(Aim::RatioAtLeast(NO_FALL)));
     }
 }

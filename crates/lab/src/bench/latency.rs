@@ -46,12 +46,9 @@ pub(super) fn changes(
     }
     let level = population.level();
     report.add(
-        Row::times(
-            format!("change of an owner: commit to kernel, {level} present"),
-            &took,
-        )
-        .aim(Aim::P50(3.0))
-        .aim(Aim::P99(10.0)),
+        Row::times(format!("change/owner/{level}"), &took)
+            .aim(Aim::P50(3.0))
+            .aim(Aim::P99(10.0)),
     );
     let extra = address(level + 1);
     let internal = own_address(population.other())?;
@@ -67,10 +64,7 @@ pub(super) fn changes(
         population.set_extra(extra, false)?;
         thread::sleep(PAUSE * 4);
     }
-    report.add(Row::times(
-        format!("request of a workload: commit to kernel, {level} present"),
-        &took,
-    ));
+    report.add(Row::times(format!("change/request/{level}"), &took));
     machine::rest(bed.agent()?)
 }
 
@@ -179,15 +173,9 @@ pub(super) fn moves(
     }
     let level = population.level();
     let [fresh, kept] = &took;
-    let row = Row::times(
-        format!("move: commit to first answer, new flows, {level} present"),
-        fresh,
-    );
+    let row = Row::times(format!("move/new-flows/{level}"), fresh);
     report.add(row.aim(Aim::P50(8.0)).aim(Aim::P99(25.0)));
-    let row = Row::times(
-        format!("move: commit to first answer, a flow that keeps its ports, {level} present"),
-        kept,
-    );
+    let row = Row::times(format!("move/kept-flow/{level}"), kept);
     report.add(row.aim(Aim::P50(8.0)).aim(Aim::P99(25.0)));
     Ok(())
 }

@@ -1,4 +1,7 @@
 //! Load: servers inside a workload, and clients that count what they get done in a period.
+//!
+//! Clients are on the last core. Questions are answered there too, so that nobody waits for a core to wake up;
+//! connections are accepted on the first one, so that the client pays for the network alone.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::machine::Core;
 use crate::netns::Netns;
 
 /// Where connections are accepted and closed.
@@ -41,27 +45,32 @@ impl Server {
             stop,
             threads: Vec::new(),
         };
-        server.spawn(netns, move |stop| {
+        server.spawn(netns, Core::First, move |stop| {
             accept_each(&accept, stop, |stream, _| drop(stream));
             Ok(())
         })?;
-        server.spawn(netns, move |stop| {
+        server.spawn(netns, Core::Last, move |stop| {
             accept_each(&tcp, stop, |stream, stop| {
                 std::thread::spawn(move || converse(stream, name, &stop));
             });
             Ok(())
         })?;
-        server.spawn(netns, move |stop| answer_datagrams(&udp, name, stop))?;
+        server.spawn(netns, Core::Last, move |stop| answer_datagrams(&udp, name, stop))?;
         Ok(server)
     }
 
     fn spawn(
         &mut self,
         netns: &Netns,
+        core: Core,
         work: impl FnOnce(&Arc<AtomicBool>) -> Result<()> + Send + 'static,
     ) -> Result<()> {
         let stop = Arc::clone(&self.stop);
-        self.threads.push(netns.spawn("server", move || work(&stop))?);
+        let thread = netns.spawn("server", move || {
+            core.keep_to()?;
+            work(&stop)
+        })?;
+        self.threads.push(thread);
         Ok(())
     }
 }
@@ -173,8 +182,9 @@ pub(super) fn udp_questions(to: IpAddr, period: Duration) -> Result<f64> {
     })
 }
 
-/// How often something is done in a second. Reads the clock once in 16 times.
+/// How often the calling thread does something in a second. Reads the clock once in 16 times.
 fn rate(period: Duration, mut once: impl FnMut() -> Result<()>) -> Result<f64> {
+    Core::Last.keep_to()?;
     let begun = Instant::now();
     let mut done = 0_u32;
     let took = loop {

@@ -5,6 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::exec::PATIENCE;
 
@@ -34,6 +36,34 @@ pub(super) fn describe() -> Result<String> {
 
 fn read(path: &str) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
+}
+
+/// A core of those that this program may use; both are the same where there is only one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Core {
+    First,
+    Last,
+}
+
+impl Core {
+    /// Its number.
+    pub(super) fn number(self) -> Result<usize> {
+        let allowed = sched_getaffinity(Pid::from_raw(std::process::id().cast_signed()))?;
+        let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core) == Ok(true));
+        let core = match self {
+            Self::First => cores.next(),
+            Self::Last => cores.next_back(),
+        };
+        core.context("no core to run on")
+    }
+
+    /// Keeps the calling thread on it. Where a thread wakes another decides how long that takes, by a factor of three
+    /// on a virtual machine: left to the scheduler, this would be all that is seen.
+    pub(super) fn keep_to(self) -> Result<()> {
+        let mut set = CpuSet::new();
+        set.set(self.number()?)?;
+        sched_setaffinity(Pid::from_raw(0), &set).context("cannot keep a thread on a core")
+    }
 }
 
 /// A field of `/proc/<pid>/status` in KiB: `VmRSS`, `VmHWM`.

@@ -110,7 +110,7 @@ impl Ptp {
 
 impl Peer for Ptp {
     fn name(&self) -> &'static str {
-        "ptp + host-local"
+        "ptp"
     }
 
     fn add(&self, workload: &Workload, _number: usize) -> Result<Duration> {
@@ -131,7 +131,7 @@ pub(super) struct Batch {
 
 impl Peer for Batch {
     fn name(&self) -> &'static str {
-        "ip -batch"
+        "ip-batch"
     }
 
     fn add(&self, workload: &Workload, number: usize) -> Result<Duration> {

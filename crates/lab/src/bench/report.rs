@@ -170,7 +170,7 @@ impl Report {
 
     /// Adds something that was done once for so many floating IPs.
     pub(super) fn took(&mut self, what: &str, count: usize, took: Duration) {
-        self.add(Row::times(format!("{what}, {count}"), &[took]));
+        self.add(Row::times(format!("{what}/{count}"), &[took]));
     }
 
     /// A row by its name.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::machine::Core;
 use crate::exec::{self, PATIENCE, Process, eventually};
 use crate::netns::Netns;
 use crate::workload::Workload;
@@ -44,7 +45,8 @@ impl Throughput {
     /// Gigabits in a second, as they arrived.
     pub(super) fn measure(&self, client: &Netns, to: IpAddr) -> Result<f64> {
         let to = to.to_string();
-        let arguments = ["--client", &to, "--time", "1", "--json"];
+        let cores = format!("{},{}", Core::Last.number()?, Core::First.number()?);
+        let arguments = ["--client", &to, "--time", "1", "--affinity", &cores, "--json"];
         let limit = Duration::from_secs(10);
         let finished = exec::run(client.command("iperf3").args(arguments), "", limit)?.ok()?;
         let said: Value = serde_json::from_str(&finished.stdout).context("iperf3 printed no JSON")?;
