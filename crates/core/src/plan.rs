@@ -344,17 +344,29 @@ impl Draft<'_> {
     /// Flows to be ended now, and when the next are due.
     fn ending(&mut self, now: Mono) -> Option<Mono> {
         let mut wake = None;
-        let mut first = self.ended.clone();
+        let open = self
+            .observed
+            .ending
+            .iter()
+            .filter(|(_, ending)| **ending == Ending::Open);
+        let mut first: BTreeSet<_> = open
+            .map(|(pair, _)| *pair)
+            .chain(self.ended.iter().copied())
+            .collect();
+        let beginning: BTreeSet<FloatingIp> = first.iter().map(|(floating, _)| *floating).collect();
         let mut second = BTreeSet::new();
         for (pair, ending) in &self.observed.ending {
             match ending {
-                _ if self.ended.contains(pair) => {}
-                Ending::Open => {
-                    first.insert(*pair);
-                }
+                Ending::Open => {}
+                Ending::FirstPass(_) if first.contains(pair) => {}
                 Ending::FirstPass(at) if now < at.after(SECOND_PASS) => {
                     let due = at.after(SECOND_PASS);
                     wake = Some(wake.map_or(due, |wake: Mono| wake.min(due)));
+                }
+                // A second pass spares the present owner's flows alone. Here another owner goes, whose sockets are reset
+                // by what is tracked of their flows: that must still be there in the first pass.
+                Ending::FirstPass(_) if beginning.contains(&pair.0) => {
+                    first.insert(*pair);
                 }
                 Ending::FirstPass(_) => {
                     second.insert(*pair);

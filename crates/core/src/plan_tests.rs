@@ -140,6 +140,36 @@ fn flows_are_ended_again_a_moment_later_and_then_forgotten() {
 }
 
 #[test]
+fn a_second_pass_does_not_come_before_the_sockets_of_the_next_owner_to_go_are_reset() {
+    let mut node = Node::new();
+    let (from, to) = (pod("web-0", 7), pod("web-1", 8));
+    node.view.put_attachment(to.clone());
+    node.give_to(&from);
+    node.step(&Scope::All);
+    node.now = node.now.after(SECOND_PASS);
+    let mut moved = binding(Some(&candidate(&to)));
+    moved.spec.epoch = moved.spec.epoch.next();
+    put(&mut node.view, Value::Binding(moved));
+    let ends = |planned: &Plan| -> Vec<EndFlows> {
+        let end = |op: &Op| match op {
+            Op::EndFlows(end) => Some(end.clone()),
+            _ => None,
+        };
+        planned.ops.iter().filter_map(end).collect()
+    };
+    let planned = node.plan(&Scope::All);
+    assert_eq!(ends(&planned).len(), 1, "{planned:?}");
+    assert_eq!(ends(&planned)[0].pass, Pass::First);
+    assert_eq!(ends(&planned)[0].gone.len(), 1);
+    node.step(&Scope::All);
+    node.now = node.now.after(SECOND_PASS);
+    let planned = node.plan(&Scope::All);
+    assert_eq!(ends(&planned)[0].pass, Pass::Second);
+    node.step(&Scope::All);
+    assert_eq!(node.plan(&Scope::All), Plan::default());
+}
+
+#[test]
 fn a_move_on_one_node_changes_the_translation_and_then_the_route() {
     let mut node = Node::new();
     let (from, to) = (pod("web-0", 7), pod("web-1", 8));
