@@ -61,16 +61,6 @@ fn reserved_in(block: &Block, floating: FloatingIp) -> Option<u64> {
     block.sequence_number_for_allocation.get(&ordinal).copied()
 }
 
-/// Floating IPs that a block reserves.
-pub fn reserved_by(block: &Block) -> impl Iterator<Item = FloatingIp> + '_ {
-    block.allocated().filter_map(|(ordinal, attribute)| {
-        let floating = names::address_of_floating_handle(attribute.handle.as_deref()?)?;
-        FloatingIp::try_from(floating)
-            .ok()
-            .filter(|_| block.ordinal(floating) == Some(ordinal))
-    })
-}
-
 #[cfg(test)]
 #[path = "collect_tests.rs"]
 mod tests;

@@ -1,0 +1,103 @@
+//! Whom a change of a record concerns.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use buoy_api::ip::FloatingIp;
+use buoy_api::ipam::Block;
+use buoy_api::names;
+use ipnet::IpNet;
+
+use super::{View, floating_of_name};
+use crate::endpoint::EndpointId;
+use crate::store::Key;
+use crate::subject::Subject;
+
+impl View {
+    /// Whom a record concerns, as far as is known now. Called before and after a change, so that both its old and its
+    /// new meaning are looked at again.
+    pub(super) fn concerned(&self, key: &Key) -> BTreeSet<Subject> {
+        let mut subjects = BTreeSet::new();
+        match key {
+            Key::Endpoint { namespace, name } => {
+                let id = EndpointId {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                };
+                subjects.extend(
+                    self.attachments_of(&id)
+                        .map(|a| Subject::Attachment(a.id.clone())),
+                );
+                subjects.insert(Subject::Endpoint(id));
+            }
+            Key::Binding(name) => subjects.extend(floating_of_name(name).map(Subject::Binding)),
+            Key::Pool(_) | Key::Profile(_) | Key::Felix(_) => {
+                subjects.extend(self.floating_in_use().map(Subject::Binding));
+            }
+            Key::Node(name) => {
+                subjects.extend(self.node_addresses(name).into_iter().map(Subject::Binding));
+                if *name == self.settings.node {
+                    subjects.insert(Subject::Node);
+                }
+            }
+            Key::ClusterInformation(_) => {
+                subjects.insert(Subject::Node);
+            }
+            // A block says who has an address: it may be a floating IP that somebody waits for.
+            // And it holds the reservations, which go with their bindings or, without one, may be leaks.
+            Key::Block(cidr) => {
+                subjects.extend(self.asked_within(cidr).map(Subject::Binding));
+                let reserved = self.blocks.get(cidr).into_iter().flat_map(reserved_by);
+                subjects.extend(reserved.map(Subject::Binding));
+            }
+            Key::EpochFloor => {
+                let unbound = self
+                    .asking
+                    .keys()
+                    .filter(|floating| !self.bindings.contains(floating));
+                subjects.extend(unbound.copied().map(Subject::Binding));
+            }
+            Key::Reservation(_) | Key::Affinity { .. } | Key::Handle(_) | Key::IpamConfig => {}
+        }
+        subjects
+    }
+
+    fn node_addresses(&self, name: &str) -> BTreeSet<FloatingIp> {
+        let Some(bgp) = self.nodes.get(name).and_then(|node| node.spec.bgp.as_ref()) else {
+            return BTreeSet::new();
+        };
+        [&bgp.ipv4_address, &bgp.ipv6_address]
+            .into_iter()
+            .flatten()
+            .filter_map(|prefix| FloatingIp::try_from(prefix.addr()).ok())
+            .collect()
+    }
+
+    /// Floating IPs that have a binding or that somebody on this node asks for; one that is both comes twice.
+    pub fn floating_in_use(&self) -> impl Iterator<Item = FloatingIp> + '_ {
+        self.bindings
+            .iter()
+            .map(|(floating, _)| *floating)
+            .chain(self.asking.keys().copied())
+    }
+
+    fn asked_within(&self, cidr: &IpNet) -> impl Iterator<Item = FloatingIp> + '_ {
+        let cidr = *cidr;
+        let first = FloatingIp::try_from(cidr.network()).ok();
+        self.asking
+            .range((first.map_or(Bound::Unbounded, Bound::Included), Bound::Unbounded))
+            .map(|(floating, _)| *floating)
+            .take_while(move |floating| floating.addr() <= cidr.broadcast())
+            .filter(move |floating| cidr.contains(&floating.addr()))
+    }
+}
+
+/// Floating IPs that a block reserves.
+fn reserved_by(block: &Block) -> impl Iterator<Item = FloatingIp> + '_ {
+    block.allocated().filter_map(|(ordinal, attribute)| {
+        let floating = names::address_of_floating_handle(attribute.handle.as_deref()?)?;
+        FloatingIp::try_from(floating)
+            .ok()
+            .filter(|_| block.ordinal(floating) == Some(ordinal))
+    })
+}
