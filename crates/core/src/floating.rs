@@ -9,3 +9,17 @@ pub mod decide;
 pub mod order;
 pub mod rights;
 pub mod standing;
+
+use buoy_api::ip::FloatingIp;
+use buoy_api::ipam::Block;
+use buoy_api::names;
+
+/// Floating IPs that a block reserves.
+pub fn reserved_by(block: &Block) -> impl Iterator<Item = FloatingIp> + '_ {
+    block.allocated().filter_map(|(ordinal, attribute)| {
+        let floating = names::address_of_floating_handle(attribute.handle.as_deref()?)?;
+        FloatingIp::try_from(floating)
+            .ok()
+            .filter(|_| block.ordinal(floating) == Some(ordinal))
+    })
+}

@@ -7,6 +7,7 @@ use crate::fixtures::{
     FLOATING, binding, block, candidate, empty_view, endpoint, endpoint_key, floating, pod, pool, put,
     record, spoil, view,
 };
+use crate::store::Revision;
 
 fn address() -> Subject {
     Subject::Binding(floating(FLOATING))

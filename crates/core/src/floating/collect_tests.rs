@@ -2,6 +2,7 @@ use buoy_api::names::floating_handle;
 
 use super::*;
 use crate::fixtures::{FLOATING, binding, block, candidate, empty_view, floating, pod, put};
+use crate::floating::reserved_by;
 
 fn floor(epoch: u64) -> Value {
     Value::EpochFloor(EpochFloor::new(

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use buoy_api::ip::FloatingIp;
-use buoy_api::ipam::Block;
-use buoy_api::names;
 use ipnet::IpNet;
 
 use super::{View, floating_of_name};
 use crate::endpoint::EndpointId;
+use crate::floating::reserved_by;
 use crate::store::Key;
 use crate::subject::Subject;
 
@@ -90,14 +89,4 @@ impl View {
             .take_while(move |floating| floating.addr() <= cidr.broadcast())
             .filter(move |floating| cidr.contains(&floating.addr()))
     }
-}
-
-/// Floating IPs that a block reserves.
-fn reserved_by(block: &Block) -> impl Iterator<Item = FloatingIp> + '_ {
-    block.allocated().filter_map(|(ordinal, attribute)| {
-        let floating = names::address_of_floating_handle(attribute.handle.as_deref()?)?;
-        FloatingIp::try_from(floating)
-            .ok()
-            .filter(|_| block.ordinal(floating) == Some(ordinal))
-    })
 }
