@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use ipnet::IpNet;
 
 use crate::dump::Dump;
-use crate::exec::{PATIENCE, eventually, indented, tail};
+use crate::exec::{indented, tail};
 use crate::netns::Netns;
 use crate::node::Node;
 use crate::run::{Run, keep_everything};
@@ -173,7 +173,7 @@ fn connect(switch: &Netns, members: &[(&Netns, [&str; 2])]) -> Result<()> {
     }
     give_addresses(switch, "br0", SWITCH)?;
     for netns in members.iter().map(|(netns, _)| *netns).chain([switch]) {
-        wait_for_link_local(netns)?;
+        netns.wait_for_addresses()?;
     }
     Ok(())
 }
@@ -181,15 +181,6 @@ fn connect(switch: &Netns, members: &[(&Netns, [&str; 2])]) -> Result<()> {
 fn give_addresses(netns: &Netns, ifname: &str, [v4, v6]: [&str; 2]) -> Result<()> {
     netns.add_address(ifname, format!("{v4}/24").parse()?)?;
     netns.add_address(ifname, format!("{v6}/64").parse()?)
-}
-
-/// Until the kernel has checked its own addresses: a dump before that would differ from one after.
-fn wait_for_link_local(netns: &Netns) -> Result<()> {
-    eventually(PATIENCE, "link-local addresses", || {
-        let shown = netns.exec("ip -6 address show tentative")?.stdout;
-        anyhow::ensure!(shown.trim().is_empty(), "still tentative: {shown}");
-        Ok(())
-    })
 }
 
 /// The one of two addresses that is of the family of `like`.

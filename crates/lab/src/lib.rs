@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod binaries;
+pub mod bystander;
 pub mod daemon;
 pub mod demo;
 pub mod dump;

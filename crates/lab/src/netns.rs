@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use ipnet::IpNet;
 use nix::sched::{CloneFlags, setns};
 
@@ -148,6 +148,15 @@ impl Netns {
     pub fn add_address(&self, ifname: &str, address: IpNet) -> Result<()> {
         let nodad = if address.addr().is_ipv6() { " nodad" } else { "" };
         self.ip(&format!("address add {address} dev {ifname}{nodad}"))
+    }
+
+    /// Waits until the kernel has checked the addresses that it gave itself: before that they come and go in dumps.
+    pub fn wait_for_addresses(&self) -> Result<()> {
+        exec::eventually(PATIENCE, "no address is tentative", || {
+            let shown = self.exec("ip -6 address show tentative")?.stdout;
+            ensure!(shown.trim().is_empty(), "still tentative:\n{shown}");
+            Ok(())
+        })
     }
 
     /// Adds a route.

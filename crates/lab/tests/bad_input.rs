@@ -1,58 +1,22 @@
 //! Bad input, and what it gets: a clear error that says what to do, nothing leaked, and a bystander who notices nothing.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
-
 use std::fs;
-use std::net::IpAddr;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use buoy_api::names;
+use buoy_lab::bystander::{Bystander, FLOATING};
 use buoy_lab::dump::Dump;
-use buoy_lab::exec::eventually;
 use buoy_lab::lab::Lab;
-use buoy_lab::leaks::assert_nothing_leaked;
 use buoy_lab::node::Node;
-use buoy_lab::probe::{self, Via};
-use buoy_lab::traffic::Traffic;
 use buoy_lab::workload::{Refusal, Spec, Workload};
-use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const FLOATING: &str = "172.16.1.3";
 const SOON: Duration = Duration::from_secs(20);
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
 
 fn shop(name: &str) -> Spec {
     Spec::pod("shop", name)
-}
-
-/// Somebody who has nothing to do with it.
-struct Bystander {
-    workload: Workload,
-    traffic: Traffic,
-}
-
-impl Bystander {
-    fn new(lab: &Lab) -> Result<Self> {
-        Ok(Self {
-            workload: Workload::start(&lab.node, shop("bystander").floating(&[FLOATING]))?,
-            traffic: Traffic::start(&lab.client, ip(FLOATING))?,
-        })
-    }
-
-    /// Was not disturbed, and nobody left anything.
-    fn was_undisturbed(self, lab: &Lab) -> Result<()> {
-        self.traffic.progress()?;
-        self.traffic.unharmed()?;
-        assert_nothing_leaked(&lab.node, &[&self.workload])
-    }
 }
 
 /// An ADD that is refused, and says what is wrong; then DEL, which succeeds.
@@ -78,7 +42,7 @@ fn says(refusal: &Refusal, words: &[&str]) -> Result<()> {
 #[test]
 fn addresses_that_cannot_be_given() {
     Lab::start().unwrap().test(|lab| {
-        let bystander = Bystander::new(lab)?;
+        let bystander = Bystander::start(lab)?;
         let taken = bystander.workload.addresses()[0].to_string();
         let cases: [(Spec, &[&str]); 9] = [
             (
@@ -119,7 +83,7 @@ fn addresses_that_cannot_be_given() {
 #[test]
 fn annotations_that_are_not_what_they_should_be() {
     Lab::start().unwrap().test(|lab| {
-        let bystander = Bystander::new(lab)?;
+        let bystander = Bystander::start(lab)?;
         let many: Vec<String> = (0..33).map(|last| format!("172.16.1.{}", last + 100)).collect();
         let many = json!(many).to_string();
         let long = format!("[\"{}\"]", "1".repeat(20_000));
@@ -154,7 +118,7 @@ fn annotations_that_are_not_what_they_should_be() {
 #[test]
 fn network_configurations_that_are_wrong() {
     Lab::start().unwrap().test(|lab| {
-        let bystander = Bystander::new(lab)?;
+        let bystander = Bystander::start(lab)?;
         let cases: [(Spec, u64, &str); 5] = [
             (shop("version").config("cniVersion", json!("9.9.9")), 1, "9.9.9"),
             (shop("name").config("name", json!("no/such name")), 7, "name"),
@@ -175,7 +139,7 @@ fn network_configurations_that_are_wrong() {
 #[test]
 fn a_namespace_that_is_gone() {
     Lab::start().unwrap().test(|lab| {
-        let bystander = Bystander::new(lab)?;
+        let bystander = Bystander::start(lab)?;
         let mut workload = Workload::prepare(&lab.node, shop("gone").fixed(&["10.65.0.40"]))?;
         let path = workload.netns().path().to_owned();
         lab.client.exec(&format!("umount {}", path.display()))?;
@@ -197,7 +161,7 @@ fn a_namespace_that_is_gone() {
 fn interfaces_that_are_somebody_elses() {
     Lab::start().unwrap().test(|lab| {
         let node = &lab.node;
-        let bystander = Bystander::new(lab)?;
+        let bystander = Bystander::start(lab)?;
         let link = names::pod_link("shop", "web-0");
         node.netns().ip(&format!(
             "link add {link} type veth peer name elsewhere\nlink set {link} up"
@@ -224,7 +188,7 @@ fn interfaces_that_are_somebody_elses() {
 #[test]
 fn no_agent_is_named_with_its_socket() {
     Lab::start().unwrap().test(|lab| {
-        let bystander = Bystander::new(lab)?;
+        let bystander = Bystander::start(lab)?;
         let web = Workload::start(&lab.node, shop("web-0").floating(&["172.16.1.4"]))?;
         lab.node.stop_agent()?;
         let mut late = Workload::prepare(&lab.node, shop("late"))?;
@@ -245,7 +209,7 @@ fn no_agent_is_named_with_its_socket() {
 #[test]
 fn an_agent_that_speaks_otherwise() {
     Lab::start().unwrap().test(|lab| {
-        let bystander = Bystander::new(lab)?;
+        let bystander = Bystander::start(lab)?;
         // A client of a version that is to come, at the real agent.
         let request = json!({"protocol": 999, "client": "buoy-cni 99.0.0", "body": "status"});
         let answer = raw_request(&lab.node, &request)?;
@@ -279,7 +243,7 @@ fn an_agent_that_speaks_otherwise() {
 /// Sends a request as the protocol has it, and returns the answer.
 fn raw_request(node: &Node, request: &Value) -> Result<Value> {
     use std::io::{Read, Write};
-    let mut stream = std::os::unix::net::UnixStream::connect(node.socket())?;
+    let mut stream = UnixStream::connect(node.socket())?;
     stream.set_read_timeout(Some(SOON))?;
     let body = request.to_string();
     stream.write_all(&u32::try_from(body.len())?.to_be_bytes())?;
@@ -291,137 +255,10 @@ fn raw_request(node: &Node, request: &Value) -> Result<Value> {
     Ok(serde_json::from_slice(&answer)?)
 }
 
-/// An agent that cannot work says why, whether it gives up or tries again, and leaves what runs alone.
-fn agent_says(lab: &Lab, words: &[&str]) -> Result<()> {
-    let before = Dump::take(lab.node.netns())?;
-    log_says(lab, words)?;
-    let difference = before.difference(&Dump::take(lab.node.netns())?);
-    ensure!(
-        difference.is_empty(),
-        "an agent that cannot work changed the node:\n{difference}"
-    );
-    Ok(())
-}
-
-/// Starts an agent until its log says these words; it must not claim to be ready.
-fn log_says(lab: &Lab, words: &[&str]) -> Result<()> {
-    let log = lab.node.log();
-    let old = fs::metadata(&log).map_or(0, |found| found.len());
-    let agent = lab.node.launch_agent()?;
-    let said = eventually(SOON, &format!("the agent says {words:?}"), || {
-        let said = fs::read_to_string(&log)?.split_off(usize::try_from(old)?);
-        for word in words {
-            ensure!(said.contains(word), "no '{word}' in:\n{said}");
-        }
-        Ok(said)
-    })?;
-    drop(agent);
-    ensure!(
-        !said.contains("panicked") && !said.contains("agent: ready"),
-        "{said}"
-    );
-    Ok(())
-}
-
-#[test]
-fn settings_that_do_not_parse() {
-    Lab::start().unwrap().test(|lab| {
-        let bystander = Bystander::new(lab)?;
-        lab.node.stop_agent()?;
-        let file = lab.node.config_file();
-        let good = fs::read_to_string(&file)?;
-        for (text, word) in [
-            ("nodeName: [n1", "agent.yaml"),
-            ("nodeNam: n1", "nodeNam"),
-            ("floatingIPs: [1, 2]", "agent.yaml"),
-            ("\u{1}\u{2}", "agent.yaml"),
-        ] {
-            fs::write(&file, text)?;
-            agent_says(lab, &[word])?;
-        }
-        fs::write(&file, good)?;
-        for (hold, floating) in [("soon", "auto"), ("10m", "perhaps")] {
-            lab.node.set(|settings| {
-                settings.hold = hold.to_owned();
-                settings.floating_ips = floating.to_owned();
-            });
-            agent_says(
-                lab,
-                &[if hold == "soon" {
-                    "floating-ip-hold"
-                } else {
-                    "floating-ips"
-                }],
-            )?;
-        }
-        lab.node
-            .set(|settings| *settings = buoy_lab::node::Settings::default());
-        lab.node.start_agent()?;
-        bystander.was_undisturbed(lab)
-    });
-}
-
-#[test]
-fn a_store_of_a_newer_schema() {
-    Lab::start().unwrap().test(|lab| {
-        let bystander = Bystander::new(lab)?;
-        lab.node.stop_agent()?;
-        let set = |version: i32| -> Result<i32> {
-            let store = Connection::open(lab.node.store_file())?;
-            let before = store.pragma_query_value(None, "user_version", |row| row.get(0))?;
-            store.pragma_update(None, "user_version", version)?;
-            Ok(before)
-        };
-        let ours = set(999)?;
-        agent_says(lab, &["buoy.db", "999"])?;
-        let finished = lab.node.try_ctl(&["fip", "list"], "")?;
-        ensure!(finished.status.code() == Some(1), "{finished:?}");
-        ensure!(finished.stderr.contains("999"), "{}", finished.stderr);
-        set(ours)?;
-        lab.node.start_agent()?;
-        bystander.was_undisturbed(lab)
-    });
-}
-
-#[test]
-fn nft_that_is_missing_or_old() {
-    let lab = Lab::bare().unwrap();
-    lab.test(|lab| {
-        let path = lab.node.directory().join("path");
-        fs::create_dir_all(&path)?;
-        for program in ["nsenter", "ip", "sh"] {
-            symlink(found(program)?, path.join(program))?;
-        }
-        lab.node.set(|settings| settings.path = Some(path.clone()));
-        log_says(lab, &["nft", "install"])?;
-        let old = path.join("nft");
-        fs::write(
-            &old,
-            "#!/bin/sh\n[ \"$1\" = --version ] && echo 'nftables v0.8.2 (Joe Btfsplk)'\n",
-        )?;
-        fs::set_permissions(&old, fs::Permissions::from_mode(0o755))?;
-        log_says(lab, &["0.8.2", "install"])?;
-        lab.node.set(|settings| settings.path = None);
-        lab.node.start_agent()?;
-        lab.node.apply(buoy_lab::lab::POOLS)?;
-        Bystander::new(lab)?.was_undisturbed(lab)
-    });
-}
-
-/// Where a program of this machine is.
-fn found(program: &str) -> Result<PathBuf> {
-    let directories = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
-    directories
-        .iter()
-        .map(|directory| Path::new(directory).join(program))
-        .find(|path| path.exists())
-        .ok_or_else(|| anyhow::anyhow!("no program {program}"))
-}
-
 #[test]
 fn records_that_people_write_wrongly() {
     Lab::start().unwrap().test(|lab| {
-        let bystander = Bystander::new(lab)?;
+        let bystander = Bystander::start(lab)?;
         let pool = |name: &str, spec: &str| {
             format!(
                 "{{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {{name: {name}}}, spec: {spec}}}"
@@ -461,9 +298,6 @@ fn records_that_people_write_wrongly() {
             ensure!(finished.status.code() == Some(1), "{line}: {finished:?}");
             ensure!(!finished.stderr.trim().is_empty(), "{line}: no message");
         }
-        eventually(SOON, "the bystander answers", || {
-            probe::ask(&lab.client, Via::Udp, ip(FLOATING), SOON)
-        })?;
         bystander.was_undisturbed(lab)
     });
 }

@@ -36,6 +36,7 @@ fn shop(name: &str) -> Spec {
 
 /// The node's state once nothing changes any more.
 fn settled(node: &Node) -> Result<Dump> {
+    node.netns().wait_for_addresses()?;
     let mut last = Dump::take(node.netns())?;
     eventually(SOON, "the node comes to rest", || {
         let before = std::mem::replace(&mut last, Dump::take(node.netns())?);
