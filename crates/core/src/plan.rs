@@ -299,12 +299,25 @@ impl Draft<'_> {
             Hop::Link(name) if self.made.contains(name) => None,
             Hop::Link(name) => match self.present(name) {
                 Some(index) => Some(ObservedHop::Link(index)),
-                // The name is still another link's. What comes in its place brings its routes along.
-                None => return,
+                None => return self.await_link(key, name),
             },
         };
         if wanted.is_none() || self.observed.routes.get(&key).copied() != wanted {
             self.ops.push((Phase::Attract, Op::PutRoute(key, hop.clone())));
+        }
+    }
+
+    /// The name is still another link's, or nobody's. What comes in its place brings its routes along; one that leads
+    /// elsewhere meanwhile is wrong in any case.
+    fn await_link(&mut self, key: RouteKey, name: &IfName) {
+        let there = self
+            .observed
+            .links
+            .get(name)
+            .map(|link| ObservedHop::Link(link.index));
+        let leads = self.observed.routes.get(&key).copied();
+        if leads.is_some() && leads != there {
+            self.ops.push((Phase::Repel, Op::DelRoute(key)));
         }
     }
 

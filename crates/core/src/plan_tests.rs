@@ -279,6 +279,25 @@ fn a_strangers_link_of_the_name_is_asked_for_and_not_touched() {
 }
 
 #[test]
+fn a_route_that_leads_elsewhere_does_not_stay_while_its_link_is_awaited() {
+    let mut node = Node::new();
+    let alias = Some("uplink to rack 3".to_owned());
+    let stranger = ObservedLink {
+        index: IfIndex(2),
+        alias,
+        leaving: false,
+    };
+    node.observed
+        .links
+        .insert(IfName("cali-web-0".to_owned()), stranger);
+    node.observed.ruleset = true;
+    let own = RouteKey::host(IpAddr::from([10, 65, 0, 7]), crate::desired::OWN_METRIC);
+    node.observed.routes.insert(own, ObservedHop::Unreachable);
+    let told = told(&node.plan(&Scope::All));
+    assert_eq!(told[1..], ["delete route 10.65.0.7/32 metric 1024"]);
+}
+
+#[test]
 fn source_prefixes_change_in_one_transaction() {
     let mut node = Node::settled();
     let attachment = pod("web-0", 7);

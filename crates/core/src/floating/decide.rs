@@ -248,6 +248,41 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_another_node_waits_for_is_not_collected() {
+        let mut elsewhere = candidate("a", 1);
+        elsewhere.node = "n2".into();
+        assert_eq!(
+            decision(Some(&binding(None, &[elsewhere])), &[], 1700),
+            Decision::Hold
+        );
+    }
+
+    #[test]
+    fn an_owner_whose_address_changed_claims_anew() {
+        let owner = candidate("a", 1);
+        let mut renumbered = owner.clone();
+        renumbered.internal_ip = "10.65.0.8".parse().unwrap();
+        let expected = Decision::Claim(renumbered.as_owner(Term(0)), Reason::Renumbered);
+        let owned = binding(Some(&owner), std::slice::from_ref(&owner));
+        assert_eq!(decision(Some(&owned), &[renumbered], 9), expected);
+    }
+
+    #[test]
+    fn one_that_is_not_ready_takes_nothing_from_one_that_is() {
+        let (owner, mut standby) = (candidate("a", 5), candidate("b", 1));
+        standby.ready = false;
+        standby.priority = 9;
+        let both = [owner.clone(), standby.clone()];
+        assert_eq!(
+            decision(Some(&binding(Some(&owner), &both)), &both, 9),
+            Decision::Hold
+        );
+        let alone = [standby.clone()];
+        let expected = Decision::Claim(standby.as_owner(Term(0)), Reason::Free);
+        assert_eq!(decision(Some(&binding(None, &alone)), &alone, 9), expected);
+    }
+
+    #[test]
     fn an_address_is_held_for_its_namespace_and_then_collected() {
         let free = binding(None, &[]);
         assert_eq!(
