@@ -97,11 +97,12 @@ pub fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
-/// A program in the background. Dropping it kills it.
+/// A program in the background. Dropping it kills it, unless a run that failed stays.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
     log: PathBuf,
+    run: Run,
 }
 
 impl Process {
@@ -126,6 +127,7 @@ impl Process {
         Ok(Self {
             child,
             log: log.to_owned(),
+            run: run.clone(),
         })
     }
 
@@ -177,7 +179,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.kill();
+        if !self.run.stays() {
+            self.kill();
+        }
     }
 }
 

@@ -59,7 +59,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench { only, quick, out } => bench::run(&bench::Options { only, quick, out })?,
         Command::Up => up::run()?,
         Command::Sweep => {
-            let swept = sweep::sweep(sweep::Which::All);
+            let swept = sweep::sweep(&sweep::Which::All);
             eprintln!(
                 "removed {} runs and {} forgotten namespaces",
                 swept.runs.len(),

@@ -113,9 +113,9 @@ impl Run {
         lock(&self.inner.state).keep_directory = true;
     }
 
-    /// Whether something failed, so that the directory stays.
-    pub(crate) fn keeps_directory(&self) -> bool {
-        lock(&self.inner.state).keep_directory
+    /// Whether something failed and a person wants to find everything in place.
+    pub(crate) fn stays(&self) -> bool {
+        keep_everything() && lock(&self.inner.state).keep_directory
     }
 
     /// Notes a process to be ended with the run.

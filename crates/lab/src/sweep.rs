@@ -18,28 +18,31 @@ pub struct Swept {
 }
 
 /// Which leftovers a sweep takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
     /// All but those that a failed test left for a person to look at.
     Forgotten,
     /// Those too.
     All,
+    /// Those of this run alone.
+    Run(String),
 }
 
 /// Sweeps once in the life of this process.
 pub(crate) fn sweep_once() {
     static SWEPT: Once = Once::new();
     SWEPT.call_once(|| {
-        sweep(Which::Forgotten);
+        sweep(&Which::Forgotten);
     });
 }
 
 /// Removes what runs left whose process is dead.
-pub fn sweep(which: Which) -> Swept {
+pub fn sweep(which: &Which) -> Swept {
     let mut swept = Swept::default();
     for entry in fs::read_dir(env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if let Some(run) = name.strip_prefix(DIRECTORY_PREFIX)
+            && !matches!(which, Which::Run(wanted) if wanted != run)
             && sweep_run(&entry.path(), which)
         {
             swept.runs.push(run.to_owned());
@@ -56,12 +59,12 @@ pub fn sweep(which: Which) -> Swept {
 }
 
 /// Removes a run's leftovers if its process is dead; says whether it did.
-fn sweep_run(directory: &Path, which: Which) -> bool {
+fn sweep_run(directory: &Path, which: &Which) -> bool {
     let journal = fs::read_to_string(directory.join(JOURNAL)).unwrap_or_default();
     let mut made = Made::read(&journal);
     // A journal without its first line belongs to a run that has only just begun.
     let dead = made.maker().is_some_and(|maker| !maker.is_alive());
-    if !dead || (which == Which::Forgotten && directory.join(KEPT).exists()) {
+    if !dead || (*which == Which::Forgotten && directory.join(KEPT).exists()) {
         return false;
     }
     made.remove();

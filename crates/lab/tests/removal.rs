@@ -104,7 +104,7 @@ fn what_a_killed_lab_leaves_is_swept_and_what_lives_is_not() {
     assert!(killed.left().len() >= 4, "kill -9 leaves no time to tidy up");
     eventually(SOON, "the leftovers are swept", || {
         // Another lab that begins at this moment sweeps too.
-        sweep(Which::Forgotten);
+        sweep(&Which::Forgotten);
         ensure!(killed.left().is_empty(), "{:?}", killed.left());
         Ok(())
     })
@@ -115,4 +115,43 @@ fn what_a_killed_lab_leaves_is_swept_and_what_lives_is_not() {
         living.namespaces.len() + 1,
         "a living lab was swept"
     );
+}
+
+#[test]
+fn a_demo_that_fails_shows_why_and_stays_if_somebody_wants_to_look() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_buoy-lab"))
+        .arg("demo")
+        .env("BUOY_LAB_KEEP", "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let run = format!("{}x0", demo.id());
+    let base = std::env::temp_dir().join(format!("buoy-lab-{run}"));
+    let agent = eventually(SOON, "the demo's agent starts", || {
+        let journal = std::fs::read_to_string(base.join("made"))?;
+        let line = journal.lines().filter(|line| line.starts_with("process ")).nth(1);
+        Ok(line
+            .context("not yet")?
+            .split(' ')
+            .nth(1)
+            .context("no id")?
+            .parse()?)
+    })
+    .unwrap();
+    kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut demo.stdout.take().unwrap(), &mut said).unwrap();
+    let status = demo.wait().unwrap();
+    let entered = said
+        .lines()
+        .find_map(|line| line.strip_prefix("step in: nsenter --net="));
+    let stayed = entered.map(|path| Path::new(path).exists());
+    sweep(&Which::Run(run));
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(
+        said.contains('✗') && said.contains("end of the agent's log"),
+        "{said}"
+    );
+    assert_eq!(stayed, Some(true), "{said}");
+    assert!(!base.exists());
 }

@@ -41,9 +41,9 @@ struct Stage {
 
 /// Tells it. Fails with the evidence as soon as something does not hold.
 pub fn run() -> Result<ExitCode> {
+    let lab = Lab::bare()?;
     let story = Story::begin();
     introduce(&story)?;
-    let lab = Lab::bare()?;
     let mut stage = Stage {
         workloads: BTreeMap::new(),
         lab,
