@@ -1,7 +1,7 @@
 //! Load: servers inside a workload, and clients that count what they get done in a period.
 //!
-//! Clients are on the last core. Questions are answered there too, so that nobody waits for a core to wake up;
-//! connections are accepted on the first one, so that the client pays for the network alone.
+//! Clients are on the last core and servers on the first, as hosts have processors of their own. One server is on the
+//! client's core: there nobody waits for a core to wake up, and what is left is what the path costs.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -22,6 +22,8 @@ pub(super) const ACCEPT: u16 = 7001;
 pub(super) const TCP: u16 = 7002;
 /// Where UDP questions are answered.
 pub(super) const UDP: u16 = 7003;
+/// Where UDP questions are answered on the client's core.
+pub(super) const UDP_NEAR: u16 = 7004;
 
 /// How often a server looks whether it is to stop.
 const ATTENTION: Duration = Duration::from_millis(50);
@@ -40,7 +42,7 @@ impl Server {
     pub(super) fn start(netns: &Netns, name: u8) -> Result<Self> {
         netns.set_sysctl("net/core/somaxconn", "65535")?;
         let stop = Arc::new(AtomicBool::new(false));
-        let (accept, tcp, udp) = netns.enter(|| Ok((listener(ACCEPT)?, listener(TCP)?, datagrams(UDP)?)))?;
+        let (accept, tcp) = netns.enter(|| Ok((listener(ACCEPT)?, listener(TCP)?)))?;
         let mut server = Self {
             stop,
             threads: Vec::new(),
@@ -49,13 +51,16 @@ impl Server {
             accept_each(&accept, stop, |stream, _| drop(stream));
             Ok(())
         })?;
-        server.spawn(netns, Core::Last, move |stop| {
+        server.spawn(netns, Core::First, move |stop| {
             accept_each(&tcp, stop, |stream, stop| {
                 std::thread::spawn(move || converse(stream, name, &stop));
             });
             Ok(())
         })?;
-        server.spawn(netns, Core::Last, move |stop| answer_datagrams(&udp, name, stop))?;
+        for (port, core) in [(UDP, Core::First), (UDP_NEAR, Core::Last)] {
+            let socket = netns.enter(move || datagrams(port))?;
+            server.spawn(netns, core, move |stop| answer_datagrams(&socket, name, stop))?;
+        }
         Ok(server)
     }
 
@@ -171,8 +176,17 @@ pub(super) fn tcp_questions(to: IpAddr, period: Duration) -> Result<f64> {
 
 /// Questions answered in a second over UDP, one at a time, between the same ports.
 pub(super) fn udp_questions(to: IpAddr, period: Duration) -> Result<f64> {
+    ask_datagrams(SocketAddr::new(to, UDP), period)
+}
+
+/// The same on one core.
+pub(super) fn udp_path(to: IpAddr, period: Duration) -> Result<f64> {
+    ask_datagrams(SocketAddr::new(to, UDP_NEAR), period)
+}
+
+fn ask_datagrams(to: SocketAddr, period: Duration) -> Result<f64> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect((to, UDP))?;
+    socket.connect(to)?;
     socket.set_read_timeout(Some(LOST))?;
     let mut answer = [0; 16];
     rate(period, || {

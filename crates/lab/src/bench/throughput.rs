@@ -1,6 +1,7 @@
 //! Throughput of one TCP stream, by iperf3.
 
 use std::net::IpAddr;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,6 +11,9 @@ use super::machine::Core;
 use crate::exec::{self, PATIENCE, Process, eventually};
 use crate::netns::Netns;
 use crate::workload::Workload;
+
+/// How often iperf3 is asked again.
+const TRIES: usize = 3;
 
 /// An iperf3 server inside a workload.
 #[derive(Debug)]
@@ -42,15 +46,29 @@ impl Throughput {
         Ok(Some(Self { _server: server }))
     }
 
-    /// Gigabits in a second, as they arrived.
+    /// Gigabits in a second, as they arrived. On a busy machine iperf3 may come to its end without having counted; it
+    /// is asked again then.
     pub(super) fn measure(&self, client: &Netns, to: IpAddr) -> Result<f64> {
-        let to = to.to_string();
-        let cores = format!("{},{}", Core::Last.number()?, Core::First.number()?);
-        let arguments = ["--client", &to, "--time", "1", "--affinity", &cores, "--json"];
-        let limit = Duration::from_secs(10);
-        let finished = exec::run(client.command("iperf3").args(arguments), "", limit)?.ok()?;
-        let said: Value = serde_json::from_str(&finished.stdout).context("iperf3 printed no JSON")?;
-        let bits = said["end"]["sum_received"]["bits_per_second"].as_f64();
-        Ok(bits.context("iperf3 names no rate")? / 1e9)
+        let mut rate = once(client, to);
+        for _ in 0..TRIES {
+            if rate.is_ok() {
+                break;
+            }
+            thread::sleep(Duration::from_secs(1));
+            rate = once(client, to);
+        }
+        rate
     }
+}
+
+fn once(client: &Netns, to: IpAddr) -> Result<f64> {
+    let to = to.to_string();
+    let cores = format!("{},{}", Core::Last.number()?, Core::First.number()?);
+    let arguments = ["--client", &to, "--time", "1", "--affinity", &cores, "--json"];
+    let limit = Duration::from_secs(20);
+    let finished = exec::run(client.command("iperf3").args(arguments), "", limit)?.ok()?;
+    let said: Value = serde_json::from_str(&finished.stdout).context("iperf3 printed no JSON")?;
+    let bits = said["end"]["sum_received"]["bits_per_second"].as_f64();
+    let bits = bits.with_context(|| format!("iperf3 names no rate: {}", said["error"]))?;
+    Ok(bits / 1e9)
 }
