@@ -64,7 +64,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(cases(4000))]
+    #![proptest_config(cases(2000))]
 
     #[test]
     fn i3_one_owner_whose_epoch_rises_and_nothing_left_in_the_end(

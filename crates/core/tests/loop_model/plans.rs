@@ -133,7 +133,7 @@ fn told_to_fail(result: Result<(), String>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(cases(4000))]
+    #![proptest_config(cases(2000))]
 
     #[test]
     fn i4_any_path_ends_in_what_is_desired(steps in proptest::collection::vec(step(), 1..60)) {
