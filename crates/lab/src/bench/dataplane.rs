@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::bed::Bed;
-use super::load;
+use super::load::{self, Way};
 use super::population::Population;
 use super::report::{Aim, Report, Row, median};
 use super::throughput::Throughput;
@@ -24,7 +24,7 @@ struct Kind<'a> {
     name: &'a str,
     unit: &'static str,
     least: Option<f64>,
-    run: Box<dyn Fn(IpAddr) -> Result<f64> + 'a>,
+    run: Box<dyn Fn(Way) -> Result<f64> + 'a>,
 }
 
 /// Measures every kind of load with as many floating IPs as there are.
@@ -35,11 +35,11 @@ pub(super) fn measure(
     report: &mut Report,
 ) -> Result<()> {
     let workload = population.front();
-    let ways = [
+    let ways = Way::to([
         population.plain_address()?,
         workload.address(IpAddr::from([0, 0, 0, 0]))?,
         population.floating(),
-    ];
+    ]);
     let throughput = Throughput::start(workload)?;
     let mut kinds = kinds(&bed.client, scale.period);
     if let Some(throughput) = &throughput {
@@ -47,7 +47,7 @@ pub(super) fn measure(
             name: "tcp-stream",
             unit: "Gbit/s",
             least: Some(0.90),
-            run: Box::new(|to| throughput.measure(&bed.client, to)),
+            run: Box::new(|way| throughput.measure(&bed.client, way.address())),
         });
     }
     for kind in kinds {
@@ -59,11 +59,11 @@ pub(super) fn measure(
 }
 
 fn kinds(client: &Netns, period: Duration) -> Vec<Kind<'_>> {
-    let kind = |name, least, load: fn(IpAddr, Duration) -> Result<f64>| Kind {
+    let kind = |name, least, load: fn(Way, Duration) -> Result<f64>| Kind {
         name,
         unit: "1/s",
         least,
-        run: Box::new(move |to| client.enter(move || load(to, period))),
+        run: Box::new(move |way| client.enter(move || load(way, period))),
     };
     vec![
         kind("connect", Some(0.75), load::connections),
@@ -74,12 +74,12 @@ fn kinds(client: &Netns, period: Duration) -> Vec<Kind<'_>> {
 }
 
 /// Each way once, again and again. A first round only warms up.
-fn rounds(kind: &Kind<'_>, ways: [IpAddr; 3], count: usize) -> Result<Vec<[f64; 3]>> {
+fn rounds(kind: &Kind<'_>, ways: [Way; 3], count: usize) -> Result<Vec<[f64; 3]>> {
     let mut rounds = Vec::new();
     for round in 0..=count {
         let mut rates = [0.0; 3];
-        for (rate, to) in rates.iter_mut().zip(ways) {
-            *rate = (kind.run)(to).with_context(|| format!("{} to {to}", kind.name))?;
+        for (rate, way) in rates.iter_mut().zip(ways) {
+            *rate = (kind.run)(way).with_context(|| format!("{} to {}", kind.name, way.address()))?;
         }
         if round > 0 {
             rounds.push(rates);
