@@ -152,6 +152,11 @@ impl Agent {
             },
             Input::Performed(subject, outcome) => self.performed(&subject, outcome, now),
             Input::LinkGone(name, index) => self.network.link_gone(&name, index),
+            Input::LinkUp(name, up) => {
+                if self.network.link_came_back(&name, up) {
+                    self.foreign("a workload's link was down");
+                }
+            }
             // With a link the kernel takes its routes away, which is no news.
             Input::RouteGone(index) if !self.network.is_staying(index) => {}
             Input::RouteGone(_) => self.foreign("our routes"),

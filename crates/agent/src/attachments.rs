@@ -13,6 +13,8 @@ use buoy_core::endpoint::{Attachment, AttachmentId, Phase};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use crate::files;
+
 /// The directory of attachments.
 #[derive(Debug)]
 pub(crate) struct Files {
@@ -62,7 +64,7 @@ impl Files {
     }
 
     fn read(&self, path: &Path) -> Result<Attachment> {
-        let stored: Stored = serde_json::from_slice(&fs::read(path)?)?;
+        let stored: Stored = serde_json::from_slice(&files::read(path)?)?;
         let mut attachment = stored.attachment;
         if stored.boot_id != self.boot_id {
             attachment.phase = Phase::Down;

@@ -2,40 +2,45 @@
 
 use anyhow::{Context, Result, bail};
 use buoy_core::desired::NodeDesired;
+use buoy_core::endpoint::{Attachment, Phase};
 use buoy_core::op::Op;
 use buoy_core::plan::{Scope, plan};
 use buoy_kernel::netlink::OwnPorts;
 use tracing::info;
 
 use crate::adapters::kernel::{Hands, Namespaces, Originals};
+use crate::attachments::Files;
 use crate::clock;
+use crate::files;
 use crate::settings::Settings;
 
 /// Rounds after which what is left is an error: flows are ended twice, with a pause between.
 const ROUNDS: usize = 8;
 
-/// Takes down links, routes and tables of ours, gives settings back, and forgets the attachments. Records in the
-/// datastore stay: addresses are released by DEL, and by the cluster's collector for a node that is gone.
+/// Takes down links, routes and tables of ours, and gives settings back. Attachments stay on file as taken down: an agent
+/// that starts here again releases their records, and so does a DEL.
 pub fn cleanup(settings: &Settings) -> Result<()> {
-    if std::os::unix::net::UnixStream::connect(&settings.socket).is_ok() {
-        bail!(
-            "an agent is running: {}\nstop it first",
-            settings.socket.display()
-        );
-    }
-    let originals = Originals::open(&settings.state_dir)?;
+    let state = &settings.state_dir;
+    std::fs::create_dir_all(state).with_context(|| format!("make directory: {}", state.display()))?;
+    let _held = files::hold(state)?;
+    let originals = Originals::open(state)?;
     let mut hands = Hands::new(OwnPorts::default(), Namespaces::default(), originals)?;
     remove_rows(&mut hands)?;
     hands.delete_tables().context("delete the tables")?;
     hands.into_originals().restore()?;
-    for left in [
-        settings.socket.clone(),
-        settings.state_dir.join("attachments"),
-        settings.spool(),
-    ] {
-        remove(&left)?;
+    let attachments = Files::open(state)?;
+    for attachment in attachments.load()?.into_values() {
+        attachments.save(&Attachment {
+            phase: Phase::Down,
+            ..attachment
+        })?;
     }
-    Ok(())
+    match std::fs::remove_file(&settings.socket) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("remove: {}", settings.socket.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Nothing is wanted: the plan towards that takes everything down.
@@ -59,18 +64,4 @@ fn remove_rows(hands: &mut Hands) -> Result<()> {
         }
     }
     bail!("something keeps coming back: is another agent running?")
-}
-
-fn remove(path: &std::path::Path) -> Result<()> {
-    let removed = if path.is_dir() {
-        std::fs::remove_dir_all(path)
-    } else {
-        std::fs::remove_file(path)
-    };
-    match removed {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(e).with_context(|| format!("remove: {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }

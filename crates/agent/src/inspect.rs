@@ -182,7 +182,7 @@ pub(crate) fn status(agent: &Agent) -> Value {
 }
 
 fn problems(agent: &Agent) -> Vec<String> {
-    let bad = agent.view.bad.iter().map(|(key, bad)| format!("{key:?}: {bad}"));
+    let bad = agent.view.bad.iter().map(|(key, bad)| format!("{key}: {bad}"));
     let work = agent
         .work
         .failures()

@@ -16,6 +16,7 @@ mod attachments;
 mod check;
 mod cleanup;
 mod clock;
+mod files;
 mod inputs;
 mod inspect;
 mod network;
@@ -49,6 +50,7 @@ pub fn run(given: Given, settings: Settings) -> Result<()> {
     for dir in [&settings.state_dir, &settings.run_dir] {
         std::fs::create_dir_all(dir).with_context(|| format!("make directory: {}", dir.display()))?;
     }
+    let _held = files::hold(&settings.state_dir)?;
     let datastore = buoy_datastore::open(&settings.datastore)?;
     let (inputs, queue) = bounded(QUEUE);
     let own = OwnPorts::default();
@@ -62,7 +64,7 @@ pub fn run(given: Given, settings: Settings) -> Result<()> {
     };
     // Clients may come before the spool is drained: who finds no agent looks once more after it wrote there.
     listener::listen(&settings.socket, inputs.clone())?;
-    kernel::watch(own, &inputs)?;
+    kernel::watch(&own, &inputs)?;
     let agent = Agent::new(parts)?;
     store::watch(datastore, &settings.node_name, inputs)?;
     agent.run(&queue);

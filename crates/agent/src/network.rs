@@ -46,6 +46,7 @@ pub(crate) struct Network {
     stale: bool,
     busy: bool,
     suspects: BTreeSet<IfName>,
+    down: BTreeSet<IfName>,
     trouble: BTreeMap<RowKey, Trouble>,
     wake: Option<Mono>,
 }
@@ -53,6 +54,10 @@ pub(crate) struct Network {
 impl Network {
     /// Calculates a subject's rows again.
     pub(crate) fn recalculate(&mut self, view: &View, subject: &Subject) {
+        if let Subject::Binding(floating) = subject {
+            let thawed = self.desired.freeze(*floating, calc::is_unknown(view, subject));
+            self.keys.extend(thawed);
+        }
         let changed = self.desired.replace(subject, calc::rows(view, subject));
         for key in &changed {
             self.trouble.remove(key);
@@ -289,12 +294,36 @@ impl Network {
                 .links
                 .get(name)
                 .is_some_and(|link| link.attachment().is_some());
+            self.down.remove(name);
             let keys = self.observed.forget_link(name, index);
             if ours {
                 self.keys.extend(keys);
                 self.whole |= self.observed.filters.contains_key(&index);
             }
         }
+    }
+
+    /// Takes note whether a workload's link is up. One that comes back has lost its routes, and says so.
+    pub(crate) fn link_came_back(&mut self, name: &IfName, up: bool) -> bool {
+        let ours = self
+            .observed
+            .links
+            .get(name)
+            .is_some_and(|link| !link.leaving && link.attachment().is_some());
+        if !ours || !up {
+            if ours {
+                self.down.insert(name.clone());
+            }
+            return false;
+        }
+        let came_back = self.down.remove(name);
+        if came_back {
+            let via = self.desired.routes_via(name).map(RowKey::Route);
+            for key in via.collect::<Vec<_>>() {
+                self.trouble.remove(&key);
+            }
+        }
+        came_back
     }
 
     /// A link that was to go is still there.

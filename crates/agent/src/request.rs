@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use buoy_api::annotations::PodRequest;
 use buoy_api::ip::Family;
 use buoy_api::names::{self, EndpointName, Orchestrator};
-use buoy_cni_spec::agent::AddRequest;
+use buoy_cni_spec::agent::{AddRequest, DelRequest, IpamRequest};
 use buoy_cni_spec::args::CniArgs;
 use buoy_cni_spec::{CniError, CniResult, ErrorCode, NetConf};
 use buoy_core::endpoint::{
     AddressRequest, Attachment, AttachmentId, EndpointId, IfName, Netns, Phase, Request, WireFamily,
 };
 use jiff::Timestamp;
+use serde_json::Value;
 
 /// The interface that a pod's record and link name belong to.
 const PRIMARY: &str = "eth0";
@@ -26,8 +27,7 @@ pub(crate) struct Parsed {
     pub(crate) attachment: Attachment,
 }
 
-/// Reads an ADD for a node. `gate` says whether floating IPs are on whatever the configuration says; `None` leaves it to
-/// the configuration.
+/// Reads an ADD for a node. `gate` says whether floating IPs are on, given what the configuration says.
 pub(crate) fn parse(
     add: &AddRequest,
     netns: Netns,
@@ -39,9 +39,8 @@ pub(crate) fn parse(
     let args = CniArgs::parse(&add.args)?;
     let pod = PodRequest::parse(&conf.runtime.pod_annotations)
         .map_err(|e| CniError::generic(first_line(&e.to_string())).with_hint(rest(&e.to_string())))?;
-    let who = Who::of(add, &conf, &args);
-    let name = EndpointName::new(node, who.orchestrator, &who.workload, &add.ifname)
-        .map_err(|e| CniError::new(ErrorCode::INVALID_ENVIRONMENT, e.to_string()))?;
+    let who = Who::of(&add.container_id, &conf, &args);
+    let endpoint = endpoint_id(&who, node, &add.ifname)?;
     let open = gate(conf.feature_control.floating_ips);
     if !pod.floating_ips.is_empty() && !open {
         return Err(CniError::generic("requested feature is not enabled: floating_ips").with_hint(
@@ -73,10 +72,6 @@ pub(crate) fn parse(
         uid: who.uid,
         netns,
     };
-    let endpoint = EndpointId {
-        namespace: who.namespace,
-        name: name.to_string(),
-    };
     let attachment = Attachment {
         id,
         endpoint,
@@ -87,6 +82,113 @@ pub(crate) fn parse(
         addresses: None,
     };
     Ok(Parsed { conf, attachment })
+}
+
+/// A DEL: which attachment, and what tells what it may have left in the datastore.
+#[derive(Clone, Debug)]
+pub(crate) struct Removal {
+    container: String,
+    ifname: String,
+    args: String,
+    config: Value,
+    link: bool,
+}
+
+impl From<DelRequest> for Removal {
+    fn from(del: DelRequest) -> Self {
+        let DelRequest {
+            container_id: container,
+            ifname,
+            args,
+            config,
+            ..
+        } = del;
+        Self {
+            container,
+            ifname,
+            args,
+            config,
+            link: true,
+        }
+    }
+}
+
+impl From<IpamRequest> for Removal {
+    fn from(del: IpamRequest) -> Self {
+        let IpamRequest {
+            container_id: container,
+            ifname,
+            args,
+            config,
+            ..
+        } = del;
+        Self {
+            container,
+            ifname,
+            args,
+            config,
+            link: false,
+        }
+    }
+}
+
+impl Removal {
+    /// Which attachment.
+    pub(crate) fn id(&self) -> AttachmentId {
+        AttachmentId {
+            container: self.container.clone(),
+            ifname: self.ifname.clone(),
+        }
+    }
+
+    /// The attachment as far as the DEL describes it, with nothing left but its records.
+    pub(crate) fn attachment(&self, node: &str, now: Timestamp) -> Result<Attachment, CniError> {
+        let conf = NetConf::from_value(self.config.clone())?;
+        let who = Who::of(&self.container, &conf, &CniArgs::parse(&self.args)?);
+        let endpoint = endpoint_id(&who, node, &self.ifname)?;
+        let id = self.id();
+        let request = Request {
+            link: self.link,
+            host_ifname: IfName(link_name(&who, &id)),
+            mac: None,
+            mtu: None,
+            queues: conf.num_queues,
+            forwarding: false,
+            addresses: AddressRequest::Specific(Vec::new()),
+            floating: Vec::new(),
+            gate: false,
+            priority: 0,
+            source_prefixes: Vec::new(),
+            labels: BTreeMap::new(),
+            orchestrator: who.orchestrator.as_str().to_owned(),
+            network: conf.name,
+            workload: who.workload,
+            uid: who.uid,
+            netns: Netns {
+                path: String::new(),
+                device: 0,
+                inode: 0,
+            },
+        };
+        Ok(Attachment {
+            id,
+            endpoint,
+            request,
+            order: 0,
+            since: now,
+            phase: Phase::Down,
+            addresses: None,
+        })
+    }
+}
+
+fn endpoint_id(who: &Who, node: &str, ifname: &str) -> Result<EndpointId, CniError> {
+    let name = EndpointName::new(node, who.orchestrator, &who.workload, ifname)
+        .map_err(|e| CniError::new(ErrorCode::INVALID_ENVIRONMENT, e.to_string()))?;
+    Ok(EndpointId {
+        namespace: who.namespace.clone(),
+        name: name.to_string(),
+    })
 }
 
 fn first_line(text: &str) -> &str {
@@ -106,8 +208,8 @@ struct Who {
 }
 
 impl Who {
-    fn of(add: &AddRequest, conf: &NetConf, args: &CniArgs) -> Self {
-        let uid = args.pod_uid.clone().unwrap_or_else(|| add.container_id.clone());
+    fn of(container: &str, conf: &NetConf, args: &CniArgs) -> Self {
+        let uid = args.pod_uid.clone().unwrap_or_else(|| container.to_owned());
         match args.pod() {
             Some((namespace, pod)) => Self {
                 orchestrator: Orchestrator::K8s,
@@ -122,7 +224,7 @@ impl Who {
                     .or(conf.buoy.namespace.as_deref())
                     .unwrap_or("default")
                     .to_owned(),
-                workload: add.container_id.clone(),
+                workload: container.to_owned(),
                 uid,
             },
         }

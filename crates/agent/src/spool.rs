@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use buoy_cni_spec::agent::{Body, DelRequest, IpamRequest, SpoolRecord};
-use buoy_core::endpoint::AttachmentId;
+use buoy_cni_spec::agent::{Body, SpoolRecord};
 use tracing::warn;
 
+use crate::files;
+use crate::request::Removal;
+
 /// The records in the spool. One that does not parse is reported and set aside.
-pub(crate) fn records(dir: &Path) -> Vec<(AttachmentId, PathBuf)> {
+pub(crate) fn records(dir: &Path) -> Vec<(Removal, PathBuf)> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
     };
@@ -18,11 +20,11 @@ pub(crate) fn records(dir: &Path) -> Vec<(AttachmentId, PathBuf)> {
         let hidden = path
             .file_name()
             .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        if hidden || path.is_dir() {
+        if hidden {
             continue;
         }
         match read(&path) {
-            Ok(id) => records.push((id, path)),
+            Ok(removal) => records.push((removal, path)),
             Err(error) => {
                 warn!(file = %path.display(), "spool record set aside: {error:#}");
                 set_aside(&path);
@@ -32,18 +34,11 @@ pub(crate) fn records(dir: &Path) -> Vec<(AttachmentId, PathBuf)> {
     records
 }
 
-fn read(path: &Path) -> anyhow::Result<AttachmentId> {
-    let record: SpoolRecord = serde_json::from_slice(&fs::read(path)?)?;
+fn read(path: &Path) -> anyhow::Result<Removal> {
+    let record: SpoolRecord = serde_json::from_slice(&files::read(path)?)?;
     match record.into_body() {
-        Body::Del(DelRequest {
-            container_id, ifname, ..
-        })
-        | Body::IpamDel(IpamRequest {
-            container_id, ifname, ..
-        }) => Ok(AttachmentId {
-            container: container_id,
-            ifname,
-        }),
+        Body::Del(del) => Ok(del.into()),
+        Body::IpamDel(del) => Ok(del.into()),
         _ => anyhow::bail!("not a DEL"),
     }
 }

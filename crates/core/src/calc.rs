@@ -13,6 +13,17 @@ use crate::desired::Row;
 use crate::subject::Subject;
 use crate::view::View;
 
+/// Whether what a subject should be cannot be known, because its record does not decode and never did as far as this
+/// agent remembers. Then what the kernel has stays.
+pub fn is_unknown(view: &View, subject: &Subject) -> bool {
+    match subject {
+        Subject::Binding(floating) => {
+            view.bindings.contains(floating) && view.bindings.get(floating).is_none()
+        }
+        Subject::Node | Subject::Attachment(_) | Subject::Endpoint(_) => false,
+    }
+}
+
 /// The rows of one subject.
 pub fn rows(view: &View, subject: &Subject) -> Vec<Row> {
     match subject {

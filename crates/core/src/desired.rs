@@ -131,6 +131,11 @@ impl RouteKey {
         }
     }
 
+    /// Whether it is a floating IP's, by its metric.
+    pub fn is_floating(&self) -> bool {
+        (FLOATING_METRIC_BASE - FLOATING_METRIC_RANGE..=FLOATING_METRIC_BASE).contains(&self.metric)
+    }
+
     /// Family of the route.
     pub fn family(&self) -> Family {
         Family::of_net(&self.prefix)
@@ -153,6 +158,7 @@ impl fmt::Display for RowKey {
 pub struct NodeDesired {
     claims: BTreeMap<RowKey, BTreeMap<Subject, Row>>,
     keys: BTreeMap<Subject, BTreeSet<RowKey>>,
+    frozen: BTreeSet<FloatingIp>,
     via: BTreeMap<IfName, BTreeSet<(RouteKey, Subject)>>,
 }
 
@@ -217,6 +223,28 @@ impl NodeDesired {
     /// Keys of the routes that should lead to a link.
     pub fn routes_via(&self, link: &IfName) -> impl Iterator<Item = RouteKey> + '_ {
         self.via.get(link).into_iter().flatten().map(|(key, _)| *key)
+    }
+
+    /// What the kernel has of a floating IP stays as it is, for nobody knows what it should be; or that is over. Says
+    /// which keys that changed.
+    pub fn freeze(&mut self, floating: FloatingIp, frozen: bool) -> BTreeSet<RowKey> {
+        if frozen {
+            self.frozen.insert(floating);
+            return BTreeSet::new();
+        }
+        let thawed = self.frozen.remove(&floating);
+        thawed.then_some(RowKey::Nat(floating)).into_iter().collect()
+    }
+
+    /// Whether a row belongs to a floating IP that stays as it is.
+    pub fn is_frozen(&self, key: &RowKey) -> bool {
+        match key {
+            RowKey::Nat(floating) => self.frozen.contains(floating),
+            RowKey::Route(key) => {
+                key.is_floating() && self.frozen.iter().any(|f| key.prefix == IpNet::from(f.addr()))
+            }
+            RowKey::Sysctl(_) | RowKey::Link(_) => false,
+        }
     }
 
     /// The row of a key, and whom it is about.

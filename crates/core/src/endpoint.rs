@@ -173,6 +173,8 @@ impl Request {
 pub enum Phase {
     /// The runtime waits for the answer.
     Adding,
+    /// Its link is there, so its own addresses work; the runtime still waits.
+    Linked,
     /// Answered: the workload runs.
     Up,
     /// Being taken down.
@@ -210,6 +212,16 @@ impl Attachment {
     pub fn address_of(&self, family: Family) -> Option<IpAddr> {
         self.own_addresses()
             .find(|address| Family::of(*address) == family)
+    }
+
+    /// Whether the runtime still waits for the answer to its ADD.
+    pub fn is_adding(&self) -> bool {
+        matches!(self.phase, Phase::Adding | Phase::Linked)
+    }
+
+    /// Whether traffic can be brought to it.
+    pub fn is_reachable(&self) -> bool {
+        self.is_wanted() && self.phase != Phase::Adding
     }
 
     /// Whether it was taken down or is about to be.

@@ -102,6 +102,9 @@ struct Draft<'a> {
 
 impl Draft<'_> {
     fn visit(&mut self, key: &RowKey) {
+        if self.desired.is_frozen(key) {
+            return;
+        }
         let wanted = self.desired.get(key).map(|(row, _)| row);
         match (key, wanted) {
             (RowKey::Sysctl(path), Some(Row::Sysctl(_, value))) => {
@@ -316,7 +319,7 @@ impl Draft<'_> {
                 .range((floating, IpAddr::from([0; 4]))..)
                 .take_while(|(of, _)| *of == floating);
             let old: Vec<IpAddr> = old.map(|(_, old)| *old).collect();
-            let keep = self.desired.nat(floating).map(|nat| nat.internal);
+            let keep = self.kept(floating);
             let gone = old
                 .iter()
                 .filter(|old| **old != floating.addr() && Some(**old) != keep);
@@ -341,6 +344,14 @@ impl Draft<'_> {
                     .extend(old.into_iter().map(|old| Element::Ending(floating, old)));
             }
         }
+    }
+
+    /// Internal address whose flows stay.
+    fn kept(&self, floating: FloatingIp) -> Option<IpAddr> {
+        if self.desired.is_frozen(&RowKey::Nat(floating)) {
+            return self.observed.nat.get(&floating).copied();
+        }
+        self.desired.nat(floating).map(|nat| nat.internal)
     }
 
     /// What the packet filter knows of links that are no more.

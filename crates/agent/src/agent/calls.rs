@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buoy_cni_spec::agent::{AddRequest, Body, DelRequest, Inspect, IpamRequest, Response};
+use buoy_cni_spec::agent::{AddRequest, Body, Inspect, IpamRequest, Response};
 use buoy_cni_spec::netconf::Attachment as Wanted;
 use buoy_cni_spec::{CniError, ErrorCode, NetConf};
 use buoy_core::endpoint::{Attachment, AttachmentId, Netns, Phase};
@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::Agent;
 use crate::answers::{Adding, Waiter};
 use crate::inputs::{Call, CallId};
-use crate::request;
+use crate::request::{self, Removal};
 use crate::{check, inspect};
 
 /// How long a call waits for the records to be known.
@@ -28,21 +28,8 @@ impl Agent {
             }
             Body::Add(add) => self.add(add, call, now),
             Body::IpamAdd(ipam) => self.ipam_add(ipam, call, now),
-            Body::Del(DelRequest {
-                container_id, ifname, ..
-            })
-            | Body::IpamDel(IpamRequest {
-                container_id, ifname, ..
-            }) => {
-                self.del(
-                    &AttachmentId {
-                        container: container_id,
-                        ifname,
-                    },
-                    call,
-                    now,
-                );
-            }
+            Body::Del(del) => self.del(&del.into(), call, now),
+            Body::IpamDel(del) => self.del(&del.into(), call, now),
             Body::Check(add) => {
                 let response = self.check(&add, &call, now);
                 Waiter::from(call).answer(response);
@@ -180,19 +167,19 @@ impl Agent {
         self.put(attachment);
     }
 
-    fn del(&mut self, id: &AttachmentId, mut call: Call, now: Now) {
-        let Some(attachment) = self.view.attachment(id) else {
-            return Waiter::from(call).answer(Ok(Value::Null));
-        };
-        if attachment.phase == Phase::Down {
-            return Waiter::from(call).answer(Ok(Value::Null));
-        }
-        if let Some(netns) = call.netns.take() {
+    fn del(&mut self, removal: &Removal, mut call: Call, now: Now) {
+        let id = removal.id();
+        let is_there = self
+            .view
+            .attachment(&id)
+            .is_some_and(|attachment| attachment.phase != Phase::Down);
+        if is_there && let Some(netns) = call.netns.take() {
             self.kernel.know(netns);
         }
-        self.take_down(id, now);
-        if let Some(removing) = self.answers.removing.get_mut(id) {
-            removing.waiters.push(call.into());
+        self.remove(removal, now);
+        match self.answers.removing.get_mut(&id) {
+            Some(removing) => removing.waiters.push(call.into()),
+            None => Waiter::from(call).answer(Ok(Value::Null)),
         }
     }
 
@@ -255,11 +242,7 @@ impl Agent {
     pub(super) fn client_gone(&mut self, call: CallId) {
         let Some(id) = self.answers.gone(call) else { return };
         self.answers.adding.remove(&id);
-        if self
-            .view
-            .attachment(&id)
-            .is_some_and(|a| a.phase == Phase::Adding)
-        {
+        if self.view.attachment(&id).is_some_and(|a| a.is_adding()) {
             self.take_down(&id, crate::clock::now());
         }
     }

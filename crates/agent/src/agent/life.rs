@@ -8,6 +8,7 @@ use buoy_cni_spec::{CniError, ErrorCode};
 use buoy_core::desired::RowKey;
 use buoy_core::endpoint::{Attachment, AttachmentId, Phase};
 use buoy_core::ipam::IpamError;
+use buoy_core::op::Op;
 use buoy_core::subject::Subject;
 use buoy_core::time::{Mono, Now};
 use ipnet::IpNet;
@@ -16,6 +17,7 @@ use tracing::{info, warn};
 use super::Agent;
 use crate::answers::Removing;
 use crate::inputs::Applied;
+use crate::request::Removal;
 use crate::{clock, spool};
 
 /// How long after its start an agent waits to be asked again for what was never answered.
@@ -24,10 +26,11 @@ pub(super) const ASK_AGAIN: Duration = Duration::from_secs(30);
 impl Agent {
     /// Takes up the attachments of an earlier agent. What was never answered is undone unless it is asked for again.
     pub(super) fn take_up(&mut self) -> Result<()> {
-        for attachment in self.files.load()?.into_values() {
+        for mut attachment in self.files.load()?.into_values() {
             self.order = self.order.max(attachment.order);
             match attachment.phase {
-                Phase::Adding => {
+                Phase::Adding | Phase::Linked => {
+                    attachment.phase = Phase::Adding;
                     self.network.suspect(attachment.request.host_ifname.clone());
                     self.unanswered.insert(attachment.id.clone());
                 }
@@ -42,10 +45,23 @@ impl Agent {
 
     /// Carries out what the CNI plugin wrote down while no agent answered.
     pub(super) fn drain_spool(&mut self, now: Now) {
-        for (id, path) in spool::records(&self.settings.spool()) {
-            info!("a DEL from the spool: {id}");
-            self.take_down(&id, now);
+        for (removal, path) in spool::records(&self.settings.spool()) {
+            info!("a DEL from the spool: {}", removal.id());
+            self.remove(&removal, now);
             spool::done(&path);
+        }
+    }
+
+    /// Takes an attachment down. One that is not known may have records in the datastore all the same: its file was lost,
+    /// or the node was cleaned up.
+    pub(super) fn remove(&mut self, removal: &Removal, now: Now) {
+        let id = removal.id();
+        if self.view.attachment(&id).is_some() {
+            return self.take_down(&id, now);
+        }
+        match removal.attachment(&self.settings.node_name, now.wall) {
+            Ok(attachment) => self.put(attachment),
+            Err(error) => warn!("a DEL that says too little to release anything: {id}: {error}"),
         }
     }
 
@@ -146,18 +162,35 @@ impl Agent {
         let gone: Vec<AttachmentId> = results
             .iter()
             .filter(|applied| applied.result.as_ref().is_err_and(|error| error.namespace_gone))
-            .filter_map(|applied| match &applied.op {
-                buoy_core::op::Op::AddLink(_, link) => Some(link.attachment.clone()),
-                _ => None,
-            })
+            .filter_map(|applied| made_for(&applied.op))
+            .collect();
+        let linked: Vec<AttachmentId> = results
+            .iter()
+            .filter(|applied| applied.result.is_ok())
+            .filter_map(|applied| made_for(&applied.op))
             .collect();
         self.network.applied(results, now);
+        for id in linked {
+            self.linked(&id);
+        }
         for id in gone {
             if self.view.attachment(&id).is_some_and(|a| a.phase == Phase::Up) {
                 info!("the namespace of {id} is gone: taken down");
                 self.take_down(&id, clock::now());
             }
         }
+    }
+
+    /// The link of an attachment is there. The file need not know: an agent that comes back looks for itself.
+    fn linked(&mut self, id: &AttachmentId) {
+        let Some(attachment) = self.view.attachment(id).filter(|a| a.phase == Phase::Adding) else {
+            return;
+        };
+        let linked = Attachment {
+            phase: Phase::Linked,
+            ..attachment.clone()
+        };
+        self.dirty.append(&mut self.view.put_attachment(linked));
     }
 
     /// The records of an attachment that is down are released: nothing of it is left.
@@ -174,6 +207,14 @@ impl Agent {
         for call in self.answers.parked.remove(id).into_iter().flatten() {
             self.call(call, now);
         }
+    }
+}
+
+/// The attachment that an operation makes a link for.
+fn made_for(op: &Op) -> Option<AttachmentId> {
+    match op {
+        Op::AddLink(_, link) => Some(link.attachment.clone()),
+        _ => None,
     }
 }
 

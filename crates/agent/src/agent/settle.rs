@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use buoy_api::ip::Family;
 use buoy_cni_spec::result::{CniResult, Interface, IpConfig, Route};
 use buoy_cni_spec::{CniError, NetConf};
 use buoy_core::desired::RowKey;
@@ -119,7 +118,7 @@ impl Agent {
         };
         let result = result(&attachment, &adding.conf).render(adding.conf.version);
         self.kernel.forget(&attachment.request.netns);
-        if attachment.phase == Phase::Adding {
+        if attachment.is_adding() {
             self.set_phase(id, Phase::Up);
         }
         self.answers.added(id, &Ok(result));
@@ -197,7 +196,7 @@ fn result(attachment: &Attachment, conf: &NetConf) -> CniResult {
         interface: Some(1),
     });
     let routes = match request.addresses {
-        AddressRequest::Automatic { .. } => block_routes(attachment),
+        AddressRequest::Automatic { .. } => host_routes(attachment),
         AddressRequest::Specific(_) | AddressRequest::Given(_) => Vec::new(),
     };
     CniResult {
@@ -208,7 +207,7 @@ fn result(attachment: &Attachment, conf: &NetConf) -> CniResult {
     }
 }
 
-/// What `calico-ipam` answers: addresses with the prefix length of their block, and as much as routes.
+/// What `calico-ipam` answers: addresses with the prefix length of their block, and a route to each.
 fn addresses_alone(attachment: &Attachment) -> CniResult {
     let addresses = attachment.addresses.iter().flatten();
     let ips = addresses.map(|address| IpConfig {
@@ -218,13 +217,15 @@ fn addresses_alone(attachment: &Attachment) -> CniResult {
     });
     CniResult {
         ips: ips.collect(),
-        routes: block_routes(attachment),
+        routes: host_routes(attachment),
         ..CniResult::default()
     }
 }
 
-fn block_routes(attachment: &Attachment) -> Vec<Route> {
-    let mut routes: Vec<IpNet> = attachment.addresses.clone().unwrap_or_default();
-    routes.sort_by_key(Family::of_net);
-    routes.into_iter().map(Route::to).collect()
+/// A route to each address alone. Its block's prefix would have host bits, which the kernel refuses to other plugins.
+fn host_routes(attachment: &Attachment) -> Vec<Route> {
+    attachment
+        .own_addresses()
+        .map(|address| Route::to(IpNet::from(address)))
+        .collect()
 }

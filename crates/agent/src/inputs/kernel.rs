@@ -1,6 +1,7 @@
 //! What others do to the kernel: links that vanish, tables and routes of ours that somebody touches.
 
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use buoy_core::endpoint::{IfIndex, IfName};
@@ -9,27 +10,37 @@ use buoy_kernel::netlink::OwnPorts;
 use buoy_kernel::nft::{TableEvent, TableEvents};
 use buoy_kernel::route::Target;
 use crossbeam_channel::Sender;
-use tracing::error;
+use tracing::warn;
 
 use super::Input;
 
+/// Pause before a subscription that failed is made anew.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Turns kernel events into inputs for as long as the process lives.
-pub(crate) fn watch(own: OwnPorts, inputs: &Sender<Input>) -> Result<()> {
-    let mut links = Events::subscribe(own.clone()).context("watch links and routes")?;
-    let mut tables = TableEvents::subscribe(own).context("watch nftables")?;
+pub(crate) fn watch(own: &OwnPorts, inputs: &Sender<Input>) -> Result<()> {
+    let ports = own.clone();
     spawn("link-events", inputs, move || {
-        links.wait(None).map(|event| event.and_then(link_event))
+        let mut links = Events::subscribe(ports.clone())?;
+        Ok(move || links.wait(None).map(|event| event.and_then(link_event)))
     })?;
+    let ports = own.clone();
     spawn("table-events", inputs, move || {
-        tables.wait(None).map(|event| event.map(table_event))
+        let mut tables = TableEvents::subscribe(ports.clone())?;
+        Ok(move || tables.wait(None).map(|event| event.map(table_event)))
     })
 }
 
-fn spawn(
+/// Subscribes at once, so that nothing is missed from here on, and again whenever a subscription fails.
+fn spawn<N>(
     name: &str,
     inputs: &Sender<Input>,
-    mut next: impl FnMut() -> buoy_kernel::Result<Option<Input>> + Send + 'static,
-) -> Result<()> {
+    subscribe: impl Fn() -> buoy_kernel::Result<N> + Send + 'static,
+) -> Result<()>
+where
+    N: FnMut() -> buoy_kernel::Result<Option<Input>> + Send + 'static,
+{
+    let mut next = subscribe().with_context(|| format!("subscribe: {name}"))?;
     let inputs = inputs.clone();
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         loop {
@@ -37,8 +48,12 @@ fn spawn(
                 Ok(Some(input)) => input,
                 Ok(None) => continue,
                 Err(error) => {
-                    error!("changes by others are not seen any more; restart the agent: {error}");
-                    return;
+                    warn!("changes by others may be missed: {error}");
+                    thread::sleep(PAUSE);
+                    if let Ok(again) = subscribe() {
+                        next = again;
+                    }
+                    Input::Foreign("something, perhaps: a subscription failed")
                 }
             };
             if inputs.send(input).is_err() {
@@ -58,8 +73,7 @@ fn link_event(event: Event) -> Option<Input> {
             Target::Unreachable => Some(Input::Foreign("our routes")),
         },
         Event::Lost => Some(Input::Foreign("links or routes, perhaps: events were lost")),
-        // A stranger's link is of interest only when its name is wanted, and then it is looked at.
-        Event::Link(_) => None,
+        Event::Link(link) => Some(Input::LinkUp(IfName(link.name), link.up)),
     }
 }
 

@@ -32,15 +32,14 @@ pub fn namespaces(view: &View, floating: FloatingIp) -> Vec<String> {
 pub fn candidate(view: &View, floating: FloatingIp, endpoint: &EndpointId) -> Result<Candidate, Refusal> {
     let attachment = view
         .attachment_of(endpoint)
-        .filter(|a| a.is_wanted())
+        .filter(|a| a.is_reachable())
         .ok_or(Refusal::NotRunning)?;
     if !gate(view, attachment) {
         return Err(Refusal::GateOff);
     }
     let internal_ip =
         internal(view, attachment, floating).ok_or(Refusal::NoAddressOfFamily(floating.family()))?;
-    rights::check(view, &endpoint.namespace, floating)?;
-    Ok(Candidate {
+    let candidate = Candidate {
         node: view.settings.node.clone(),
         workload: attachment.request.workload.clone(),
         endpoint: attachment.id.ifname.clone(),
@@ -49,7 +48,20 @@ pub fn candidate(view: &View, floating: FloatingIp, endpoint: &EndpointId) -> Re
         ready: true,
         priority: attachment.request.priority,
         since: attachment.since,
-    })
+    };
+    match rights::check(view, &endpoint.namespace, floating) {
+        // What cannot be read gives nothing, and takes nothing away either.
+        Err(Refusal::PoolUnreadable { .. }) if owns(view, floating, &candidate) => Ok(candidate),
+        checked => checked.map(|()| candidate),
+    }
+}
+
+fn owns(view: &View, floating: FloatingIp, candidate: &Candidate) -> bool {
+    let owner = view
+        .bindings
+        .get(&floating)
+        .and_then(|binding| binding.spec.owner.as_ref());
+    owner.is_some_and(|owner| candidate.is(owner))
 }
 
 /// Whether floating IPs are on for a workload. `Disabled` in FelixConfiguration is what Calico fills in by itself, so

@@ -34,9 +34,10 @@ fn a_running_pod_that_asks_is_a_candidate() {
 }
 
 #[test]
-fn one_without_addresses_or_on_its_way_out_is_none() {
+fn one_without_addresses_or_a_link_or_on_its_way_out_is_none() {
     for change in [
         (|a: &mut Attachment| a.addresses = None) as fn(&mut Attachment),
+        |a| a.phase = crate::endpoint::Phase::Adding,
         |a| a.phase = crate::endpoint::Phase::Removing,
         |a| a.phase = crate::endpoint::Phase::Down,
         |a| a.request.link = false,
@@ -98,4 +99,27 @@ fn the_request_may_name_which_of_the_pods_addresses_it_leads_to() {
         put(&mut view, Value::Endpoint(record(&two, &[(named, FLOATING)])));
         assert_eq!(web_0(&view).unwrap().internal_ip.to_string(), internal, "{named}");
     }
+}
+
+#[test]
+fn a_pool_that_cannot_be_read_gives_nothing_and_takes_nothing_away() {
+    let mut view = view();
+    let key = crate::store::Key::Pool("floating".to_owned());
+    view.apply(crate::store::Delta {
+        key: key.clone(),
+        revision: crate::store::Revision(5),
+        value: None,
+    });
+    crate::fixtures::spoil(&mut view, key);
+    let refused = Refusal::PoolUnreadable {
+        pool: "floating".to_owned(),
+    };
+    assert_eq!(web_0(&view), Err(refused.clone()));
+    assert_eq!(
+        refused.to_string(),
+        "outside every IP pool that can be read, and floating cannot\nmend or delete IPPool floating"
+    );
+    let owner = expected(&pod("web-0", 7));
+    put(&mut view, Value::Binding(crate::fixtures::binding(Some(&owner))));
+    assert_eq!(web_0(&view), Ok(owner));
 }

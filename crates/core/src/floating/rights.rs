@@ -9,6 +9,7 @@ use buoy_api::selector::Selector;
 use buoy_api::v3::{AllowedUse, IpPool};
 use jiff::Timestamp;
 
+use crate::store::Key;
 use crate::view::View;
 
 /// Why a request is not granted now.
@@ -22,6 +23,11 @@ pub enum Refusal {
     NoAddressOfFamily(Family),
     /// No pool covers the address.
     OutsidePools,
+    /// No pool covers the address as far as pools can be read, and one cannot.
+    PoolUnreadable {
+        /// Name of the pool that cannot be read.
+        pool: String,
+    },
     /// The pool that covers it does not allow the namespace.
     NamespaceNotAllowed {
         /// Name of the pool.
@@ -76,6 +82,9 @@ impl fmt::Display for Refusal {
             Self::OutsidePools => {
                 f.write_str("outside every IP pool\ncreate an IPPool that covers it (it may be disabled)")
             }
+            Self::PoolUnreadable { pool } => {
+                write!(f, "outside every IP pool that can be read, and {pool} cannot\nmend or delete IPPool {pool}")
+            }
             Self::NamespaceNotAllowed { pool, namespace } => {
                 write!(f, "IP pool {pool} does not allow the namespace: {namespace}\nchange its namespaceSelector")
             }
@@ -104,13 +113,21 @@ pub fn check(view: &View, namespace: &str, floating: FloatingIp) -> Result<(), R
     not_in_use(view, floating)
 }
 
+fn outside(view: &View) -> Refusal {
+    let unreadable = view.bad.keys().find_map(|key| match key {
+        Key::Pool(pool) if view.pools.get(pool).is_none() => Some(pool.clone()),
+        _ => None,
+    });
+    unreadable.map_or(Refusal::OutsidePools, |pool| Refusal::PoolUnreadable { pool })
+}
+
 fn pool(view: &View, namespace: &str, floating: FloatingIp) -> Result<(), Refusal> {
     // Pools do not overlap, so at most one covers the address.
     let pool = view
         .pools
         .values()
         .find(|pool| pool.spec.cidr.contains(&floating.addr()));
-    let pool = pool.ok_or(Refusal::OutsidePools)?;
+    let pool = pool.ok_or_else(|| outside(view))?;
     if !takes_floating(pool) {
         return Err(Refusal::UseNotAllowed {
             pool: pool.name().to_owned(),

@@ -31,6 +31,8 @@ pub enum Standing {
 pub fn standing(view: &View, endpoint: &EndpointId, floating: FloatingIp) -> Standing {
     let candidate = match candidates::candidate(view, floating, endpoint) {
         Ok(candidate) => candidate,
+        // It has just come, or is about to go.
+        Err(Refusal::NotRunning) => return Standing::Undecided,
         Err(refusal) => return Standing::Refused(refusal),
     };
     if let Some(bad) = view.bad.get(&Key::Binding(names::binding_name(floating.addr()))) {

@@ -78,8 +78,19 @@ fn a_binding_that_cannot_be_read_is_told_although_its_last_value_is_in_force() {
 #[test]
 fn who_is_no_candidate_hears_why_first() {
     let mut view = with_binding(Some(&pod("web-1", 8)), "shop");
-    let mut leaving = pod("web-0", 7);
-    leaving.phase = Phase::Removing;
-    view.put_attachment(leaving);
-    assert_eq!(stands(&view, "web-0"), Standing::Refused(Refusal::NotRunning));
+    let mut gated = pod("web-0", 7);
+    gated.request.gate = false;
+    view.put_attachment(gated);
+    assert_eq!(stands(&view, "web-0"), Standing::Refused(Refusal::GateOff));
+}
+
+#[test]
+fn nothing_is_decided_for_one_that_comes_or_goes() {
+    for phase in [Phase::Adding, Phase::Removing, Phase::Down] {
+        let mut view = with_binding(Some(&pod("web-1", 8)), "shop");
+        let mut moving = pod("web-0", 7);
+        moving.phase = phase;
+        view.put_attachment(moving);
+        assert_eq!(stands(&view, "web-0"), Standing::Undecided, "{phase:?}");
+    }
 }

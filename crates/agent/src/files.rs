@@ -1,0 +1,41 @@
+//! Files that others may have put where ours should be.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::fcntl::{Flock, FlockArg, OFlag};
+
+/// The largest file that is read.
+const LARGEST: u64 = 1 << 20;
+
+/// Reads a plain file of a reasonable size. Never waits: a pipe, a device or a link is an error.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > LARGEST {
+        return Err(io::Error::other("not a plain file of at most 1 MiB"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Holds a state directory for one process: two agents would undo each other's work.
+pub(crate) fn hold(state_dir: &Path) -> Result<Flock<File>> {
+    let path = state_dir.join("lock");
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    let file = options
+        .open(&path)
+        .with_context(|| format!("open: {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        anyhow::anyhow!(
+            "another agent has this state directory: {}: {errno}\nstop it, or set another state-dir",
+            state_dir.display()
+        )
+    })
+}
