@@ -1,5 +1,6 @@
 use super::*;
 use crate::calc;
+use crate::desired::floating_metric;
 use crate::endpoint::{Attachment, Phase};
 use crate::fixtures::{FLOATING, binding, candidate, floating, pod, put, record, view};
 use crate::observed::ObservedLink;
@@ -352,4 +353,31 @@ fn an_address_without_an_owner_that_somebody_waits_for_is_unreachable() {
         node.step(&Scope::All),
         ["put route unreachable 172.16.1.3/32 metric 4294967295"]
     );
+}
+
+#[test]
+fn what_nobody_knows_stays_until_it_is_known_again() {
+    let mut node = Node::settled();
+    let (address, internal) = (floating(FLOATING), IpAddr::from([10, 65, 0, 7]));
+    let name = IfName("cali-web-0".to_owned());
+    let index = node.observed.index_of(&name).unwrap();
+    let route = RouteKey::host(address.addr(), floating_metric(buoy_api::binding::Epoch(7)));
+    node.observed.nat.insert(address, internal);
+    node.observed.routes.insert(route, ObservedHop::Link(index));
+    node.observed
+        .ending
+        .insert((address, IpAddr::from([10, 65, 0, 6])), Ending::Open);
+    crate::fixtures::spoil(&mut node.view, crate::floating::claim::binding_key(address));
+    assert!(calc::is_unknown(&node.view, &Subject::Binding(address)));
+    assert!(node.desired.freeze(address, true).is_empty());
+    assert_eq!(
+        node.step(&Scope::All),
+        ["end flows of 172.16.1.3 but those to 10.65.0.7"]
+    );
+    put(&mut node.view, Value::Binding(binding(None)));
+    assert!(!calc::is_unknown(&node.view, &Subject::Binding(address)));
+    let thawed = node.desired.freeze(address, false);
+    let told = node.step(&Scope::Keys(thawed));
+    assert_eq!(told[0], "delete route 172.16.1.3/32 metric 999999993");
+    assert!(told[1].starts_with("nft -172.16.1.3 to 10.65.0.7"), "{told:#?}");
 }

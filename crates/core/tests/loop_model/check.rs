@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use buoy_api::ip::FloatingIp;
-use buoy_core::desired::{FLOATING_METRIC_BASE, FLOATING_METRIC_RANGE, Hop, NodeDesired, RouteKey, Row};
+use buoy_core::desired::{
+    FLOATING_METRIC_BASE, FLOATING_METRIC_RANGE, Hop, NodeDesired, RouteKey, Row, RowKey,
+};
 use buoy_core::endpoint::{IfIndex, IfName};
 use buoy_core::observed::Observed;
 use buoy_core::op::{Element, NftTransaction, Op, Pass};
@@ -137,6 +139,12 @@ pub(crate) fn programmed(desired: &NodeDesired, kernel: &Kernel) -> Result<(), S
             }
         }
     }
+    // What nobody knows stays.
+    let known = |key: &RowKey| !desired.is_frozen(key);
+    let mut nat = kernel.nat.clone();
+    nat.retain(|floating, _| known(&RowKey::Nat(*floating)));
+    let mut routes = kernel.routes.clone();
+    routes.retain(|key, _| known(&RowKey::Route(*key)));
     let links = kernel
         .links
         .iter()
@@ -145,8 +153,8 @@ pub(crate) fn programmed(desired: &NodeDesired, kernel: &Kernel) -> Result<(), S
     same("links", &wanted.links, &links.collect())?;
     same("members", &wanted.members, &kernel.members)?;
     same("sources", &wanted.sources, &kernel.sources)?;
-    same("translations", &wanted.nat, &kernel.nat)?;
-    same("routes", &wanted.routes, &kernel.routes)?;
+    same("translations", &wanted.nat, &nat)?;
+    same("routes", &wanted.routes, &routes)?;
     same("flows to end", &wanted.ending, &kernel.ending)?;
     same("sysctls", &wanted.sysctls, &kernel.sysctls)
 }

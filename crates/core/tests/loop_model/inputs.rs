@@ -101,7 +101,8 @@ fn put_or_delete(key: Key, value: Option<Value>) -> Input {
 
 pub(crate) fn attach() -> impl Strategy<Value = Input> {
     let phase = prop_oneof![
-        2 => Just(Phase::Adding),
+        1 => Just(Phase::Adding),
+        1 => Just(Phase::Linked),
         6 => Just(Phase::Up),
         1 => Just(Phase::Removing),
         1 => Just(Phase::Down)

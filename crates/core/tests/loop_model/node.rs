@@ -65,8 +65,8 @@ impl NodeSim {
 
     fn recalculate(&mut self, dirty: BTreeSet<Subject>) {
         for subject in dirty {
-            self.keys
-                .extend(self.desired.replace(&subject, calc::rows(&self.view, &subject)));
+            let changed = recalculate(&mut self.desired, &self.view, &subject);
+            self.keys.extend(changed);
         }
     }
 
@@ -278,6 +278,15 @@ impl NodeSim {
             |op: &Op| matches!(op, Op::AddLink(name, _) if self.is_blocked(&RowKey::Link(name.clone())));
         planned.ops.iter().all(waits) && planned.wake.is_none()
     }
+}
+
+/// Calculates one subject anew and says which keys that changed.
+pub(crate) fn recalculate(desired: &mut NodeDesired, view: &View, subject: &Subject) -> BTreeSet<RowKey> {
+    let mut changed = desired.replace(subject, calc::rows(view, subject));
+    if let Subject::Binding(floating) = subject {
+        changed.append(&mut desired.freeze(*floating, calc::is_unknown(view, subject)));
+    }
+    changed
 }
 
 /// The rows that an operation serves.

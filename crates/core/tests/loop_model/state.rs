@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use buoy_core::calc;
 use buoy_core::desired::NodeDesired;
 use buoy_core::duty::{self, Owed};
 use buoy_core::subject::Subject;
@@ -14,12 +13,13 @@ use proptest::strategy::ValueTree;
 
 use crate::cases;
 use crate::inputs::{About, Input, input};
+use crate::node::recalculate;
 use crate::universe::{all_subjects, time, view};
 
 fn from_scratch(view: &View) -> NodeDesired {
     let mut desired = NodeDesired::default();
     for subject in all_subjects() {
-        desired.replace(&subject, calc::rows(view, &subject));
+        recalculate(&mut desired, view, &subject);
     }
     desired
 }
@@ -99,7 +99,7 @@ proptest! {
         for (revision, input) in numbered(inputs) {
             let dirty = input.feed(&mut view, revision);
             for subject in &dirty {
-                desired.replace(subject, calc::rows(&view, subject));
+                recalculate(&mut desired, &view, subject);
             }
             prop_assert_eq!(&desired, &from_scratch(&view), "after {:?}", input);
             let after = owed(&view, now);
