@@ -23,7 +23,7 @@ pub enum EditError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The record does not decode, and must not be written over.
-    #[error("{key:?}: {reason}\nmend or delete the record")]
+    #[error("{key}: {reason}\nmend or delete the record")]
     Bad {
         /// Which record.
         key: Key,
@@ -31,7 +31,7 @@ pub enum EditError {
         reason: String,
     },
     /// Others kept changing the record.
-    #[error("changed by others {TRIES} times in a row: {0:?}")]
+    #[error("changed by others {TRIES} times in a row: {0}")]
     Contended(Key),
 }
 

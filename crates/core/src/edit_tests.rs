@@ -108,10 +108,7 @@ fn a_record_that_does_not_decode_is_never_written_over() {
     let Next::Done(Err(error)) = edit.step(Reply::Record(Some(garbage))) else {
         panic!()
     };
-    assert_eq!(
-        error.to_string(),
-        "Node(\"n1\"): no spec\nmend or delete the record"
-    );
+    assert_eq!(error.to_string(), "Node n1: no spec\nmend or delete the record");
 }
 
 #[test]

@@ -7,11 +7,14 @@
 
 use std::fmt;
 
-use buoy_api::binding::{Binding, Candidate, Condition, EpochFloor};
+use buoy_api::binding::{Binding, BindingSpec, Candidate, Condition, EpochFloor};
 use buoy_api::ip::Family;
 use buoy_api::ipam::{AffinityOwner, Block, BlockAffinity, Handle, IpamConfig};
+use buoy_api::resource::Kind;
 use buoy_api::v3::{
-    ClusterInformation, FelixConfiguration, IpPool, IpReservation, Node, Profile, WorkloadEndpoint,
+    ClusterInformation, ClusterInformationSpec, FelixConfiguration, FelixConfigurationSpec, IpPool,
+    IpPoolSpec, IpReservation, IpReservationSpec, Node, NodeSpec, Profile, ProfileSpec, WorkloadEndpoint,
+    WorkloadEndpointSpec,
 };
 use ipnet::IpNet;
 
@@ -64,6 +67,29 @@ pub enum Key {
     Binding(String),
     /// The epoch floor of the store.
     EpochFloor,
+}
+
+/// As people call the record, for messages: its kind and name.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pool(name) => write!(f, "{} {name}", IpPoolSpec::KIND),
+            Self::Reservation(name) => write!(f, "{} {name}", IpReservationSpec::KIND),
+            Self::Node(name) => write!(f, "{} {name}", NodeSpec::KIND),
+            Self::Endpoint { namespace, name } => {
+                write!(f, "{} {namespace}/{name}", WorkloadEndpointSpec::KIND)
+            }
+            Self::Felix(name) => write!(f, "{} {name}", FelixConfigurationSpec::KIND),
+            Self::ClusterInformation(name) => write!(f, "{} {name}", ClusterInformationSpec::KIND),
+            Self::Profile(name) => write!(f, "{} {name}", ProfileSpec::KIND),
+            Self::Block(cidr) => write!(f, "IPAM block {cidr}"),
+            Self::Affinity { owner, cidr } => write!(f, "affinity of {owner} to {cidr}"),
+            Self::Handle(id) => write!(f, "IPAM handle {id}"),
+            Self::IpamConfig => f.write_str("IPAM configuration"),
+            Self::Binding(name) => write!(f, "{} {name}", BindingSpec::KIND),
+            Self::EpochFloor => f.write_str("epoch floor"),
+        }
+    }
 }
 
 /// A set of keys that can be listed and watched.
@@ -289,4 +315,49 @@ pub trait Steps {
 
     /// Takes the reply to the last operation (first: [`Reply::Start`]) and says what is next.
     fn step(&mut self, reply: Reply) -> Next<Self::Out>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_named_as_people_name_their_records() {
+        let name = || "x".to_owned();
+        for (key, text) in [
+            (Key::Pool(name()), "IPPool x"),
+            (Key::Reservation(name()), "IPReservation x"),
+            (Key::Node(name()), "Node x"),
+            (
+                Key::Endpoint {
+                    namespace: "shop".to_owned(),
+                    name: "n1-k8s-web--0-eth0".to_owned(),
+                },
+                "WorkloadEndpoint shop/n1-k8s-web--0-eth0",
+            ),
+            (Key::Felix(name()), "FelixConfiguration x"),
+            (Key::ClusterInformation(name()), "ClusterInformation x"),
+            (Key::Profile(name()), "Profile x"),
+            (
+                Key::Block("10.0.0.0/26".parse().unwrap()),
+                "IPAM block 10.0.0.0/26",
+            ),
+            (
+                Key::Affinity {
+                    owner: AffinityOwner::Host("n1".to_owned()),
+                    cidr: "10.0.0.0/26".parse().unwrap(),
+                },
+                "affinity of host:n1 to 10.0.0.0/26",
+            ),
+            (Key::Handle(name()), "IPAM handle x"),
+            (Key::IpamConfig, "IPAM configuration"),
+            (
+                Key::Binding("172-16-1-3".to_owned()),
+                "FloatingIPBinding 172-16-1-3",
+            ),
+            (Key::EpochFloor, "epoch floor"),
+        ] {
+            assert_eq!(key.to_string(), text);
+        }
+    }
 }

@@ -95,7 +95,7 @@ pub enum IpamError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A record that is needed does not say what it must.
-    #[error("{key:?}: {bad}\nrepair or delete the record")]
+    #[error("{key}: {bad}\nrepair or delete the record")]
     BadRecord {
         /// Which.
         key: Key,
