@@ -346,7 +346,7 @@ impl Network {
     /// Whether these rows are as they should be; a link on its way out and flows that are ended a second time do not
     /// count.
     pub(crate) fn is_settled(&self, view: &View, keys: &BTreeSet<RowKey>, now: Mono) -> bool {
-        if self.busy || !self.known || self.stale {
+        if self.busy || !self.known || self.stale || keys.iter().any(|key| self.awaits_name(key)) {
             return false;
         }
         let scope = Scope::Keys(keys.clone());
@@ -358,6 +358,12 @@ impl Network {
                 .all(|element| matches!(element, Element::Ending(..))),
             _ => false,
         })
+    }
+
+    /// Whether a link is wanted whose name a link on its way out still has. No operation is due until it is gone.
+    fn awaits_name(&self, key: &RowKey) -> bool {
+        let RowKey::Link(name) = key else { return false };
+        self.desired.get(key).is_some() && self.observed.links.get(name).is_some_and(|link| link.leaving)
     }
 
     /// Keys of all that the kernel has of a link and of the addresses behind it.
