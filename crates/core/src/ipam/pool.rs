@@ -74,7 +74,7 @@ pub enum PoolError {
         hint: &'static str,
     },
     /// The pool that was asked for, or that covers the address, refuses.
-    #[error("{}", .0)]
+    #[error("{}{}", .0, .0.hint())]
     Refused(Refused),
 }
 
@@ -153,6 +153,16 @@ impl Refused {
                 self.pool, self.why
             ),
             None => format!("IP pool \"{}\": {}", self.pool, self.why),
+        }
+    }
+
+    /// What to do, on a line of its own, where the reason alone does not say it.
+    fn hint(&self) -> &'static str {
+        match self.why {
+            Why::FloatingOnly => {
+                "\nask for an address of another pool, or change its annotation buoy.dev/floatingIPs"
+            }
+            _ => "",
         }
     }
 }

@@ -227,6 +227,12 @@ fn floating_ips_come_from_ranges_that_are_set_aside() {
     says(&mut pools[0], "Only");
     assert_eq!(floating(&pools, "10.65.1.1").unwrap(), "pool1");
     assert!(automatic(&pools, Family::V4, &asker("a", "default")).is_err());
+    let own = for_address(&pools, ip("10.65.1.1"), &asker("a", "default"));
+    assert_eq!(
+        own.unwrap_err().to_string(),
+        "IP address 10.65.1.1 is in IP pool \"pool1\", it is for floating IPs only\n\
+         ask for an address of another pool, or change its annotation buoy.dev/floatingIPs"
+    );
 }
 
 #[test]
