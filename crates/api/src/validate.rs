@@ -17,7 +17,8 @@ use crate::meta::ObjectMeta;
 use crate::names;
 use crate::resource::Kind;
 use crate::v3::{
-    FelixConfiguration, FelixConfigurationSpec, IpReservation, IpReservationSpec, Node, NodeSpec,
+    FelixConfiguration, FelixConfigurationSpec, IpReservation, IpReservationSpec, Node, NodeSpec, Profile,
+    ProfileSpec,
 };
 
 pub use endpoint::workload_endpoint;
@@ -100,6 +101,13 @@ pub fn felix_configuration(felix: &FelixConfiguration) -> Result<(), Invalid> {
         check.one_of("spec.floatingIPs", switch, &["Enabled", "Disabled"]);
     }
     check.finish::<FelixConfigurationSpec>(&felix.metadata)
+}
+
+/// Checks a Profile.
+pub fn profile(profile: &Profile) -> Result<(), Invalid> {
+    let mut check = Check::default();
+    check.object_name(&profile.metadata);
+    check.finish::<ProfileSpec>(&profile.metadata)
 }
 
 /// Checks a FloatingIPBinding.
@@ -283,6 +291,13 @@ mod tests {
         assert_eq!(
             fields(felix_configuration(&felix)),
             ["metadata.name", "metadata.namespace", "spec.floatingIPs"]
+        );
+        let mut profile = Profile::new(ObjectMeta::named("kns.shop"), ProfileSpec::default());
+        assert_eq!(self::profile(&profile), Ok(()));
+        profile.metadata = ObjectMeta::namespaced("shop", "kns/shop");
+        assert_eq!(
+            fields(self::profile(&profile)),
+            ["metadata.name", "metadata.namespace"]
         );
     }
 

@@ -59,12 +59,11 @@ pub(crate) fn show(store: &Store, with_blocks: bool, format: Format) -> Result<O
     let pools = store.pools()?;
     let reservations = store.reservations()?;
     let mut blocks = Vec::new();
-    let mut warnings = pools.warnings;
-    warnings.extend(reservations.warnings);
+    let mut warnings: Vec<String> = pools.warnings().chain(reservations.warnings()).collect();
     for family in Family::ALL {
         let listed = store.blocks(family)?;
+        warnings.extend(listed.warnings());
         blocks.extend(listed.items);
-        warnings.extend(listed.warnings);
     }
     let usage = usage(&pools.items, &reservations.items, &blocks, with_blocks);
     let output = Output::render(format, &usage, || table(&usage).boxed())?;
@@ -76,7 +75,7 @@ pub(crate) fn show_address(store: &Store, ip: IpAddr, format: Format) -> Result<
     let blocks = store.blocks(Family::of(ip))?;
     let holder = holder(ip, &blocks.items);
     let output = Output::render(format, &holder, || holder_text(&holder))?;
-    Ok(output.warning(blocks.warnings))
+    Ok(output.warning(blocks.warnings()))
 }
 
 fn usage(

@@ -5,7 +5,9 @@ use std::str::FromStr;
 use buoy_api::ObjectMeta;
 use buoy_api::binding::BindingSpec;
 use buoy_api::resource::{Kind, Resource};
-use buoy_api::v3::{FelixConfigurationSpec, IpPoolSpec, IpReservationSpec, NodeSpec, WorkloadEndpointSpec};
+use buoy_api::v3::{
+    FelixConfigurationSpec, IpPoolSpec, IpReservationSpec, NodeSpec, ProfileSpec, WorkloadEndpointSpec,
+};
 use buoy_core::store::{Key, Prefix, Value};
 use serde_json::Value as Json;
 
@@ -22,6 +24,8 @@ pub(crate) enum KindName {
     Endpoint,
     /// FelixConfiguration.
     Felix,
+    /// Profile: labels of a namespace, for the `namespaceSelector` of pools.
+    Profile,
     /// FloatingIPBinding.
     Binding,
 }
@@ -47,12 +51,13 @@ fn facts<S: Kind>(short: &'static [&'static str]) -> Facts {
 
 impl KindName {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Pool,
         Self::Reservation,
         Self::Node,
         Self::Endpoint,
         Self::Felix,
+        Self::Profile,
         Self::Binding,
     ];
 
@@ -63,6 +68,7 @@ impl KindName {
             Self::Node => facts::<NodeSpec>(&["no"]),
             Self::Endpoint => facts::<WorkloadEndpointSpec>(&["wep", "weps"]),
             Self::Felix => facts::<FelixConfigurationSpec>(&["felixconfig", "felixconfigs"]),
+            Self::Profile => facts::<ProfileSpec>(&[]),
             Self::Binding => facts::<BindingSpec>(&["fipb", "fipbs"]),
         }
     }
@@ -94,6 +100,7 @@ impl KindName {
                 name,
             },
             Self::Felix => Key::Felix(name),
+            Self::Profile => Key::Profile(name),
             Self::Binding => Key::Binding(name),
         }
     }
@@ -106,6 +113,7 @@ impl KindName {
             Self::Node => Prefix::Nodes,
             Self::Endpoint => Prefix::Endpoints,
             Self::Felix => Prefix::Felix,
+            Self::Profile => Prefix::Profiles,
             Self::Binding => Prefix::Bindings,
         }
     }
@@ -121,6 +129,7 @@ impl KindName {
             Self::Node => Value::Node(read(document)?),
             Self::Endpoint => Value::Endpoint(read(document)?),
             Self::Felix => Value::Felix(read(document)?),
+            Self::Profile => Value::Profile(read(document)?),
             Self::Binding => Value::Binding(read(document)?),
         })
     }
@@ -156,6 +165,7 @@ pub(crate) fn encode(value: &Value) -> Option<Json> {
         Value::Node(node) => serde_json::to_value(node),
         Value::Endpoint(endpoint) => serde_json::to_value(endpoint),
         Value::Felix(felix) => serde_json::to_value(felix),
+        Value::Profile(profile) => serde_json::to_value(profile),
         Value::Binding(binding) => serde_json::to_value(binding),
         _ => return None,
     };
@@ -170,24 +180,10 @@ pub(crate) fn metadata(value: &Value) -> Option<&ObjectMeta> {
         Value::Node(node) => &node.metadata,
         Value::Endpoint(endpoint) => &endpoint.metadata,
         Value::Felix(felix) => &felix.metadata,
+        Value::Profile(profile) => &profile.metadata,
         Value::Binding(binding) => &binding.metadata,
         _ => return None,
     })
-}
-
-/// A record's kind and name, for messages.
-pub(crate) fn describe(key: &Key) -> String {
-    match key {
-        Key::Pool(name) => format!("IPPool {name}"),
-        Key::Reservation(name) => format!("IPReservation {name}"),
-        Key::Node(name) => format!("Node {name}"),
-        Key::Endpoint { namespace, name } => format!("WorkloadEndpoint {namespace}/{name}"),
-        Key::Felix(name) => format!("FelixConfiguration {name}"),
-        Key::Binding(name) => format!("FloatingIPBinding {name}"),
-        Key::Block(prefix) => format!("IPAM block {prefix}"),
-        Key::Handle(id) => format!("IPAM handle {id}"),
-        other => format!("{other:?}"),
-    }
 }
 
 #[cfg(test)]
@@ -206,6 +202,8 @@ mod tests {
             ("wep", KindName::Endpoint),
             ("WorkloadEndpoints", KindName::Endpoint),
             ("felixconfig", KindName::Felix),
+            ("profile", KindName::Profile),
+            ("profiles", KindName::Profile),
             ("fipb", KindName::Binding),
             ("FloatingIPBinding", KindName::Binding),
         ] {
@@ -214,7 +212,7 @@ mod tests {
         let error = "pod".parse::<KindName>().unwrap_err();
         assert_eq!(
             error,
-            "unknown kind: pod\nuse one of IPPool, IPReservation, Node, WorkloadEndpoint, FelixConfiguration, \
+            "unknown kind: pod\nuse one of IPPool, IPReservation, Node, WorkloadEndpoint, FelixConfiguration, Profile, \
              FloatingIPBinding"
         );
     }

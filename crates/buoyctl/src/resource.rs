@@ -1,5 +1,6 @@
 //! Verbs for resources: create, apply, get, delete.
 
+mod binding;
 mod delete;
 mod get;
 mod tables;

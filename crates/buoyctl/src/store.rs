@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use buoy_api::ipam::Block;
 use buoy_api::v3::{IpPool, IpReservation, WorkloadEndpoint};
 use buoy_api::{Binding, Family};
-use buoy_core::store::{Key, Prefix, Record, Reply, Revision, StoreOp, Value};
+use buoy_core::store::{Bad, Key, Prefix, Record, Reply, Revision, Steps, StoreOp, Value};
 use buoy_datastore::{Datastore, Event, WatchError};
 
 use crate::failure::Failure;
-use crate::kind::describe;
 
 /// How often a change begins anew because somebody else changed the record.
 const ATTEMPTS: u32 = 32;
@@ -37,8 +36,15 @@ pub(crate) enum Edit<T> {
 pub(crate) struct Listed<T> {
     /// Those that decode, in order of their keys.
     pub items: Vec<T>,
-    /// A message about each that does not.
-    pub warnings: Vec<String>,
+    /// Those that do not, and why.
+    pub bad: Vec<(Key, Bad)>,
+}
+
+impl<T> Listed<T> {
+    /// A message about each record that does not decode.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.bad.iter().map(|(key, bad)| format!("{key}: {bad}"))
+    }
 }
 
 impl Store {
@@ -99,10 +105,12 @@ impl Store {
                 other => return Err(self.unexpected(&other)),
             }
         }
-        Err(Failure::new(format!(
-            "record keeps changing: {}\ntry again",
-            describe(key)
-        )))
+        Err(Failure::new(format!("record keeps changing: {key}\ntry again")))
+    }
+
+    /// Runs a protocol of the core to its end.
+    pub(crate) fn drive<S: Steps>(&self, machine: S) -> S::Out {
+        buoy_datastore::drive(&*self.inner, machine)
     }
 
     /// Waits until `look` is content with a record, at most until `deadline`; then `None`.
@@ -184,12 +192,12 @@ impl Store {
         let (records, _) = self.list(prefix)?;
         let mut listed = Listed {
             items: Vec::new(),
-            warnings: Vec::new(),
+            bad: Vec::new(),
         };
         for Record { key, value, .. } in records {
             match value {
                 Ok(value) => listed.items.extend(pick(value)),
-                Err(bad) => listed.warnings.push(format!("{}: {bad}", describe(&key))),
+                Err(bad) => listed.bad.push((key, bad)),
             }
         }
         Ok(listed)

@@ -2,8 +2,12 @@
 
 mod common;
 
+use buoy_api::Epoch;
 use buoy_core::store::{Key, Value};
 use common::{Place, endpoint, pool};
+
+/// Key of the binding of 172.16.1.3 in the file.
+const GARBAGE: &str = "/buoy/v1alpha1/floatingipbindings/172-16-1-3";
 
 #[test]
 fn pools_are_applied_shown_changed_and_deleted() {
@@ -218,6 +222,75 @@ fn a_record_that_is_garbage_hides_no_other_and_can_be_mended_or_deleted() {
     let deleted = place.run(&["delete", "ippool", "rust"]);
     assert_eq!(deleted.code, 0, "{deleted:?}");
     assert!(place.done(&["get", "ippool"]).contains("rot    10.70.0.0/16"));
+}
+
+#[test]
+fn a_binding_that_is_garbage_leaves_a_higher_epoch_floor_behind() {
+    let place = Place::new();
+    place.bind("172.16.1.4", &["web-0"]);
+    for floor in [1007, 2007] {
+        place.spoil(GARBAGE);
+        let listed = place.run(&["fip", "list"]);
+        assert!(
+            listed
+                .out
+                .contains("172.16.1.3   -           -       -      Unreadable   -"),
+            "{listed:?}"
+        );
+        let ran = place.run(&["delete", "fipb", "172-16-1-3"]);
+        assert_eq!(
+            (ran.code, ran.out.as_str()),
+            (0, "Successfully deleted 1 'FloatingIPBinding' resource(s)\n"),
+            "{ran:?}"
+        );
+        let told = "FloatingIPBinding 172-16-1-3: its epoch is not known, so the epoch floor was raised to";
+        assert!(
+            ran.err.starts_with(&format!("warning: {told} {floor}\n")),
+            "{ran:?}"
+        );
+        assert!(place.get(Key::Binding("172-16-1-3".to_owned())).is_none());
+        let Some(Ok(Value::EpochFloor(record))) = place.get(Key::EpochFloor).map(|record| record.value)
+        else {
+            panic!("a floor")
+        };
+        assert_eq!(record.spec.epoch, Epoch(floor));
+    }
+}
+
+#[test]
+fn a_binding_that_is_garbage_stays_if_the_epoch_floor_cannot_be_raised() {
+    let place = Place::new();
+    place.spoil(GARBAGE);
+    place.spoil("/buoy/v1alpha1/epochfloors/default");
+    let ran = place.run(&["delete", "fipb", "172-16-1-3"]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.err.starts_with("error: epoch floor: ") && ran.err.contains("the binding stays"),
+        "{ran:?}"
+    );
+    assert!(place.get(Key::Binding("172-16-1-3".to_owned())).is_some());
+}
+
+#[test]
+fn profiles_carry_the_labels_of_namespaces() {
+    let place = Place::new();
+    let profile = "kind: Profile\napiVersion: projectcalico.org/v3\nmetadata: {name: kns.shop}\n\
+                   spec: {labelsToApply: {pcns.tier: gold}, egress: [{action: Allow}]}\n";
+    assert_eq!(
+        place.apply(profile),
+        "Successfully applied 1 'Profile' resource(s)\n"
+    );
+    for form in ["ps", "wide"] {
+        assert_eq!(place.done(&["get", "profile", "-o", form]), "NAME\nkns.shop\n");
+    }
+    let yaml = place.done(&["get", "profiles", "kns.shop", "-o", "yaml"]);
+    for line in ["    pcns.tier: gold", "  - action: Allow"] {
+        assert!(yaml.contains(line), "{line}: {yaml}");
+    }
+    let misnamed = place.run_with(&["apply", "-f", "-"], &profile.replace("kns.shop", "kns/shop"));
+    assert!(misnamed.err.contains("metadata.name: not a name"), "{misnamed:?}");
+    place.done(&["delete", "profile", "kns.shop"]);
+    assert_eq!(place.done(&["get", "profile"]), "NAME\n");
 }
 
 #[test]

@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 
+use buoy_api::Family;
 use buoy_api::ipam::Block;
-use buoy_api::names;
 use buoy_api::v3::IpPool;
-use buoy_api::{Family, Kind as _};
-use buoy_core::store::{Record, Value};
+use buoy_core::store::Value;
 
-use super::{partial, report};
+use super::{binding, partial, report};
 use crate::failure::Failure;
 use crate::kind::KindName;
 use crate::manifest::{Document, Target};
@@ -69,7 +68,8 @@ fn delete(store: &Store, targets: Vec<Target>, skip_absent: bool, format: Format
     Ok(report("deleted", &deleted, format)?.warning(warnings))
 }
 
-/// Whether there was something to delete.
+/// Whether there was something to delete. Before a binding goes, the epoch floor is raised above the epoch that it may
+/// have had, and a warning says so.
 fn delete_one(
     store: &Store,
     target: &Target,
@@ -80,16 +80,22 @@ fn delete_one(
     if target.kind == KindName::Pool {
         warnings.extend(retire_pool(store, target)?);
     }
-    store.change(&key, |record| match record {
+    let mut floor = None;
+    let existed = store.change(&key, |record| match record {
         Some(record) => {
             if target.kind == KindName::Binding {
-                only_if_useless(record, &target.name)?;
+                binding::only_if_useless(record, &target.name)?;
+                if floor.is_none() {
+                    floor = Some(binding::raise_floor(store)?);
+                }
             }
             Ok(Edit::Delete(true))
         }
         None if skip_absent => Ok(Edit::Keep(false)),
         None => Err(absent(target)),
-    })
+    })?;
+    warnings.extend(floor.map(|floor| binding::floor_raised(&key, floor)));
+    Ok(existed)
 }
 
 /// That a record is not there.
@@ -100,23 +106,6 @@ pub(super) fn absent(target: &Target) -> Failure {
         target.name.clone()
     };
     Failure::new(format!("resource does not exist: {}({name})", target.kind.kind()))
-}
-
-/// Epochs must never fall, so only the collector deletes a binding, after it has noted the epoch. A record that stands
-/// for no address has none.
-fn only_if_useless(record: &Record, name: &str) -> Result<(), Failure> {
-    match &record.value {
-        Ok(Value::Binding(binding))
-            if names::address_of_binding(binding.name()) == Some(binding.spec.address) =>
-        {
-            Err(Failure::new(format!(
-                "{} is deleted by Buoy itself: {name}\nuse buoyctl fip release {} to give the address up",
-                buoy_api::binding::BindingSpec::KIND,
-                binding.spec.address
-            )))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Stops allocation from a pool before it goes, and says what is left in use.
@@ -152,38 +141,4 @@ fn left_in_use(pool: &IpPool, blocks: &[Block]) -> Option<String> {
             pool.spec.cidr
         )
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use buoy_api::ObjectMeta;
-    use buoy_api::binding::{Binding, BindingSpec};
-    use buoy_core::store::{Bad, Key, Revision};
-
-    use super::*;
-
-    #[test]
-    fn a_binding_that_stands_for_an_address_stays() {
-        let record = |name: &str| Record {
-            key: Key::Binding(name.to_owned()),
-            revision: Revision(1),
-            value: Ok(Value::Binding(Binding::new(
-                ObjectMeta::named(name),
-                BindingSpec {
-                    address: "172.16.1.3".parse().unwrap(),
-                    ..BindingSpec::default()
-                },
-            ))),
-        };
-        let message = only_if_useless(&record("172-16-1-3"), "172-16-1-3")
-            .unwrap_err()
-            .to_string();
-        assert!(message.contains("buoyctl fip release 172.16.1.3"), "{message}");
-        assert_eq!(only_if_useless(&record("172-16-1-4"), "172-16-1-4"), Ok(()));
-        let mut garbage = record("172-16-1-3");
-        garbage.value = Err(Bad {
-            reason: "x".to_owned(),
-        });
-        assert_eq!(only_if_useless(&garbage, "172-16-1-3"), Ok(()));
-    }
 }

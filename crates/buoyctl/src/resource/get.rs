@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use super::delete::absent;
 use super::tables::table;
 use crate::failure::Failure;
-use crate::kind::{self, KindName, describe};
+use crate::kind::{self, KindName};
 use crate::manifest::Target;
 use crate::output::{Format, Output};
 use crate::store::Store;
@@ -36,10 +36,7 @@ pub(crate) fn get(
     for Record { key, value, revision } in records {
         match value {
             Ok(value) => good.push((value, revision)),
-            Err(bad) => warnings.push(format!(
-                "{}: {bad}\nmend it with apply, or delete it",
-                describe(&key)
-            )),
+            Err(bad) => warnings.push(format!("{key}: {bad}\nmend it with apply, or delete it")),
         }
     }
     if good.is_empty() && !query.names.is_empty() {

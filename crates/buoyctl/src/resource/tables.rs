@@ -76,7 +76,9 @@ fn columns(kind: KindName, wide: bool) -> &'static [&'static str] {
             "INTERNAL",
             "STANDBY",
         ],
-        (KindName::Reservation | KindName::Node, false) | (KindName::Felix, _) => &["NAME"],
+        (KindName::Reservation | KindName::Node, false) | (KindName::Felix | KindName::Profile, _) => {
+            &["NAME"]
+        }
     }
 }
 
@@ -87,6 +89,7 @@ fn cells(value: &Value, wide: bool, now: Timestamp) -> Vec<String> {
         Value::Node(node) => node_cells(node),
         Value::Endpoint(endpoint) => endpoint_cells(endpoint, wide),
         Value::Felix(felix) => vec![felix.name().to_owned()],
+        Value::Profile(profile) => vec![profile.name().to_owned()],
         Value::Binding(binding) => binding_cells(binding, wide, now),
         _ => Vec::new(),
     }

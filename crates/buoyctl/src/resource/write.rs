@@ -75,7 +75,8 @@ fn write_one(store: &Store, wanted: &Wanted, mode: Mode) -> Result<Vec<String>, 
     let (pools, warnings) = match wanted.value {
         Value::Pool(_) => {
             let listed = store.pools()?;
-            (listed.items, listed.warnings)
+            let warnings = listed.warnings().collect();
+            (listed.items, warnings)
         }
         _ => (Vec::new(), Vec::new()),
     };
@@ -163,6 +164,7 @@ fn check(value: &Value, before: Option<&Value>, pools: &[IpPool]) -> Result<(), 
         Value::Node(node) => validate::node(node),
         Value::Endpoint(endpoint) => validate::workload_endpoint(endpoint),
         Value::Felix(felix) => validate::felix_configuration(felix),
+        Value::Profile(profile) => validate::profile(profile),
         Value::Binding(binding) => validate::binding(binding),
         _ => Ok(()),
     }
