@@ -174,11 +174,12 @@ fn a_late_del_of_an_older_sandbox_touches_nothing_of_the_newer() {
         traffic.unharmed()?;
         let answer = probe::ask(&lab.client, Via::Tcp, ip(V6), SOON)?;
         ensure!(answer.who == "web-0", "{answer:?}");
-        let owner = lab.node.ctl("get fipb -o yaml")?;
-        ensure!(
-            owner.contains(&new.container_id) || owner.contains("web-0"),
-            "{owner}"
-        );
+        let records = Records::read(lab.node.datastore())?;
+        let owner = records
+            .binding(ip(V4))
+            .and_then(|binding| binding.spec.owner.clone());
+        let internal = owner.as_ref().map(|owner| owner.internal_ip);
+        ensure!(internal == Some(new.address(ip(V4))?), "{owner:?}");
         assert_nothing_leaked(&lab.node, &[&new])
     });
 }

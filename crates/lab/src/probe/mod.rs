@@ -102,6 +102,10 @@ impl fmt::Display for Tally {
         for (who, count) in self.by.iter().filter(|(who, _)| !who.is_empty()) {
             write!(f, ", {count} by {who}")?;
         }
+        if !self.open.is_empty() {
+            let first: Vec<u32> = self.open.iter().take(10).copied().collect();
+            write!(f, ", unanswered from {first:?}")?;
+        }
         for (error, count) in &self.errors {
             write!(f, ", {count} × {error}")?;
         }
