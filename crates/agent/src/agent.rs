@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
+use buoy_core::duty::Duty;
 use buoy_core::endpoint::{AttachmentId, Phase};
 use buoy_core::subject::Subject;
 use buoy_core::time::{Mono, Now};
@@ -137,7 +138,7 @@ impl Agent {
         match input {
             Input::Call(call) => self.call(call, now),
             Input::Gone(call) => self.client_gone(call),
-            Input::Delta(delta) => self.dirty.append(&mut self.view.apply(delta)),
+            Input::Delta(delta) => self.dirty.extend(self.view.apply(delta)),
             Input::Synced => self.synced(),
             Input::Lost(error) => self.lost(error),
             Input::Applied(results) => self.applied(results, now.mono),
@@ -211,6 +212,7 @@ impl Agent {
             return;
         }
         self.contact.synced = true;
+        info!("all records are read");
         self.dirty
             .extend(self.view.floating_in_use().map(Subject::Binding));
         for attachment in self.view.attachments() {
@@ -239,10 +241,14 @@ impl Agent {
     fn performed(&mut self, subject: &Subject, outcome: Outcome, now: Now) {
         match outcome {
             Outcome::Done => {
-                self.work.ended(subject, None, now.mono);
-                self.retired(subject);
+                let retired = matches!(self.work.ended(subject, None, now.mono), Some(Duty::Retire(_)));
+                if retired {
+                    self.retired(subject);
+                }
             }
-            Outcome::Failed(error) => self.work.ended(subject, Some(error), now.mono),
+            Outcome::Failed(error) => {
+                self.work.ended(subject, Some(error), now.mono);
+            }
             Outcome::Assigned(result) => self.assigned(subject, result, now),
         }
     }

@@ -78,7 +78,7 @@ impl Work {
 
     /// Duties to be carried out now.
     pub(crate) fn turn(&mut self, view: &View, now: Now) -> Vec<(Subject, Duty)> {
-        self.dirty.append(&mut self.alarms.due(now.mono));
+        self.dirty.extend(self.alarms.due(now.mono));
         let mut begun = Vec::new();
         while self.running.len() < AT_ONCE {
             let Some(subject) = self.dirty.pop_first() else {
@@ -142,14 +142,14 @@ impl Work {
         (now < ripe).then_some(ripe)
     }
 
-    /// A duty was carried out, or was not and why.
-    pub(crate) fn ended(&mut self, subject: &Subject, error: Option<String>, now: Mono) {
+    /// A duty was carried out, or was not and why. Says which it was.
+    pub(crate) fn ended(&mut self, subject: &Subject, error: Option<String>, now: Mono) -> Option<Duty> {
         let duty = self.running.remove(subject);
         match error {
             None => {
                 self.failed.remove(subject);
-                if let Some(duty) = duty {
-                    self.done.insert(subject.clone(), (duty, now));
+                if let Some(duty) = &duty {
+                    self.done.insert(subject.clone(), (duty.clone(), now));
                 }
             }
             Some(error) => {
@@ -164,6 +164,7 @@ impl Work {
             }
         }
         self.dirty.insert(subject.clone());
+        duty
     }
 
     /// Forgets a subject that is no more.

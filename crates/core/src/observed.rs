@@ -257,10 +257,13 @@ impl Observed {
         if pass == Pass::Second {
             return;
         }
-        for ((of, _), ending) in &mut self.ending {
-            if *of == floating {
-                *ending = Ending::FirstPass(now);
-            }
+        let first = (floating, IpAddr::from([0; 4]));
+        let pairs = self
+            .ending
+            .range_mut(first..)
+            .take_while(|((of, _), _)| *of == floating);
+        for (_, ending) in pairs {
+            *ending = Ending::FirstPass(now);
         }
     }
 }

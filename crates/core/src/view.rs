@@ -130,9 +130,9 @@ impl View {
                 namespace: namespace.clone(),
                 name: name.clone(),
             };
-            dirty.append(&mut self.reindex(&id));
+            dirty.extend(self.reindex(&id));
         }
-        dirty.append(&mut self.concerned(&key));
+        dirty.extend(self.concerned(&key));
         dirty
     }
 

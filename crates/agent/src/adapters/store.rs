@@ -186,7 +186,7 @@ impl Performer {
                 let key = Key::ClusterInformation("default".to_owned());
                 self.edit(key, |found| records::cluster(found, &guid))
             }
-            Duty::Free { floating, stamp } => self.free(floating, stamp),
+            Duty::Free { floating, stamp } => self.free_orphan(floating, stamp),
             Duty::Allocate(attachment) => Outcome::Assigned(self.allocate(&attachment, job.context)),
             Duty::Publish(attachment) => {
                 let node = job.context.asker.host;
@@ -350,6 +350,16 @@ impl Performer {
             (Outcome::Done, Some(stamp)) if gone => self.free(floating, stamp),
             (deleted, _) => deleted,
         }
+    }
+
+    /// What is known may be old: the binding itself says whether it is there.
+    fn free_orphan(&mut self, floating: FloatingIp, stamp: u64) -> Outcome {
+        let mut absent = false;
+        let read = self.edit(claim::binding_key(floating), |found| {
+            absent = found.is_none();
+            Change::Keep
+        });
+        if absent { self.free(floating, stamp) } else { read }
     }
 
     fn free(&mut self, floating: FloatingIp, stamp: u64) -> Outcome {

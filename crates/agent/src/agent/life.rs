@@ -37,7 +37,7 @@ impl Agent {
                 Phase::Removing => self.removing(&attachment.id, BTreeSet::new(), clock::mono()),
                 Phase::Up | Phase::Down => {}
             }
-            self.dirty.append(&mut self.view.put_attachment(attachment));
+            self.dirty.extend(self.view.put_attachment(attachment));
         }
         self.drain_spool(clock::now());
         Ok(())
@@ -70,7 +70,7 @@ impl Agent {
         if let Err(error) = self.files.save(&attachment) {
             warn!("{error:#}");
         }
-        self.dirty.append(&mut self.view.put_attachment(attachment));
+        self.dirty.extend(self.view.put_attachment(attachment));
     }
 
     /// The attachment's own addresses are assigned, or cannot be.
@@ -190,7 +190,7 @@ impl Agent {
             phase: Phase::Linked,
             ..attachment.clone()
         };
-        self.dirty.append(&mut self.view.put_attachment(linked));
+        self.dirty.extend(self.view.put_attachment(linked));
     }
 
     /// The records of an attachment that is down are released: nothing of it is left.
@@ -199,7 +199,7 @@ impl Agent {
         if self.view.attachment(id).is_none_or(|a| a.phase != Phase::Down) {
             return;
         }
-        self.dirty.append(&mut self.view.remove_attachment(id));
+        self.dirty.extend(self.view.remove_attachment(id));
         self.dirty.remove(subject);
         self.work.forget(subject);
         self.files.remove(id);
