@@ -168,19 +168,19 @@ fn i9_garbage_records_while_fifty_workloads_run() {
             status.contains("web--0") || status.contains("decode"),
             "nobody reports it:\n{status}"
         );
-        // What was never read has no last good value: the records of what runs are mended before a restart.
-        for record in good {
-            let (key, value) = record?;
-            store.put(&key, &value.context("a record that should be there")?)?;
-        }
-        traffic.iter().try_for_each(Traffic::progress)?;
+        // An agent that starts has never read their last good values: what the kernel has stays.
         node.kill_agent();
         node.start_agent()?;
         a_workload_comes_and_goes(lab, "after-restart")?;
         for key in garbage_keys() {
             store.delete(&key)?;
         }
+        for record in good {
+            let (key, value) = record?;
+            store.put(&key, &value.context("a record that should be there")?)?;
+        }
         for traffic in traffic {
+            traffic.progress()?;
             traffic.unharmed()?;
         }
         let answer = probe::ask(&lab.client, Via::Udp, ip(FLOATING), SOON)?;
