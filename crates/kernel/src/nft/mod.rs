@@ -8,7 +8,9 @@ mod batch;
 mod dump;
 mod element;
 mod events;
+mod inspect;
 mod ruleset;
+mod template;
 
 use std::collections::BTreeMap;
 
@@ -22,7 +24,8 @@ pub use self::{
     dump::Dump,
     element::{Element, Transaction},
     events::{TableEvent, TableEvents},
-    ruleset::{Loaded, Skeleton, load},
+    inspect::Skeleton,
+    ruleset::{Loaded, load},
 };
 use crate::{
     Family,
@@ -54,7 +57,15 @@ mod api {
 
     /// In every message that names a table.
     pub(super) const TABLE_NAME: u16 = 1;
+    pub(super) const TABLE_FLAGS: u16 = 2;
     pub(super) const CHAIN_NAME: u16 = 3;
+    pub(super) const CHAIN_HOOK: u16 = 4;
+    pub(super) const CHAIN_POLICY: u16 = 5;
+    pub(super) const CHAIN_TYPE: u16 = 7;
+    pub(super) const HOOK_NUMBER: u16 = 1;
+    pub(super) const HOOK_PRIORITY: u16 = 2;
+    pub(super) const RULE_CHAIN: u16 = 2;
+    pub(super) const RULE_EXPRESSIONS: u16 = 4;
     pub(super) const LIST_SET: u16 = 2;
     pub(super) const LIST_ELEMENTS: u16 = 3;
     pub(super) const LIST_ELEMENT: u16 = 1;
@@ -167,12 +178,12 @@ impl Nft {
         Ok(Dump::assemble(raw))
     }
 
-    /// Whether the tables are there, and of which version.
+    /// Whether the tables are there, of which version, and with the rules that were loaded. Takes much less than 1 ms.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn skeleton(&mut self) -> Result<Skeleton> {
-        ruleset::inspect(&mut self.socket)
+        inspect::inspect(&mut self.socket)
     }
 
     /// All named counters.

@@ -1,7 +1,4 @@
-//! The skeleton: tables, chains, rules and empty sets, loaded as text by `nft`.
-//!
-//! An empty chain whose name is a hash of the text marks the version, so one netlink request tells whether a table
-//! is ours and current.
+//! Loading the skeleton as text, by `nft`.
 
 use std::{
     collections::BTreeSet,
@@ -10,53 +7,23 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use nix::errno::Errno;
-
 use super::{
-    Nft, TABLE, api, batch,
-    batch::{kind_of, message},
+    Nft, TABLE,
+    inspect::{self, Chain},
+    template::{keyword, skeleton},
 };
 use crate::{
     Family,
     error::{Doing, Error, Result},
-    netlink::{
-        OwnPorts, Socket,
-        wire::{Received, text},
-    },
+    netlink::{OwnPorts, Socket},
 };
 
-/// The text for one family.
-const TEMPLATE: &str = include_str!("skeleton.nft");
-/// What IPv6 lets a workload send besides: neighbour discovery has no other source yet.
-const MORE_V6: &str = "add rule ip6 buoy check_source ip6 saddr fe80::/10 accept
-add rule ip6 buoy check_source ip6 saddr :: accept";
-/// Markers of any version begin with this.
-const MARKER_PREFIX: &str = "buoy_v1_";
-/// The chains of the template.
-const CHAINS: [&str; 5] = [
-    "check_source",
-    "dnat_in",
-    "dnat_out",
-    "snat_hairpin",
-    "check_translated",
-];
 /// Name of the expression that converts to network order.
 const CONVERSION: &[u8] = b"byteorder\0";
 /// Found in `PATH`.
 const PROGRAM: &str = "nft";
 /// The oldest `nft` whose language has all that the text uses.
 const OLDEST_NFT: (u32, u32, u32) = (1, 0, 0);
-
-/// What is in the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Skeleton {
-    /// Neither table.
-    Absent,
-    /// Both tables, of this version.
-    Current,
-    /// Something else: one table only, another version, chains missing or too many.
-    Different,
-}
 
 /// What loading meant for the elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +43,7 @@ pub enum Loaded {
 /// [`Error::NftMissing`], [`Error::NftTooOld`], [`Error::NftRefused`].
 pub fn load(nft: &mut Nft, own: &OwnPorts) -> Result<Loaded> {
     check_version(PROGRAM)?;
-    let present = chains(&mut nft.socket)?;
+    let present = inspect::chains(&mut nft.socket)?;
     let loaded = match run(&script(&present), own) {
         Ok(()) => Loaded::Kept,
         // A set of another type cannot be changed into ours.
@@ -94,19 +61,9 @@ pub fn load(nft: &mut Nft, own: &OwnPorts) -> Result<Loaded> {
 /// Makes sure that this `nft` wrote the lookup of an interface index among intervals as the elements are: some versions
 /// convert the index to network order first, some do not.
 fn check_index_order(socket: &mut Socket) -> Result<()> {
-    let converts = |received: &Received<'_>| {
-        received
-            .payload
-            .windows(CONVERSION.len())
-            .any(|words| words == CONVERSION)
-            .then_some(())
-    };
+    let converts = |rule: &Vec<u8>| rule.windows(CONVERSION.len()).any(|words| words == CONVERSION);
     for family in Family::BOTH {
-        let request = message(api::GET_RULE, 0, family).text(api::TABLE_NAME, TABLE);
-        let found = socket
-            .dump(request, converts)
-            .doing(|| format!("list the rules of table {TABLE}"))?;
-        if found.is_empty() {
+        if !inspect::rules(socket, family)?.values().flatten().any(converts) {
             return Err(Error::NftTooOld {
                 found: "it does not convert interface indexes".to_owned(),
             });
@@ -115,79 +72,28 @@ fn check_index_order(socket: &mut Socket) -> Result<()> {
     Ok(())
 }
 
-/// Compares what is in the kernel with the text.
-pub(super) fn inspect(socket: &mut Socket) -> Result<Skeleton> {
-    let present = chains(socket)?;
-    if present == expected_chains() {
-        return Ok(Skeleton::Current);
-    }
-    let any_table = !present.is_empty() || Family::BOTH.iter().any(|family| has_table(socket, *family));
-    Ok(if any_table {
-        Skeleton::Different
-    } else {
-        Skeleton::Absent
-    })
-}
-
-fn has_table(socket: &mut Socket, family: Family) -> bool {
-    let request = message(api::GET_TABLE, 0, family).text(api::TABLE_NAME, TABLE);
-    socket.request(request, |_| None::<()>).is_ok()
-}
-
-/// Chains of both tables.
-fn chains(socket: &mut Socket) -> Result<BTreeSet<(Family, String)>> {
-    let mut all = BTreeSet::new();
-    for family in Family::BOTH {
-        let found = match socket.dump(message(api::GET_CHAIN, 0, family), read_chain) {
-            Err(failure) if failure.errno() == Some(Errno::ENOENT) => Vec::new(),
-            outcome => outcome.doing(|| format!("list the chains of table {TABLE}"))?,
-        };
-        all.extend(found.into_iter().map(|name| (family, name)));
-    }
-    Ok(all)
-}
-
-fn read_chain(received: &Received<'_>) -> Option<String> {
-    let attributes = received.attributes(batch::HEADER);
-    let is_ours = kind_of(received.kind) == Some(api::NEW_CHAIN)
-        && attributes.get(api::TABLE_NAME).map(text).as_deref() == Some(TABLE);
-    if is_ours {
-        attributes.get(api::CHAIN_NAME).map(text)
-    } else {
-        None
-    }
-}
-
-fn expected_chains() -> BTreeSet<(Family, String)> {
-    let marker = marker();
-    let names = || CHAINS.iter().copied().chain([marker.as_str()]);
-    Family::BOTH
-        .into_iter()
-        .flat_map(|family| names().map(move |name| (family, name.to_owned())))
-        .collect()
-}
-
 /// The text that makes the skeleton out of what is there.
-fn script(present: &BTreeSet<(Family, String)>) -> String {
-    let expected = expected_chains();
-    let marker = marker();
+fn script(present: &BTreeSet<Chain>) -> String {
+    let expected = inspect::expected_chains();
+    let strange: Vec<_> = present.difference(&expected).collect();
     let mut script = String::new();
+    // All rules first, since a strange chain may be used by any other. A chain in another place cannot be moved, only
+    // made again.
+    for chain in present {
+        clear(&mut script, "flush", chain);
+    }
+    for chain in strange {
+        clear(&mut script, "delete", chain);
+    }
     for family in Family::BOTH {
         script += &skeleton(family);
-        let ip = keyword(family);
-        let _ = writeln!(script, "add chain {ip} {TABLE} {marker}");
-        let strange: Vec<_> = present
-            .iter()
-            .filter(|chain| chain.0 == family && !expected.contains(chain))
-            .collect();
-        // First all rules, since a strange chain may be used by another.
-        for verb in ["flush", "delete"] {
-            for (_, chain) in &strange {
-                let _ = writeln!(script, "{verb} chain {ip} {TABLE} {chain}");
-            }
-        }
     }
     script
+}
+
+fn clear(script: &mut String, verb: &str, chain: &Chain) {
+    let ip = keyword(chain.family);
+    let _ = writeln!(script, "{verb} chain {ip} {TABLE} {}", chain.name);
 }
 
 /// The text that makes the skeleton whatever is there.
@@ -198,34 +104,6 @@ fn from_nothing() -> String {
         let _ = writeln!(cleared, "add table {ip} {TABLE}\ndelete table {ip} {TABLE}");
     }
     cleared + &script(&BTreeSet::new())
-}
-
-/// The template for one family.
-fn skeleton(family: Family) -> String {
-    let (address, more) = match family {
-        Family::V4 => ("ipv4_addr", ""),
-        Family::V6 => ("ipv6_addr", MORE_V6),
-    };
-    TEMPLATE
-        .replace("{ip}", keyword(family))
-        .replace("{addr}", address)
-        .replace("{check_source_more}", more)
-}
-
-fn keyword(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "ip",
-        Family::V6 => "ip6",
-    }
-}
-
-/// Name of the marker chain: FNV-1a of the text.
-fn marker() -> String {
-    let text = skeleton(Family::V4) + &skeleton(Family::V6);
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
-        (hash ^ u64::from(octet)).wrapping_mul(0x100_0000_01b3)
-    });
-    format!("{MARKER_PREFIX}{hash:016x}")
 }
 
 fn check_version(program: &str) -> Result<()> {
@@ -290,38 +168,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_template_has_no_open_place_and_all_its_chains() {
-        for family in Family::BOTH {
-            let text = skeleton(family);
-            for place in ["{ip}", "{addr}", "{check_source_more}"] {
-                assert!(!text.contains(place), "{place} is open");
-            }
-            for chain in CHAINS {
-                assert!(
-                    text.contains(&format!("add chain {} {TABLE} {chain} ", keyword(family))),
-                    "{chain}"
-                );
-            }
-            assert_eq!(text.matches("add chain").count(), CHAINS.len());
-        }
-    }
-
-    #[test]
-    fn no_rule_matches_a_protocol() {
-        for line in TEMPLATE.lines().filter(|line| line.starts_with("add rule")) {
-            for word in ["tcp", "udp", "icmp", "protocol", "l4proto", "dport", "sport"] {
-                assert!(!line.contains(word), "{line}");
-            }
-        }
-    }
-
-    #[test]
-    fn strange_chains_are_flushed_before_they_are_deleted() {
-        let strange = |name: &str| (Family::V4, name.to_owned());
-        let script = script(&[strange("a"), strange("b"), strange("dnat_in")].into());
+    fn all_rules_go_before_a_chain_is_deleted() {
+        let strange = |name: &str| Chain {
+            family: Family::V4,
+            name: name.to_owned(),
+            place: None,
+        };
+        let mut present = inspect::expected_chains();
+        present.extend([strange("a"), strange("b")]);
+        let script = script(&present);
         let at = |line: &str| script.find(line).unwrap_or_else(|| panic!("{line} is missing"));
         assert!(at("flush chain ip buoy b") < at("delete chain ip buoy a"));
-        assert!(!script.contains("delete chain ip buoy dnat_in"));
+        assert!(at("flush chain ip buoy dnat_in") < at("delete chain ip buoy a"));
+        assert_eq!(script.matches("delete chain").count(), 2);
+    }
+
+    #[test]
+    fn a_chain_in_another_place_is_made_again() {
+        let unhooked = Chain {
+            family: Family::V6,
+            name: "dnat_in".to_owned(),
+            place: None,
+        };
+        let script = script(&[unhooked].into());
+        let at = |line: &str| script.find(line).unwrap_or_else(|| panic!("{line} is missing"));
+        assert!(at("delete chain ip6 buoy dnat_in") < at("add chain ip6 buoy dnat_in"));
     }
 
     #[test]
