@@ -41,7 +41,9 @@ pub enum Error {
         alias: Option<String>,
     },
     /// The namespace already has a link of that name.
-    #[error("interface {name} exists in the workload's namespace\nname another one, or let whatever made it go first")]
+    #[error(
+        "interface {name} exists in the workload's namespace\nname another one, or let whatever made it go first"
+    )]
     PodLinkExists {
         /// Name asked for.
         name: String,
