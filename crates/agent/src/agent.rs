@@ -98,7 +98,7 @@ impl Agent {
         };
         agent.look_at_addresses();
         agent.take_up()?;
-        agent.kernel.read();
+        agent.network.distrust();
         Ok(agent)
     }
 
@@ -148,7 +148,7 @@ impl Agent {
                 Ok(observed) => self.network.read_back(observed, now.mono),
                 Err(error) => {
                     error!("read back the kernel: {error}");
-                    self.network.distrust();
+                    self.network.not_read(now.mono);
                 }
             },
             Input::Performed(subject, outcome) => self.performed(&subject, outcome, now),
@@ -184,7 +184,7 @@ impl Agent {
             }
         }
         self.settle(now);
-        if self.network.wants_reading() {
+        if self.network.begin_reading(now.mono) {
             self.kernel.read();
         } else if let Some(batch) = self.network.turn(&self.view, self.contact.synced, now.mono) {
             self.kernel.apply(batch);

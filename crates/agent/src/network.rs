@@ -19,6 +19,12 @@ use crate::inputs::{Applied, OpError};
 /// First and longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
+/// Operations of a plan that are logged one by one; of more, only the number.
+const LOGGED: usize = 256;
+
+/// Pause after the kernel could not be read back.
+const READ_PAUSE: Duration = Duration::from_secs(1);
+
 /// A row that could not be brought about.
 #[derive(Clone, Debug)]
 pub(crate) struct Trouble {
@@ -44,6 +50,9 @@ pub(crate) struct Network {
     whole: bool,
     known: bool,
     stale: bool,
+    reading: bool,
+    stale_again: bool,
+    read_after: Mono,
     busy: bool,
     suspects: BTreeSet<IfName>,
     down: BTreeSet<IfName>,
@@ -103,19 +112,31 @@ impl Network {
         }
         self.observed = observed;
         self.known = true;
-        self.stale = false;
+        // What changed while it was read may not be in it.
+        self.stale = std::mem::take(&mut self.stale_again);
+        self.reading = false;
         self.trouble.retain(|_, trouble| trouble.until > now);
         self.whole = true;
     }
 
-    /// Whether the kernel must be read back before anything else is done.
-    pub(crate) fn wants_reading(&self) -> bool {
-        self.stale && !self.busy
+    /// Whether the kernel must be read back before anything else is done. Whoever asks then does it.
+    pub(crate) fn begin_reading(&mut self, now: Mono) -> bool {
+        let begins = self.stale && !self.busy && !self.reading && now >= self.read_after;
+        self.reading |= begins;
+        begins
+    }
+
+    /// The kernel could not be read back; after a pause it is tried again.
+    pub(crate) fn not_read(&mut self, now: Mono) {
+        self.reading = false;
+        self.stale = true;
+        self.read_after = now.after(READ_PAUSE);
     }
 
     /// What is known of the kernel is not to be relied upon.
     pub(crate) fn distrust(&mut self) {
         self.stale = true;
+        self.stale_again = self.reading;
     }
 
     /// The next operations, unless some are under way. `everything` allows more than the rows named: it is true once all
@@ -190,8 +211,14 @@ impl Network {
             })
             .collect();
         let mut batch = Batch::default();
+        let many = ops.len() > LOGGED;
+        if many {
+            debug!("{} operations", ops.len());
+        }
         for op in ops {
-            debug!("{op}");
+            if !many {
+                debug!("{op}");
+            }
             if let Op::DelLink(name, _) = &op {
                 self.observed.begin_leaving(name);
             }
@@ -414,6 +441,12 @@ impl Network {
 
     /// When to take the next turn although nothing happens.
     pub(crate) fn wake(&self) -> Option<Mono> {
-        if self.busy { None } else { self.wake }
+        if self.busy || self.reading {
+            None
+        } else if self.stale {
+            Some(self.read_after)
+        } else {
+            self.wake
+        }
     }
 }

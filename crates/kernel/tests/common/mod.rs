@@ -161,9 +161,23 @@ pub fn ip(text: &str) -> IpAddr {
 }
 
 /// A UDP socket inside a namespace, with a short receive timeout.
+///
+/// A port that was just closed may be taken for a moment: a process that another test starts has it until it runs its
+/// program.
 pub fn udp(ns: &TestNs, address: &str) -> UdpSocket {
     let address: SocketAddr = address.parse().expect("a socket address");
-    let socket = ns.run(|| UdpSocket::bind(address).expect("bind"));
+    let bind = || {
+        for _ in 0..100 {
+            match UdpSocket::bind(address) {
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                bound => return bound,
+            }
+        }
+        UdpSocket::bind(address)
+    };
+    let socket = ns.run(bind).expect("bind");
     socket
         .set_read_timeout(Some(Duration::from_millis(500)))
         .expect("set a timeout");

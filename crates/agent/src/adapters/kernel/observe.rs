@@ -19,14 +19,22 @@ pub(crate) fn mend(nft: &mut Nft, own: &OwnPorts) -> Result<()> {
     if nft.skeleton()? == Skeleton::Different {
         nft::load(nft, own)?;
     }
-    if nft.skeleton()? == Skeleton::Current {
-        let del = nft.dump()?.partial;
-        nft.apply(&Transaction {
-            del,
-            ..Transaction::default()
-        })?;
+    if nft.skeleton()? == Skeleton::Absent {
+        return Ok(());
     }
-    Ok(())
+    let dump = match nft.dump() {
+        // A set that no rule refers to can be deleted by anybody.
+        Err(error) if error.is_not_found() => {
+            nft::load(nft, own)?;
+            nft.dump()?
+        }
+        dump => dump?,
+    };
+    let del = dump.partial;
+    nft.apply(&Transaction {
+        del,
+        ..Transaction::default()
+    })
 }
 
 /// The kernel as it is now.

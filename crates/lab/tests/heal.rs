@@ -1,0 +1,142 @@
+//! What somebody breaks heals, and what somebody loses is found.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use buoy_api::names;
+use buoy_lab::exec::eventually;
+use buoy_lab::lab::Lab;
+use buoy_lab::leaks::assert_nothing_leaked;
+use buoy_lab::node::Node;
+use buoy_lab::probe::{self, Via};
+use buoy_lab::records::Records;
+use buoy_lab::traffic::Traffic;
+use buoy_lab::workload::{Spec, Workload};
+use rusqlite::{Connection, params};
+
+const FLOATING: &str = "172.16.1.3";
+const SOON: Duration = Duration::from_secs(20);
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn answers(lab: &Lab) -> Result<()> {
+    probe::ask(&lab.client, Via::Udp, ip(FLOATING), SOON).map(drop)
+}
+
+/// Overwrites the one record whose key ends so, as a careless hand would.
+fn spoil(node: &Node, key: &str) -> Result<()> {
+    let store = Connection::open(node.store_file())?;
+    store.busy_timeout(SOON)?;
+    let spoiled = store.execute(
+        "UPDATE kv SET value = ?1 WHERE key LIKE ?2",
+        params![b"{\"spec\":garbage".as_slice(), format!("%{key}")],
+    )?;
+    ensure!(spoiled == 1, "{spoiled} records end in {key}");
+    Ok(())
+}
+
+#[test]
+fn rules_that_somebody_flushes_come_back() {
+    Lab::start().unwrap().test(|lab| {
+        let node = &lab.node;
+        let _web = Workload::start(node, Spec::pod("shop", "web-0").floating(&[FLOATING]))?;
+        answers(lab)?;
+        for chain in ["dnat_in", "check_source"] {
+            node.netns()
+                .exec(&format!("nft flush chain ip buoy {chain}"))?
+                .ok()?;
+            eventually(SOON, "the rules are back", || {
+                let listed = node
+                    .netns()
+                    .exec(&format!("nft list chain ip buoy {chain}"))?
+                    .ok()?;
+                ensure!(listed.stdout.contains("@links"), "{}", listed.stdout);
+                Ok(())
+            })?;
+        }
+        answers(lab)
+    });
+}
+
+#[test]
+fn i2_a_del_frees_what_the_agent_forgot() {
+    Lab::start().unwrap().test(|lab| {
+        let node = &lab.node;
+        let web = Workload::start(node, Spec::pod("shop", "web-0").floating(&[FLOATING]))?;
+        node.stop_agent()?;
+        node.cleanup()?.ok()?;
+        std::fs::remove_dir_all(node.state().join("attachments"))?;
+        node.start_agent()?;
+        web.del()?.ok()?;
+        eventually(SOON, "everything is freed", || assert_nothing_leaked(node, &[]))
+    });
+}
+
+#[test]
+fn i6_records_that_become_garbage_take_nothing_away_also_after_a_restart() {
+    Lab::start().unwrap().test(|lab| {
+        let node = &lab.node;
+        let _web = Workload::start(node, Spec::pod("shop", "web-0").floating(&[FLOATING]))?;
+        let traffic = Traffic::start(&lab.client, ip(FLOATING))?;
+        let before = Records::read(node.datastore())?;
+        let owner = before
+            .binding(ip(FLOATING))
+            .context("no binding")?
+            .spec
+            .owner
+            .clone();
+        spoil(node, "ippools/floating-v4")?;
+        node.kill_agent();
+        node.start_agent()?;
+        answers(lab)?;
+        let after = Records::read(node.datastore())?;
+        ensure!(
+            after.binding(ip(FLOATING)).context("no binding")?.spec.owner == owner,
+            "the owner changed"
+        );
+        spoil(
+            node,
+            &format!("floatingipbindings/{}", names::binding_name(ip(FLOATING))),
+        )?;
+        node.kill_agent();
+        node.start_agent()?;
+        answers(lab)?;
+        traffic.unharmed().map(drop)
+    });
+}
+
+#[test]
+fn a_failed_add_claims_nothing() {
+    Lab::start().unwrap().test(|lab| {
+        let node = &lab.node;
+        let name = names::pod_link("shop", "web-0");
+        node.netns()
+            .exec(&format!("ip link add {name} type bridge"))?
+            .ok()?;
+        let mut web = Workload::prepare(node, Spec::pod("shop", "web-0").floating(&[FLOATING]))?;
+        web.add()?.refusal()?;
+        let records = Records::read(node.datastore())?;
+        ensure!(records.binding(ip(FLOATING)).is_none(), "a binding was made");
+        eventually(SOON, "everything is freed", || assert_nothing_leaked(node, &[]))
+    });
+}
+
+#[test]
+fn two_agents_do_not_share_a_state_directory() {
+    Lab::start().unwrap().test(|lab| {
+        let node = &lab.node;
+        let finished = buoy_lab::exec::run(&mut node.agent_command(&[]), "", SOON)?;
+        ensure!(!finished.status.success(), "it runs");
+        ensure!(
+            finished.stderr.contains("another agent has this state directory"),
+            "{}",
+            finished.stderr
+        );
+        Ok(())
+    });
+}
