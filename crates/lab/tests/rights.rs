@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use buoy_lab::ask::{answered_by, listed, silent, why_says};
 use buoy_lab::exec::eventually;
 use buoy_lab::lab::{CLIENT, Lab, POOLS};
 use buoy_lab::leaks::assert_nothing_leaked;
 use buoy_lab::netns::Netns;
-use buoy_lab::probe::{self, Answer, Via};
+use buoy_lab::probe::{self, Via};
 use buoy_lab::workload::{Spec, Workload};
 use serde_json::{Value, json};
 
@@ -23,41 +24,6 @@ fn ip(text: &str) -> IpAddr {
 
 fn shop(name: &str) -> Spec {
     Spec::pod("shop", name)
-}
-
-/// Asks until `who` answers.
-fn answered_by(from: &Netns, via: Via, to: &str, who: &str) -> Result<Answer> {
-    eventually(SOON, &format!("{who} answers {} to {to}", via.name()), || {
-        let answer = probe::ask(from, via, ip(to), Duration::from_secs(1))?;
-        ensure!(answer.who == who, "{} answers", answer.who);
-        Ok(answer)
-    })
-}
-
-/// Asks until nobody answers.
-fn silent(from: &Netns, to: &str) -> Result<()> {
-    eventually(SOON, &format!("{to} falls silent"), || {
-        probe::nobody_answers(from, Via::Udp, ip(to), Duration::from_millis(200))
-    })
-}
-
-/// Reads `fip why` until it says this.
-fn why_says(lab: &Lab, floating: &str, words: &[&str]) -> Result<String> {
-    eventually(SOON, &format!("'why' of {floating} says {words:?}"), || {
-        let why = lab.node.ctl(&format!("fip why {floating}"))?;
-        for word in words {
-            ensure!(why.contains(word), "no '{word}' in:\n{why}");
-        }
-        Ok(why)
-    })
-}
-
-/// The row of `fip list` for an address.
-fn listed(lab: &Lab, floating: &str) -> Result<Value> {
-    let rows: Vec<Value> = serde_json::from_str(&lab.node.ctl("fip list -o json")?)?;
-    rows.into_iter()
-        .find(|row| row["address"] == floating)
-        .with_context(|| format!("{floating} is not listed"))
 }
 
 #[test]

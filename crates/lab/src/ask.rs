@@ -1,0 +1,49 @@
+//! Questions that tests ask again until the answer is the one they wait for.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::exec::eventually;
+use crate::lab::Lab;
+use crate::netns::Netns;
+use crate::probe::{self, Answer, Via};
+
+/// Generous: a busy machine takes its time.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Asks until `who` answers.
+pub fn answered_by(from: &Netns, via: Via, to: &str, who: &str) -> Result<Answer> {
+    eventually(SOON, &format!("{who} answers {} to {to}", via.name()), || {
+        let answer = probe::ask(from, via, to.parse()?, Duration::from_secs(1))?;
+        ensure!(answer.who == who, "{} answers", answer.who);
+        Ok(answer)
+    })
+}
+
+/// Asks until nobody answers.
+pub fn silent(from: &Netns, to: &str) -> Result<()> {
+    eventually(SOON, &format!("{to} falls silent"), || {
+        probe::nobody_answers(from, Via::Udp, to.parse()?, Duration::from_millis(200))
+    })
+}
+
+/// Reads `fip why` until it says this.
+pub fn why_says(lab: &Lab, floating: &str, words: &[&str]) -> Result<String> {
+    eventually(SOON, &format!("'why' of {floating} says {words:?}"), || {
+        let why = lab.node.ctl(&format!("fip why {floating}"))?;
+        for word in words {
+            ensure!(why.contains(word), "no '{word}' in:\n{why}");
+        }
+        Ok(why)
+    })
+}
+
+/// The row of `fip list` for an address.
+pub fn listed(lab: &Lab, floating: &str) -> Result<Value> {
+    let rows: Vec<Value> = serde_json::from_str(&lab.node.ctl("fip list -o json")?)?;
+    rows.into_iter()
+        .find(|row| row["address"] == floating)
+        .with_context(|| format!("{floating} is not listed"))
+}
