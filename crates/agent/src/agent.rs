@@ -123,7 +123,9 @@ impl Agent {
 
     fn patience(&self) -> Duration {
         let now = clock::mono();
+        let dirty = (self.contact.synced && !self.dirty.is_empty()).then_some(now);
         let wakes = [
+            dirty,
             self.network.wake(),
             self.work.wake(),
             self.settle_wake(),
@@ -167,20 +169,17 @@ impl Agent {
         }
     }
 
-    /// Calculates what is dirty, carries on with what is owed, answers, and plans.
+    /// Calculates what is dirty, answers, plans, and carries on with what is owed.
     fn turn(&mut self) {
         let now = clock::now();
         if now.mono >= self.next_tick {
             self.tick(now);
         }
+        let mut dirty = BTreeSet::new();
         if self.contact.synced {
-            let dirty = std::mem::take(&mut self.dirty);
+            dirty = std::mem::take(&mut self.dirty);
             for subject in &dirty {
                 self.network.recalculate(&self.view, subject);
-            }
-            self.work.look_at(dirty);
-            for (subject, duty) in self.work.turn(&self.view, now) {
-                self.store.perform(subject, duty, &self.view, now);
             }
         }
         self.settle(now);
@@ -188,6 +187,13 @@ impl Agent {
             self.kernel.read();
         } else if let Some(batch) = self.network.turn(&self.view, self.contact.synced, now.mono) {
             self.kernel.apply(batch);
+        }
+        // The kernel is busy by now; what the datastore is owed is found meanwhile.
+        if self.contact.synced {
+            self.work.look_at(dirty);
+            for (subject, duty) in self.work.turn(&self.view, now) {
+                self.store.perform(subject, duty, &self.view, now);
+            }
         }
         self.announce();
     }
