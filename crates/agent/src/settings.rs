@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use buoy_core::view::{self, Gate};
+use buoy_core::view::{self, Gate, Routing};
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 use serde::Deserialize;
@@ -150,6 +150,7 @@ impl Settings {
             floating: self.floating,
             hold: self.hold,
             version: crate::VERSION.to_owned(),
+            routing: Routing::Kernel,
         }
     }
 }

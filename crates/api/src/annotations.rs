@@ -35,6 +35,10 @@ pub const FLOATING_IP_PRIORITY: &str = "buoy.dev/floatingIPPriority";
 pub const FLOATING_IP_MOVE: &str = "buoy.dev/floatingIPMove";
 /// How long established flows go on after a floating IP has left this pod, such as `30s`.
 pub const FLOATING_IP_DRAIN: &str = "buoy.dev/floatingIPDrain";
+/// On a BGPPeer, or on BGPConfiguration `default` for the mesh: `true` watches the sessions by BFD.
+pub const BFD: &str = "buoy.dev/bfd";
+/// On a BGPPeer, or on BGPConfiguration `default` for the mesh: hold time of the sessions, such as `9s`.
+pub const BGP_HOLD_TIME: &str = "buoy.dev/holdTime";
 /// On an IPPool: whether it takes floating IPs ([`FloatingUse`]).
 pub const POOL_FLOATING_IPS: &str = "buoy.dev/floatingIPs";
 /// On a Node: version of the agent that works there.

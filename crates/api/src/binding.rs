@@ -123,6 +123,9 @@ pub struct Move {
     /// Withdraw first, announce afterwards.
     #[serde(default)]
     pub exclusive: bool,
+    /// How long established flows to the old owner go on where both are on one node, such as `30s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<String>,
 }
 
 /// `status` of a [`Binding`].

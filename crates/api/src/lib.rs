@@ -10,6 +10,7 @@ pub mod annotations;
 pub mod binding;
 pub mod ip;
 pub mod ipam;
+pub mod lease;
 pub mod meta;
 pub mod names;
 pub mod resource;
@@ -19,5 +20,6 @@ pub mod validate;
 
 pub use binding::{Binding, Candidate, Condition, Epoch, Move, Owner, Term};
 pub use ip::{Family, FloatingIp};
+pub use lease::NodeLease;
 pub use meta::{Extra, ObjectMeta};
 pub use resource::{Kind, Resource};

@@ -55,6 +55,14 @@ kind!(
     false
 );
 kind!(Profile, ProfileSpec, "Profile", "profiles", false);
+kind!(BgpPeer, BgpPeerSpec, "BGPPeer", "bgppeers", false);
+kind!(
+    BgpConfiguration,
+    BgpConfigurationSpec,
+    "BGPConfiguration",
+    "bgpconfigurations",
+    false
+);
 
 /// What addresses of a pool may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -303,6 +311,91 @@ pub struct ProfileSpec {
     /// Labels that workloads with the profile inherit.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub labels_to_apply: std::collections::BTreeMap<String, String>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// `spec` of a [`BgpPeer`]: a session with somebody outside the mesh.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BgpPeerSpec {
+    /// The node that has this session; every node, if neither this nor `node_selector` is given.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub node: String,
+    /// Nodes that have this session, by their labels.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub node_selector: String,
+    /// Address of the peer, with `:port` (`[address]:port`) where it is not 179. Kept as text: one bad record must not
+    /// hide another.
+    #[serde(default, rename = "peerIP", skip_serializing_if = "String::is_empty")]
+    pub peer_ip: String,
+    /// AS number of the peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_number: Option<u32>,
+    /// AS number that this node has in the session, if not its own.
+    #[serde(default, rename = "localASNumber", skip_serializing_if = "Option::is_none")]
+    pub local_as_number: Option<u32>,
+    /// Where the session's TCP MD5 password is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<BgpPassword>,
+    /// `None` binds no source address; `UseNodeIP`, the default, binds the node's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_address: Option<String>,
+    /// How long the peer keeps routes while this node restarts, such as `120s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_restart_time: Option<String>,
+    /// Pause between keepalives, such as `3s`; the session's hold time is three of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keepalive_time: Option<String>,
+    /// Hops that the peer may be away, by the TTL of its packets (RFC 5082).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_security: Option<u8>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Where a password is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BgpPassword {
+    /// An entry of a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// An entry of a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SecretKeyRef {
+    /// Name of the secret.
+    pub name: String,
+    /// Entry within it.
+    pub key: String,
+}
+
+/// `spec` of a [`BgpConfiguration`]. The one named `default` is the cluster's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BgpConfigurationSpec {
+    /// Whether every node has a session with every other; yes by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_to_node_mesh_enabled: Option<bool>,
+    /// AS number of nodes that have none of their own; 64512 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_number: Option<u32>,
+    /// Port that nodes listen on; 179 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen_port: Option<u16>,
+    /// Where the TCP MD5 password of the mesh is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_mesh_password: Option<BgpPassword>,
+    /// Level of what the routing daemon logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_severity_screen: Option<String>,
     /// Everything else.
     #[serde(flatten)]
     pub extra: Extra,

@@ -171,6 +171,7 @@ mod tests {
                 endpoint: None,
             },
             exclusive: false,
+            drain: None,
         });
         assert_eq!(state(&record), "Moving");
         record.status.candidates[1].ready = false;

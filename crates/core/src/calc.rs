@@ -20,7 +20,7 @@ pub fn is_unknown(view: &View, subject: &Subject) -> bool {
         Subject::Binding(floating) => {
             view.bindings.contains(floating) && view.bindings.get(floating).is_none()
         }
-        Subject::Node | Subject::Attachment(_) | Subject::Endpoint(_) => false,
+        _ => false,
     }
 }
 
@@ -28,7 +28,8 @@ pub fn is_unknown(view: &View, subject: &Subject) -> bool {
 pub fn rows(view: &View, subject: &Subject) -> Vec<Row> {
     match subject {
         Subject::Node => node::rows(),
-        Subject::Attachment(_) => Vec::new(),
+        Subject::Attachment(_) | Subject::Lease => Vec::new(),
+        Subject::Pool(_) | Subject::Block(_) | Subject::OtherNode(_) | Subject::Peer(_) => Vec::new(),
         Subject::Endpoint(id) => endpoint::rows(view, id),
         Subject::Binding(floating) => floating::rows(view, *floating),
     }

@@ -114,7 +114,8 @@ impl From<Duty> for Owed {
 /// What is owed for a subject.
 pub fn owed(view: &View, subject: &Subject, now: Timestamp) -> Owed {
     match subject {
-        Subject::Endpoint(_) => Owed::default(),
+        Subject::Endpoint(_) | Subject::Pool(_) | Subject::Block(_) | Subject::Peer(_) => Owed::default(),
+        Subject::OtherNode(_) | Subject::Lease => Owed::default(),
         Subject::Node => Owed {
             duty: for_node(view),
             ..Owed::default()

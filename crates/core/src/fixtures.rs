@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use crate::endpoint::{AddressRequest, Attachment, AttachmentId, EndpointId, IfName, Netns, Phase, Request};
 use crate::records;
 use crate::store::{Bad, Delta, Key, Revision, Value};
-use crate::view::{Gate, Settings, View};
+use crate::view::{Gate, Routing, Settings, View};
 
 /// The floating IP of most tests.
 pub(crate) const FLOATING: &str = "172.16.1.3";
@@ -38,6 +38,7 @@ pub(crate) fn empty_view() -> View {
         floating: Gate::Auto,
         hold,
         version: "0.1.0".to_owned(),
+        routing: Routing::Kernel,
     })
 }
 

@@ -10,11 +10,12 @@ use std::fmt;
 use buoy_api::binding::{Binding, BindingSpec, Candidate, Condition, EpochFloor};
 use buoy_api::ip::Family;
 use buoy_api::ipam::{AffinityOwner, Block, BlockAffinity, Handle, IpamConfig};
+use buoy_api::lease::{NodeLease, NodeLeaseSpec};
 use buoy_api::resource::Kind;
 use buoy_api::v3::{
-    ClusterInformation, ClusterInformationSpec, FelixConfiguration, FelixConfigurationSpec, IpPool,
-    IpPoolSpec, IpReservation, IpReservationSpec, Node, NodeSpec, Profile, ProfileSpec, WorkloadEndpoint,
-    WorkloadEndpointSpec,
+    BgpConfiguration, BgpConfigurationSpec, BgpPeer, BgpPeerSpec, ClusterInformation, ClusterInformationSpec,
+    FelixConfiguration, FelixConfigurationSpec, IpPool, IpPoolSpec, IpReservation, IpReservationSpec, Node,
+    NodeSpec, Profile, ProfileSpec, WorkloadEndpoint, WorkloadEndpointSpec,
 };
 use ipnet::IpNet;
 
@@ -50,6 +51,10 @@ pub enum Key {
     ClusterInformation(String),
     /// Profile by name.
     Profile(String),
+    /// BGPPeer by name.
+    BgpPeer(String),
+    /// BGPConfiguration by name.
+    BgpConfiguration(String),
     /// IPAM block by prefix.
     Block(IpNet),
     /// Affinity of an owner to a block.
@@ -67,6 +72,8 @@ pub enum Key {
     Binding(String),
     /// The epoch floor of the store.
     EpochFloor,
+    /// NodeLease by the node's name.
+    Lease(String),
 }
 
 /// As people call the record, for messages: its kind and name.
@@ -82,12 +89,15 @@ impl fmt::Display for Key {
             Self::Felix(name) => write!(f, "{} {name}", FelixConfigurationSpec::KIND),
             Self::ClusterInformation(name) => write!(f, "{} {name}", ClusterInformationSpec::KIND),
             Self::Profile(name) => write!(f, "{} {name}", ProfileSpec::KIND),
+            Self::BgpPeer(name) => write!(f, "{} {name}", BgpPeerSpec::KIND),
+            Self::BgpConfiguration(name) => write!(f, "{} {name}", BgpConfigurationSpec::KIND),
             Self::Block(cidr) => write!(f, "IPAM block {cidr}"),
             Self::Affinity { owner, cidr } => write!(f, "affinity of {owner} to {cidr}"),
             Self::Handle(id) => write!(f, "IPAM handle {id}"),
             Self::IpamConfig => f.write_str("IPAM configuration"),
             Self::Binding(name) => write!(f, "{} {name}", BindingSpec::KIND),
             Self::EpochFloor => f.write_str("epoch floor"),
+            Self::Lease(name) => write!(f, "{} {name}", NodeLeaseSpec::KIND),
         }
     }
 }
@@ -109,6 +119,10 @@ pub enum Prefix {
     ClusterInformations,
     /// All Profiles.
     Profiles,
+    /// All BGPPeers.
+    BgpPeers,
+    /// All BGPConfigurations.
+    BgpConfigurations,
     /// All IPAM blocks of a family.
     Blocks(Family),
     /// All affinities of one owner, both families.
@@ -123,6 +137,8 @@ pub enum Prefix {
     Bindings,
     /// The epoch floor.
     EpochFloor,
+    /// All NodeLeases.
+    Leases,
 }
 
 impl Prefix {
@@ -136,11 +152,14 @@ impl Prefix {
             | (Self::Felix, Key::Felix(_))
             | (Self::ClusterInformations, Key::ClusterInformation(_))
             | (Self::Profiles, Key::Profile(_))
+            | (Self::BgpPeers, Key::BgpPeer(_))
+            | (Self::BgpConfigurations, Key::BgpConfiguration(_))
             | (Self::AllAffinities, Key::Affinity { .. })
             | (Self::Handles, Key::Handle(_))
             | (Self::IpamConfig, Key::IpamConfig)
             | (Self::Bindings, Key::Binding(_))
-            | (Self::EpochFloor, Key::EpochFloor) => true,
+            | (Self::EpochFloor, Key::EpochFloor)
+            | (Self::Leases, Key::Lease(_)) => true,
             (Self::Blocks(family), Key::Block(cidr)) => Family::of_net(cidr) == *family,
             (Self::Affinities(wanted), Key::Affinity { owner, .. }) => owner == wanted,
             _ => false,
@@ -165,6 +184,10 @@ pub enum Value {
     ClusterInformation(ClusterInformation),
     /// Profile.
     Profile(Profile),
+    /// BGPPeer.
+    BgpPeer(BgpPeer),
+    /// BGPConfiguration.
+    BgpConfiguration(BgpConfiguration),
     /// IPAM block.
     Block(Block),
     /// Affinity to a block.
@@ -177,6 +200,8 @@ pub enum Value {
     Binding(Binding),
     /// Epoch floor.
     EpochFloor(EpochFloor),
+    /// NodeLease.
+    Lease(NodeLease),
 }
 
 /// A record as it was read. One that does not decode says why, and hides no other.
@@ -356,6 +381,9 @@ mod tests {
                 "FloatingIPBinding 172-16-1-3",
             ),
             (Key::EpochFloor, "epoch floor"),
+            (Key::Lease("n1".to_owned()), "NodeLease n1"),
+            (Key::BgpPeer(name()), "BGPPeer x"),
+            (Key::BgpConfiguration(name()), "BGPConfiguration x"),
         ] {
             assert_eq!(key.to_string(), text);
         }

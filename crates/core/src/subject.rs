@@ -3,6 +3,7 @@
 use std::fmt;
 
 use buoy_api::ip::FloatingIp;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{AttachmentId, EndpointId};
@@ -18,6 +19,16 @@ pub enum Subject {
     Endpoint(EndpointId),
     /// A floating IP.
     Binding(FloatingIp),
+    /// An IP pool.
+    Pool(String),
+    /// An IPAM block of this node.
+    Block(IpNet),
+    /// Another node.
+    OtherNode(String),
+    /// A BGP peer outside the mesh.
+    Peer(String),
+    /// This node's lease.
+    Lease,
 }
 
 impl fmt::Display for Subject {
@@ -27,6 +38,11 @@ impl fmt::Display for Subject {
             Self::Attachment(id) => write!(f, "attachment {id}"),
             Self::Endpoint(id) => write!(f, "endpoint {id}"),
             Self::Binding(floating) => write!(f, "floating IP {floating}"),
+            Self::Pool(name) => write!(f, "IP pool {name}"),
+            Self::Block(cidr) => write!(f, "IPAM block {cidr}"),
+            Self::OtherNode(name) => write!(f, "node {name}"),
+            Self::Peer(name) => write!(f, "BGP peer {name}"),
+            Self::Lease => f.write_str("this node's lease"),
         }
     }
 }

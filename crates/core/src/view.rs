@@ -15,7 +15,8 @@ use buoy_api::ip::FloatingIp;
 use buoy_api::ipam::{AffinityOwner, Block, BlockAffinity, IpamConfig};
 use buoy_api::names;
 use buoy_api::v3::{
-    ClusterInformation, FelixConfiguration, IpPool, IpReservation, Node, Profile, WorkloadEndpoint,
+    BgpConfiguration, BgpPeer, ClusterInformation, FelixConfiguration, IpPool, IpReservation, Node, Profile,
+    WorkloadEndpoint,
 };
 use ipnet::IpNet;
 
@@ -23,6 +24,7 @@ pub use self::records::{Records, Slot};
 use crate::endpoint::{Attachment, AttachmentId, EndpointId};
 use crate::store::{Bad, Delta, Key, Value};
 use crate::subject::Subject;
+use crate::time::Mono;
 
 /// Whether floating IPs are on for a workload, as the agent's setting says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +38,30 @@ pub enum Gate {
     Off,
 }
 
+/// Who brings this node's routes to others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Routing {
+    /// Somebody else: routes are programmed, and that is all.
+    #[default]
+    Kernel,
+    /// The routing daemon that the agent looks after.
+    Bird,
+}
+
+/// How the routing daemon is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Daemon {
+    /// It answers and is not in recovery; or there is none to wait for.
+    Ready,
+    /// It is not there, does not answer, or is in recovery: nothing that this node claims would be announced.
+    NotReady {
+        /// Why, for people.
+        why: String,
+        /// Since when.
+        since: Mono,
+    },
+}
+
 /// Settings of the agent that decisions depend on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -47,6 +73,8 @@ pub struct Settings {
     pub hold: Duration,
     /// Version of this agent, which marks the node's record.
     pub version: String,
+    /// Who announces routes.
+    pub routing: Routing,
 }
 
 /// What this node knows.
@@ -68,6 +96,10 @@ pub struct View {
     pub cluster: Records<String, ClusterInformation>,
     /// Profiles by name.
     pub profiles: Records<String, Profile>,
+    /// BGPPeers by name.
+    pub peers: Records<String, BgpPeer>,
+    /// BGPConfigurations by name.
+    pub bgp: Records<String, BgpConfiguration>,
     /// IPAM blocks by prefix.
     pub blocks: Records<IpNet, Block>,
     /// Affinities of this node by prefix.
@@ -82,6 +114,9 @@ pub struct View {
     pub bad: BTreeMap<Key, Bad>,
     /// Addresses that this node has, one per family at most.
     pub addresses: Vec<IpNet>,
+    /// How the routing daemon is. Changed by [`View::set_daemon`].
+    pub daemon: Daemon,
+    learnt: BTreeSet<FloatingIp>,
     attachments: BTreeMap<AttachmentId, Attachment>,
     by_endpoint: BTreeMap<EndpointId, BTreeSet<AttachmentId>>,
     asked: BTreeMap<EndpointId, BTreeSet<FloatingIp>>,
@@ -101,6 +136,8 @@ impl View {
             felix: Records::default(),
             cluster: Records::default(),
             profiles: Records::default(),
+            peers: Records::default(),
+            bgp: Records::default(),
             blocks: Records::default(),
             affinities: Records::default(),
             bindings: Records::default(),
@@ -108,12 +145,50 @@ impl View {
             floor: Records::default(),
             bad: BTreeMap::new(),
             addresses: Vec::new(),
+            daemon: Daemon::Ready,
+            learnt: BTreeSet::new(),
             attachments: BTreeMap::new(),
             by_endpoint: BTreeMap::new(),
             asked: BTreeMap::new(),
             asking: BTreeMap::new(),
             owned: BTreeMap::new(),
         }
+    }
+
+    /// Takes in how the routing daemon is and says whom that concerns.
+    pub fn set_daemon(&mut self, daemon: Daemon) -> BTreeSet<Subject> {
+        if std::mem::replace(&mut self.daemon, daemon.clone()) == daemon {
+            return BTreeSet::new();
+        }
+        self.asking.keys().copied().map(Subject::Binding).collect()
+    }
+
+    /// Whether the kernel has a route to this address from the routing daemon: it leads to a newer owner elsewhere.
+    pub fn is_learnt(&self, floating: FloatingIp) -> bool {
+        self.learnt.contains(&floating)
+    }
+
+    /// Takes in that the routing daemon brought, or took back, a host route to an address; says whom that concerns.
+    pub fn set_learnt(&mut self, floating: FloatingIp, is: bool) -> BTreeSet<Subject> {
+        let changed = if is {
+            self.learnt.insert(floating)
+        } else {
+            self.learnt.remove(&floating)
+        };
+        changed
+            .then_some(Subject::Binding(floating))
+            .into_iter()
+            .collect()
+    }
+
+    /// Takes in all host routes of the routing daemon at once; says whom what changed concerns.
+    pub fn replace_learnt(&mut self, learnt: BTreeSet<FloatingIp>) -> BTreeSet<Subject> {
+        let before = std::mem::replace(&mut self.learnt, learnt);
+        before
+            .symmetric_difference(&self.learnt)
+            .copied()
+            .map(Subject::Binding)
+            .collect()
     }
 
     /// Takes a change of a record in and says whom it may concern.
@@ -169,6 +244,8 @@ impl View {
             Key::Felix(name) => set!(self.felix, name, Felix),
             Key::ClusterInformation(name) => set!(self.cluster, name, ClusterInformation),
             Key::Profile(name) => set!(self.profiles, name, Profile),
+            Key::BgpPeer(name) => set!(self.peers, name, BgpPeer),
+            Key::BgpConfiguration(name) => set!(self.bgp, name, BgpConfiguration),
             Key::Block(cidr) => set!(self.blocks, cidr, Block),
             Key::Affinity { owner, cidr } => {
                 if owner == AffinityOwner::Host(self.settings.node.clone()) {
@@ -184,7 +261,7 @@ impl View {
                 }
             }
             Key::EpochFloor => set!(self.floor, (), EpochFloor),
-            Key::Handle(_) => {}
+            Key::Handle(_) | Key::Lease(_) => {}
         }
     }
 

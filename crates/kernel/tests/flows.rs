@@ -199,7 +199,7 @@ fn a_client_that_only_reads_gets_its_reset() {
     router.float(&pod);
     let mut tracked = router.node.socket(Protocol::Netfilter);
     let mut sockets = pod.ns.socket(Protocol::SockDiag);
-    for (family, bound, port) in [(0, any(0, 80), 80), (1, any(1, 80), 80), (0, any(1, 81), 81)] {
+    for (family, bound, port) in [(0, any(0, 80), 80), (1, any(1, 82), 82), (0, any(1, 81), 81)] {
         let listener = pod.ns.run(|| TcpListener::bind(bound)).unwrap();
         let (mut client, _server) = connect(&router, &listener, family, port);
         let (_idle, _other) = connect(&router, &listener, family, port);
@@ -240,13 +240,14 @@ fn only_what_was_called_by_the_floating_ip_is_reset() {
     router.float(&pod);
     let mut tracked = router.node.socket(Protocol::Netfilter);
     let mut sockets = pod.ns.socket(Protocol::SockDiag);
-    for family in [0, 1] {
-        let listener = pod.ns.run(|| TcpListener::bind(any(family, 80))).unwrap();
+    // A port for each family: a child that another test forks holds a closed listener open until it execs.
+    for (family, port) in [(0, 80), (1, 81)] {
+        let listener = pod.ns.run(|| TcpListener::bind(any(family, port))).unwrap();
         let internal = ip(&pod.addresses[family]);
-        let (mut floating, _server) = connect(&router, &listener, family, 80);
+        let (mut floating, _server) = connect(&router, &listener, family, port);
         let mut direct = router
             .client
-            .run(|| TcpStream::connect(at(&pod.addresses[family], 80)))
+            .run(|| TcpStream::connect(at(&pod.addresses[family], port)))
             .unwrap();
         let (mut direct_server, _) = listener.accept().unwrap();
         let poked = udp(&router.client, &any(family, 0));

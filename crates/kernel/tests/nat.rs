@@ -63,8 +63,9 @@ fn tcp_passes() {
     let mut router = Router::new();
     let pod = router.workload(10);
     router.float(&pod);
-    for family in [0, 1] {
-        let listener = pod.ns.run(|| TcpListener::bind(any(family, 80))).unwrap();
+    // A port for each family: a child that another test forks holds a closed listener open until it execs.
+    for (family, port) in [(0, 80), (1, 81)] {
+        let listener = pod.ns.run(|| TcpListener::bind(any(family, port))).unwrap();
         let echo = thread::spawn(move || {
             let (mut stream, peer) = listener.accept().unwrap();
             stream.write_all(b"ahoy").unwrap();
@@ -72,7 +73,7 @@ fn tcp_passes() {
         });
         let mut stream = router
             .client
-            .run(|| TcpStream::connect(at(FLOATING[family], 80)))
+            .run(|| TcpStream::connect(at(FLOATING[family], port)))
             .unwrap();
         let mut said = String::new();
         stream.read_to_string(&mut said).unwrap();

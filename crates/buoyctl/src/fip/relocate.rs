@@ -107,6 +107,7 @@ fn wish(binding: &Binding, relocation: &Relocation) -> Result<Option<Binding>, F
         id: relocation.id.clone(),
         to: to.clone(),
         exclusive: relocation.exclusive,
+        drain: None,
     });
     Ok(Some(binding))
 }

@@ -227,6 +227,7 @@ mod tests {
             id: "1".into(),
             to,
             exclusive: false,
+            drain: None,
         });
         let expected = Decision::Claim(standby.as_owner(Term(0)), Reason::Better);
         assert_eq!(decision(Some(&moved), &both, 9), expected);

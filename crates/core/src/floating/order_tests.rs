@@ -19,6 +19,7 @@ fn moved(binding: Binding, to: &str) -> Binding {
         id: "1".to_owned(),
         to,
         exclusive: false,
+        drain: None,
     });
     binding
 }

@@ -56,7 +56,14 @@ impl View {
                     .filter(|floating| !self.bindings.contains(floating));
                 subjects.extend(unbound.copied().map(Subject::Binding));
             }
-            Key::Reservation(_) | Key::Affinity { .. } | Key::Handle(_) | Key::IpamConfig => {}
+            Key::BgpPeer(name) => {
+                subjects.insert(Subject::Peer(name.clone()));
+            }
+            Key::BgpConfiguration(_) => {
+                subjects.insert(Subject::Node);
+            }
+            Key::Reservation(_) | Key::Affinity { .. } | Key::Handle(_) | Key::IpamConfig | Key::Lease(_) => {
+            }
         }
         subjects
     }

@@ -204,6 +204,7 @@ fn binding() -> impl Strategy<Value = Input> {
                         id: "1".to_owned(),
                         to,
                         exclusive: false,
+                        drain: None,
                     }),
                     ..BindingSpec::default()
                 },

@@ -10,7 +10,7 @@ use buoy_core::endpoint::{
     AddressRequest, Attachment, AttachmentId, EndpointId, IfName, Netns, Phase, Request, WireFamily,
 };
 use buoy_core::subject::Subject;
-use buoy_core::view::{Gate, Settings, View};
+use buoy_core::view::{Gate, Routing, Settings, View};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
@@ -118,6 +118,7 @@ pub(crate) fn view() -> View {
         floating: Gate::Auto,
         hold: HOLD,
         version: "0.1.0".to_owned(),
+        routing: Routing::Kernel,
     })
 }
 

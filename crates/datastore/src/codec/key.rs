@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use buoy_api::binding::{BindingSpec, EpochFloorSpec};
 use buoy_api::ip::Family;
 use buoy_api::ipam::AffinityOwner;
+use buoy_api::lease::NodeLeaseSpec;
 use buoy_api::resource::{BUOY_V1ALPHA1, Kind};
 use buoy_api::v3::{
-    ClusterInformationSpec, FelixConfigurationSpec, IpPoolSpec, IpReservationSpec, NodeSpec, ProfileSpec,
-    WorkloadEndpointSpec,
+    BgpConfigurationSpec, BgpPeerSpec, ClusterInformationSpec, FelixConfigurationSpec, IpPoolSpec,
+    IpReservationSpec, NodeSpec, ProfileSpec, WorkloadEndpointSpec,
 };
 use buoy_core::store::{Bad, Key, Prefix};
 use ipnet::IpNet;
@@ -75,6 +76,8 @@ pub fn path(key: &Key) -> Result<String, Bad> {
         Key::Felix(name) => within(directory::<FelixConfigurationSpec>(), name),
         Key::ClusterInformation(name) => within(directory::<ClusterInformationSpec>(), name),
         Key::Profile(name) => within(directory::<ProfileSpec>(), name),
+        Key::BgpPeer(name) => within(directory::<BgpPeerSpec>(), name),
+        Key::BgpConfiguration(name) => within(directory::<BgpConfigurationSpec>(), name),
         Key::Block(cidr) => Ok(format!("{}/{}", blocks(Family::of_net(cidr)), dashed(cidr)?)),
         Key::Affinity { owner, cidr } => Ok(format!(
             "{}/{}/block/{}",
@@ -86,6 +89,7 @@ pub fn path(key: &Key) -> Result<String, Bad> {
         Key::IpamConfig => Ok(format!("{IPAM}/config")),
         Key::Binding(name) => within(directory::<BindingSpec>(), name),
         Key::EpochFloor => within(directory::<EpochFloorSpec>(), EPOCH_FLOOR),
+        Key::Lease(name) => within(directory::<NodeLeaseSpec>(), name),
     }
 }
 
@@ -99,6 +103,8 @@ pub fn ranges(prefix: &Prefix) -> Result<Vec<Range>, Bad> {
         Prefix::Felix => Range::below(directory::<FelixConfigurationSpec>()),
         Prefix::ClusterInformations => Range::below(directory::<ClusterInformationSpec>()),
         Prefix::Profiles => Range::below(directory::<ProfileSpec>()),
+        Prefix::BgpPeers => Range::below(directory::<BgpPeerSpec>()),
+        Prefix::BgpConfigurations => Range::below(directory::<BgpConfigurationSpec>()),
         Prefix::Blocks(family) => Range::below(blocks(*family)),
         Prefix::Affinities(owner) => Range::below(affinities(owner)?),
         Prefix::AllAffinities => {
@@ -110,6 +116,7 @@ pub fn ranges(prefix: &Prefix) -> Result<Vec<Range>, Bad> {
         Prefix::IpamConfig => Range::only(path(&Key::IpamConfig)?),
         Prefix::Bindings => Range::below(directory::<BindingSpec>()),
         Prefix::EpochFloor => Range::only(path(&Key::EpochFloor)?),
+        Prefix::Leases => Range::below(directory::<NodeLeaseSpec>()),
     };
     Ok(vec![range])
 }
@@ -144,6 +151,8 @@ fn calico_resource(rest: &str) -> Option<Key> {
         FelixConfigurationSpec::PLURAL => Some(Key::Felix(name)),
         ClusterInformationSpec::PLURAL => Some(Key::ClusterInformation(name)),
         ProfileSpec::PLURAL => Some(Key::Profile(name)),
+        BgpPeerSpec::PLURAL => Some(Key::BgpPeer(name)),
+        BgpConfigurationSpec::PLURAL => Some(Key::BgpConfiguration(name)),
         _ => None,
     }
 }
@@ -152,6 +161,7 @@ fn buoy_resource(rest: &str) -> Option<Key> {
     match rest.strip_prefix('/')?.split_once('/')? {
         (BindingSpec::PLURAL, name) => Some(Key::Binding(name.to_owned())),
         (EpochFloorSpec::PLURAL, EPOCH_FLOOR) => Some(Key::EpochFloor),
+        (NodeLeaseSpec::PLURAL, name) => Some(Key::Lease(name.to_owned())),
         _ => None,
     }
 }

@@ -20,12 +20,15 @@ pub fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Bad> {
         Key::Felix(_) => Value::Felix(resource::decode(bytes)?),
         Key::ClusterInformation(_) => Value::ClusterInformation(resource::decode(bytes)?),
         Key::Profile(_) => Value::Profile(resource::decode(bytes)?),
+        Key::BgpPeer(_) => Value::BgpPeer(resource::decode(bytes)?),
+        Key::BgpConfiguration(_) => Value::BgpConfiguration(resource::decode(bytes)?),
         Key::Block(_) => Value::Block(ipam::decode_block(bytes)?),
         Key::Affinity { .. } => Value::Affinity(ipam::decode_affinity(bytes)?),
         Key::Handle(_) => Value::Handle(ipam::decode_handle(bytes)?),
         Key::IpamConfig => Value::IpamConfig(ipam::decode_config(bytes)?),
         Key::Binding(_) => Value::Binding(resource::decode(bytes)?),
         Key::EpochFloor => Value::EpochFloor(resource::decode(bytes)?),
+        Key::Lease(_) => Value::Lease(resource::decode(bytes)?),
     };
     check(key, &value)?;
     Ok(value)
@@ -58,6 +61,9 @@ pub(super) fn encode_parts(value: &Value) -> Result<Parts, Bad> {
         Value::Profile(value) => Parts::Resource(resource::encode(value)?),
         Value::Binding(value) => Parts::Resource(resource::encode(value)?),
         Value::EpochFloor(value) => Parts::Resource(resource::encode(value)?),
+        Value::Lease(value) => Parts::Resource(resource::encode(value)?),
+        Value::BgpPeer(value) => Parts::Resource(resource::encode(value)?),
+        Value::BgpConfiguration(value) => Parts::Resource(resource::encode(value)?),
         Value::Block(value) => Parts::Plain(ipam::encode_block(value)?),
         Value::Affinity(value) => Parts::Plain(ipam::encode_affinity(value)?),
         Value::Handle(value) => Parts::Plain(ipam::encode_handle(value)?),
@@ -81,6 +87,9 @@ pub(super) fn check(key: &Key, value: &Value) -> Result<(), Bad> {
         (Key::Felix(name), Value::Felix(value)) => check_name(value, None, name),
         (Key::ClusterInformation(name), Value::ClusterInformation(value)) => check_name(value, None, name),
         (Key::Profile(name), Value::Profile(value)) => check_name(value, None, name),
+        (Key::BgpPeer(name), Value::BgpPeer(value)) => check_name(value, None, name),
+        (Key::BgpConfiguration(name), Value::BgpConfiguration(value)) => check_name(value, None, name),
+        (Key::Lease(name), Value::Lease(value)) => check_name(value, None, name),
         (Key::Binding(name), Value::Binding(value)) => {
             check_name(value, None, name).and_then(|()| check_address(value))
         }

@@ -163,6 +163,7 @@ pub(super) fn moves(
                     endpoint: None,
                 },
                 exclusive: false,
+                drain: None,
             });
             Ok(())
         })?;

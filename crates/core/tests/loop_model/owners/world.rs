@@ -86,6 +86,7 @@ impl World {
                     id: "1".to_owned(),
                     to,
                     exclusive: false,
+                    drain: None,
                 };
                 let key = claim::binding_key(floating(*index));
                 self.store
