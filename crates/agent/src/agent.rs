@@ -4,12 +4,15 @@
 
 mod calls;
 mod life;
+mod ownership;
 mod settle;
+mod stop;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
+use buoy_api::FloatingIp;
 use buoy_core::duty::Duty;
 use buoy_core::endpoint::{AttachmentId, Phase};
 use buoy_core::subject::Subject;
@@ -58,6 +61,7 @@ pub(crate) struct Agent {
     store: StoreAdapter,
     dirty: BTreeSet<Subject>,
     unanswered: BTreeSet<AttachmentId>,
+    withdrawing: BTreeSet<FloatingIp>,
     order: u64,
     started: Mono,
     next_tick: Mono,
@@ -72,6 +76,7 @@ pub(crate) struct Parts {
     pub(crate) files: Files,
     pub(crate) kernel: KernelAdapter,
     pub(crate) store: StoreAdapter,
+    pub(crate) identity: String,
 }
 
 impl Agent {
@@ -79,7 +84,7 @@ impl Agent {
     pub(crate) fn new(parts: Parts) -> Result<Self> {
         let now = clock::mono();
         let mut agent = Self {
-            view: View::new(parts.settings.for_view()),
+            view: View::new(parts.settings.for_view(&parts.identity)),
             settings: parts.settings,
             given: parts.given,
             network: Network::default(),
@@ -91,6 +96,7 @@ impl Agent {
             store: parts.store,
             dirty: BTreeSet::from([Subject::Node]),
             unanswered: BTreeSet::new(),
+            withdrawing: BTreeSet::new(),
             order: 0,
             started: now,
             next_tick: now.after(TICK),
@@ -112,8 +118,7 @@ impl Agent {
             };
             for input in first.into_iter().chain(inputs.try_iter().take(AT_ONCE)) {
                 if matches!(input, Input::Stop) {
-                    info!("stops, and leaves everything programmed");
-                    return;
+                    return self.stop(inputs);
                 }
                 self.take(input);
             }
@@ -129,6 +134,7 @@ impl Agent {
             self.network.wake(),
             self.work.wake(),
             self.settle_wake(),
+            self.view.unready_at(),
             Some(self.next_tick),
         ];
         let wake = wakes.into_iter().flatten().min().unwrap_or(self.next_tick);
@@ -140,7 +146,7 @@ impl Agent {
         match input {
             Input::Call(call) => self.call(call, now),
             Input::Gone(call) => self.client_gone(call),
-            Input::Delta(delta) => self.dirty.extend(self.view.apply(delta)),
+            Input::Delta(delta) => self.dirty.extend(self.view.apply(delta, now.mono)),
             Input::Synced => self.synced(),
             Input::Lost(error) => self.lost(error),
             Input::Applied(results) => self.applied(results, now.mono),
@@ -175,6 +181,7 @@ impl Agent {
         if now.mono >= self.next_tick {
             self.tick(now);
         }
+        self.look_at_ownership(now.mono);
         let mut dirty = BTreeSet::new();
         if self.contact.synced {
             dirty = std::mem::take(&mut self.dirty);
@@ -191,9 +198,7 @@ impl Agent {
         // The kernel is busy by now; what the datastore is owed is found meanwhile.
         if self.contact.synced {
             self.work.look_at(dirty);
-            for (subject, duty) in self.work.turn(&self.view, now) {
-                self.store.perform(subject, duty, &self.view, now);
-            }
+            self.perform_duties(now);
         }
         self.announce();
     }
@@ -219,6 +224,7 @@ impl Agent {
         }
         self.contact.synced = true;
         info!("all records are read");
+        self.dirty.insert(Subject::Lease);
         self.dirty
             .extend(self.view.floating_in_use().map(Subject::Binding));
         for attachment in self.view.attachments() {
@@ -256,6 +262,8 @@ impl Agent {
                 self.work.ended(subject, Some(error), now.mono);
             }
             Outcome::Assigned(result) => self.assigned(subject, result, now),
+            Outcome::Lease(own) => self.lease_kept(subject, own, now.mono),
+            Outcome::Sighted(lease, ended) => self.lease_sighted(subject, lease, ended),
         }
     }
 
@@ -280,10 +288,12 @@ impl Agent {
     fn reload(&mut self) {
         match Settings::load(&self.given) {
             Ok(settings) => {
-                info!("settings read again: floating-ips, floating-ip-hold");
+                info!("settings read again: floating-ips, floating-ip-hold, floating-ip-yield");
                 self.settings.floating = settings.floating;
                 self.settings.hold = settings.hold;
-                self.view.settings = self.settings.for_view();
+                self.settings.yield_time = settings.yield_time;
+                let identity = self.view.settings.identity.clone();
+                self.view.settings = self.settings.for_view(&identity);
                 self.dirty
                     .extend(self.view.floating_in_use().map(Subject::Binding));
             }

@@ -5,13 +5,16 @@ pub(crate) mod listener;
 pub(crate) mod signals;
 pub(crate) mod store;
 
+use buoy_api::NodeLease;
 use buoy_cni_spec::agent::{Body, Response};
 use buoy_core::endpoint::{IfIndex, IfName};
+use buoy_core::floating::lease::Own;
 use buoy_core::ipam::IpamError;
 use buoy_core::observed::Observed;
 use buoy_core::op::{Effect, Op};
-use buoy_core::store::Delta;
+use buoy_core::store::{Delta, Revision};
 use buoy_core::subject::Subject;
+use buoy_core::time::Mono;
 use buoy_kernel::Error;
 use buoy_kernel::netns::Netns;
 use crossbeam_channel::Sender;
@@ -92,6 +95,10 @@ impl From<Error> for OpError {
 pub(crate) enum Outcome {
     /// The attachment's own addresses, with the prefix lengths of their blocks.
     Assigned(Result<Vec<IpNet>, IpamError>),
+    /// This node's lease, as it is now.
+    Lease(Own),
+    /// A node's lease, as it was when a reading of it ended.
+    Sighted(Option<(NodeLease, Revision)>, Mono),
     /// It was carried out; its records say what came of it.
     Done,
     /// It was not.

@@ -17,6 +17,7 @@ mod check;
 mod cleanup;
 mod clock;
 mod files;
+mod identity;
 mod inputs;
 mod inspect;
 mod network;
@@ -61,6 +62,7 @@ pub fn run(given: Given, settings: Settings) -> Result<()> {
         store: StoreAdapter::start(&datastore, &inputs)?,
         given,
         settings: settings.clone(),
+        identity: identity::of(&settings.state_dir)?,
     };
     // Clients may come before the spool is drained: who finds no agent looks once more after it wrote there.
     listener::listen(&settings.socket, inputs.clone())?;

@@ -64,7 +64,7 @@ impl Network {
     /// Calculates a subject's rows again.
     pub(crate) fn recalculate(&mut self, view: &View, subject: &Subject) {
         if let Subject::Binding(floating) = subject {
-            let thawed = self.desired.freeze(*floating, calc::is_unknown(view, subject));
+            let thawed = self.desired.freeze(*floating, calc::stays(view, *floating));
             self.keys.extend(thawed);
         }
         let changed = self.desired.replace(subject, calc::rows(view, subject));

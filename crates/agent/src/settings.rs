@@ -55,6 +55,10 @@ pub struct Given {
     #[arg(long, env = "BUOY_FLOATING_IP_HOLD", global = true)]
     #[serde(rename = "floatingIPHold")]
     pub floating_ip_hold: Option<String>,
+    /// How long an owner that is not ready keeps a floating IP that somebody else could serve, for example 3s
+    #[arg(long, env = "BUOY_FLOATING_IP_YIELD", global = true)]
+    #[serde(rename = "floatingIPYield")]
+    pub floating_ip_yield: Option<String>,
     /// What to log: error, warn, info, debug, trace, or filters of the tracing crate
     #[arg(long, env = "BUOY_LOG", global = true)]
     pub log: Option<String>,
@@ -104,6 +108,8 @@ pub struct Settings {
     pub floating: Gate,
     /// Hold of released floating IPs.
     pub hold: Duration,
+    /// How long the routing daemon may be away before this node's workloads count as not ready.
+    pub yield_time: Duration,
     /// Log filter.
     pub log: String,
     /// Log format.
@@ -132,6 +138,7 @@ impl Settings {
             node_ip: text(&given.node_ip, "auto").parse()?,
             floating: gate(&text(&given.floating_ips, "auto"))?,
             hold: duration(&text(&given.floating_ip_hold, "10m")).context("floating-ip-hold")?,
+            yield_time: duration(&text(&given.floating_ip_yield, "3s")).context("floating-ip-yield")?,
             log: text(&given.log, "info"),
             log_format: LogFormat::from_str(&text(&given.log_format, "text"), true)
                 .map_err(|_| anyhow::anyhow!("log-format: text or json, not {:?}", given.log_format))?,
@@ -144,13 +151,15 @@ impl Settings {
     }
 
     /// The part that decisions depend on.
-    pub fn for_view(&self) -> view::Settings {
+    pub fn for_view(&self, identity: &str) -> view::Settings {
         view::Settings {
             node: self.node_name.clone(),
             floating: self.floating,
             hold: self.hold,
             version: crate::VERSION.to_owned(),
+            identity: identity.to_owned(),
             routing: Routing::Kernel,
+            yield_time: self.yield_time,
         }
     }
 }
@@ -170,6 +179,7 @@ impl Given {
             cni: own.cni.or(file.cni),
             floating_ips: own.floating_ips.or(file.floating_ips),
             floating_ip_hold: own.floating_ip_hold.or(file.floating_ip_hold),
+            floating_ip_yield: own.floating_ip_yield.or(file.floating_ip_yield),
             log: own.log.or(file.log),
             log_format: own.log_format.or(file.log_format),
         }

@@ -10,6 +10,8 @@ use buoy_core::view::View;
 
 /// First and longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// Longest pause where a lease is concerned.
+const LEASE_PAUSE: Duration = Duration::from_millis(500);
 /// How long a duty that was done is believed, if the records that it wrote do not come back.
 const BELIEVED: Duration = Duration::from_secs(1);
 
@@ -33,6 +35,7 @@ pub(crate) struct Work {
     done: BTreeMap<Subject, (Duty, Mono)>,
     failed: BTreeMap<Subject, Failure>,
     ripening: BTreeMap<Subject, (Duty, Mono)>,
+    for_lease: BTreeSet<Subject>,
     alarms: Alarms,
 }
 
@@ -76,6 +79,29 @@ impl Work {
         self.dirty.extend(subjects);
     }
 
+    /// Whether something waits for this node's lease.
+    pub(crate) fn wants_lease(&self) -> bool {
+        !self.for_lease.is_empty()
+    }
+
+    /// This node's lease was taken or renewed: what waited for it is looked at again.
+    pub(crate) fn lease_is_here(&mut self) {
+        self.dirty.append(&mut self.for_lease);
+    }
+
+    /// Whether a subject's duty is under way.
+    pub(crate) fn is_running(&self, subject: &Subject) -> bool {
+        self.running.contains_key(subject)
+    }
+
+    /// Whether something is being written that gives a subject away: from its beginning on, nobody may rely on owning it.
+    pub(crate) fn gives_away(&self, subject: &Subject) -> bool {
+        matches!(
+            self.running.get(subject),
+            Some(Duty::Offer { .. } | Duty::Release { .. })
+        )
+    }
+
     /// Duties to be carried out now.
     pub(crate) fn turn(&mut self, view: &View, now: Now) -> Vec<(Subject, Duty)> {
         self.dirty.extend(self.alarms.due(now.mono));
@@ -97,10 +123,12 @@ impl Work {
     }
 
     fn next(&mut self, view: &View, subject: &Subject, now: Now) -> Option<Duty> {
-        let owed = duty::owed(view, subject, now.wall);
+        let owed = duty::owed(view, subject, now);
         if let Some(again) = owed.again {
-            let wait = Duration::try_from(again.duration_since(now.wall)).unwrap_or_default();
-            self.alarms.set(subject, now.mono.after(wait));
+            self.alarms.set(subject, again);
+        }
+        if owed.needs_lease {
+            self.for_lease.insert(subject.clone());
         }
         let Some(duty) = owed.duty else {
             self.failed.remove(subject);
@@ -154,7 +182,12 @@ impl Work {
             }
             Some(error) => {
                 let tries = self.failed.get(subject).map_or(0, |failure| failure.tries);
-                let pause = PAUSE.0.saturating_mul(1 << tries.min(16)).min(PAUSE.1);
+                let longest = match subject {
+                    // Others act on how long a lease stands: it is tried again soon, and it is one small request.
+                    Subject::Lease | Subject::OtherNode(_) => LEASE_PAUSE,
+                    _ => PAUSE.1,
+                };
+                let pause = PAUSE.0.saturating_mul(1 << tries.min(16)).min(longest);
                 let failure = Failure {
                     error,
                     tries: tries.saturating_add(1),
@@ -172,6 +205,7 @@ impl Work {
         self.failed.remove(subject);
         self.done.remove(subject);
         self.ripening.remove(subject);
+        self.for_lease.remove(subject);
         self.alarms.clear(subject);
     }
 

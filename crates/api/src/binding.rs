@@ -43,7 +43,7 @@ pub struct BindingSpec {
     pub owner: Option<Owner>,
     /// Whom the last owner meant when it gave the address away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub offer: Option<Target>,
+    pub offer: Option<Offer>,
     /// When `owner` became empty: begins the namespace's hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released: Option<Timestamp>,
@@ -110,6 +110,17 @@ pub struct Target {
     /// Interface inside the workload; any, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+}
+
+/// An address on its way to another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Whom it is meant for.
+    #[serde(flatten)]
+    pub to: Target,
+    /// The node that gave it away; it takes it back if nobody comes for it.
+    #[serde(default)]
+    pub from: String,
 }
 
 /// A move that a person asked for.

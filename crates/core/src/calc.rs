@@ -13,16 +13,8 @@ use crate::desired::Row;
 use crate::subject::Subject;
 use crate::view::View;
 
-/// Whether what a subject should be cannot be known, because its record does not decode and never did as far as this
-/// agent remembers. Then what the kernel has stays.
-pub fn is_unknown(view: &View, subject: &Subject) -> bool {
-    match subject {
-        Subject::Binding(floating) => {
-            view.bindings.contains(floating) && view.bindings.get(floating).is_none()
-        }
-        _ => false,
-    }
-}
+/// Whether what the kernel has of a floating IP stays as it is.
+pub use floating::stays;
 
 /// The rows of one subject.
 pub fn rows(view: &View, subject: &Subject) -> Vec<Row> {

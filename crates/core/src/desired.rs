@@ -241,7 +241,9 @@ impl NodeDesired {
         match key {
             RowKey::Nat(floating) => self.frozen.contains(floating),
             RowKey::Route(key) => {
-                key.is_floating() && self.frozen.iter().any(|f| key.prefix == IpNet::from(f.addr()))
+                key.is_floating()
+                    && FloatingIp::try_from(key.prefix.addr())
+                        .is_ok_and(|floating| self.frozen.contains(&floating))
             }
             RowKey::Sysctl(_) | RowKey::Link(_) => false,
         }

@@ -3,21 +3,24 @@
 //! A duty is a value. It is done by somebody else, and what came of it returns as a delta; only newly assigned addresses
 //! come back by themselves, for no record names them yet.
 
+mod binding;
+mod lease;
+
 use std::time::Duration;
 
-use buoy_api::binding::{Candidate, Epoch, Owner};
+use buoy_api::binding::{Candidate, Epoch, Offer, Owner, Term};
 use buoy_api::ip::FloatingIp;
 use ipnet::IpNet;
-use jiff::Timestamp;
 
 use crate::edit::Change;
 use crate::endpoint::{Attachment, Phase};
 use crate::floating::claim::Seen;
-use crate::floating::decide::{self, Case, Decision, Reason};
-use crate::floating::{candidates, collect};
+use crate::floating::decide::Reason;
+use crate::floating::lease::{Held, Sighting};
 use crate::records;
 use crate::store::Value;
 use crate::subject::Subject;
+use crate::time::{Mono, Now};
 use crate::view::View;
 
 /// How long a reservation may stand without a binding: a claim that was begun makes its binding in a moment, or stamps
@@ -59,6 +62,28 @@ pub enum Duty {
         /// Why.
         reason: Reason,
     },
+    /// Write this node's new term into a binding that its workload still owns.
+    Restamp {
+        /// The address.
+        floating: FloatingIp,
+        /// The binding that was decided on.
+        seen: Box<Seen>,
+        /// The term.
+        term: Term,
+    },
+    /// Empty a binding's owner, for a candidate of another node.
+    Offer {
+        /// The address.
+        floating: FloatingIp,
+        /// The binding that was decided on.
+        seen: Box<Seen>,
+        /// Whom it is meant for.
+        offer: Offer,
+    },
+    /// Take an address out of the kernel, before it is given away.
+    Withdraw(FloatingIp),
+    /// Put an address back that was to be given away and is not.
+    Restore(FloatingIp),
     /// Empty a binding's owner.
     Release {
         /// The address.
@@ -89,6 +114,28 @@ pub enum Duty {
         /// Its sequence number.
         stamp: u64,
     },
+    /// Take this node's lease, or renew it.
+    KeepLease(Option<Held>),
+    /// Make this node's lease last while its agent is away on purpose.
+    ProlongLease(Held),
+    /// Leave this node's lease without holder.
+    LeaveLease(Held),
+    /// Read another node's lease.
+    ReadLease {
+        /// The node.
+        node: String,
+        /// When it was read last.
+        after: Option<Mono>,
+    },
+    /// Revoke another node's lease.
+    RevokeLease {
+        /// The node.
+        node: String,
+        /// The lease as it has stood for long enough.
+        seen: Box<Sighting>,
+        /// Highest term of the owners it stands for.
+        owner: Term,
+    },
 }
 
 /// What is to be done for a subject now, and when to look again although nothing changes.
@@ -97,9 +144,27 @@ pub struct Owed {
     /// The next piece of work.
     pub duty: Option<Duty>,
     /// When to look again.
-    pub again: Option<Timestamp>,
+    pub again: Option<Mono>,
     /// How long it must have been owed without a change before it is done.
     pub grace: Duration,
+    /// It waits for this node's lease.
+    pub needs_lease: bool,
+}
+
+impl Owed {
+    fn later(again: Mono) -> Self {
+        Self {
+            again: Some(again),
+            ..Self::default()
+        }
+    }
+
+    fn lease() -> Self {
+        Self {
+            needs_lease: true,
+            ..Self::default()
+        }
+    }
 }
 
 impl From<Duty> for Owed {
@@ -112,10 +177,11 @@ impl From<Duty> for Owed {
 }
 
 /// What is owed for a subject.
-pub fn owed(view: &View, subject: &Subject, now: Timestamp) -> Owed {
+pub fn owed(view: &View, subject: &Subject, now: Now) -> Owed {
     match subject {
         Subject::Endpoint(_) | Subject::Pool(_) | Subject::Block(_) | Subject::Peer(_) => Owed::default(),
-        Subject::OtherNode(_) | Subject::Lease => Owed::default(),
+        Subject::OtherNode(node) => lease::watched(view, node, now),
+        Subject::Lease => lease::own(view, now),
         Subject::Node => Owed {
             duty: for_node(view),
             ..Owed::default()
@@ -129,7 +195,7 @@ pub fn owed(view: &View, subject: &Subject, now: Timestamp) -> Owed {
                 ..Owed::default()
             }
         }
-        Subject::Binding(floating) => for_binding(view, *floating, now),
+        Subject::Binding(floating) => binding::owed(view, *floating, now),
     }
 }
 
@@ -157,95 +223,6 @@ fn for_attachment(view: &View, attachment: &Attachment) -> Option<Duty> {
         _ if attachment.addresses.is_none() => Some(Duty::Allocate(boxed())),
         _ if attachment.request.link && view.record_of(attachment).is_none() => Some(Duty::Publish(boxed())),
         _ => None,
-    }
-}
-
-fn for_binding(view: &View, floating: FloatingIp, now: Timestamp) -> Owed {
-    let Some((binding, revision)) = view.bindings.versioned(&floating) else {
-        return if view.bindings.contains(&floating) {
-            Owed::default()
-        } else {
-            first(view, floating)
-        };
-    };
-    let seen = || Box::new((binding.clone(), revision));
-    let mine = candidates::of(view, floating, &binding.spec.namespace);
-    let case = Case {
-        binding: Some(binding),
-        node: &view.settings.node,
-        mine: &mine,
-        hold: view.settings.hold,
-    };
-    match decide::decide(&case, now) {
-        Decision::Hold => Owed::default(),
-        Decision::Wait(until) => Owed {
-            again: Some(until),
-            ..Owed::default()
-        },
-        Decision::Claim(owner, reason) => Duty::Claim {
-            floating,
-            seen: seen(),
-            owner,
-            reason,
-        }
-        .into(),
-        Decision::Release => Duty::Release {
-            floating,
-            seen: seen(),
-        }
-        .into(),
-        Decision::Publish(candidates) => Duty::Candidates { floating, candidates }.into(),
-        Decision::Collect => Duty::Collect {
-            floating,
-            seen: seen(),
-            reservation: collect::reservation(view, floating),
-        }
-        .into(),
-    }
-}
-
-/// A reservation without a binding, that nobody here asks for, is a leak once it has stood for a while.
-fn orphan(view: &View, floating: FloatingIp) -> Owed {
-    let asked = view.asking(floating).next().is_some();
-    match collect::reservation(view, floating) {
-        Some(stamp) if !asked => Owed {
-            duty: Some(Duty::Free { floating, stamp }),
-            grace: ORPHAN_GRACE,
-            ..Owed::default()
-        },
-        _ => Owed::default(),
-    }
-}
-
-/// A binding that does not exist yet is made for the oldest candidate, whatever its namespace.
-fn first(view: &View, floating: FloatingIp) -> Owed {
-    let all = candidates::namespaces(view, floating);
-    let all = all.iter().flat_map(|namespace| {
-        candidates::of(view, floating, namespace)
-            .into_iter()
-            .map(move |c| (c.since, namespace, c))
-    });
-    let Some((_, namespace, candidate)) = all.min_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1))) else {
-        return orphan(view, floating);
-    };
-    let case = Case {
-        binding: None,
-        node: &view.settings.node,
-        mine: &[candidate],
-        hold: view.settings.hold,
-    };
-    match decide::decide(&case, Timestamp::UNIX_EPOCH) {
-        Decision::Claim(owner, _) => {
-            let floor = view.epoch_floor();
-            Duty::FirstClaim {
-                floating,
-                namespace: namespace.clone(),
-                owner,
-                floor,
-            }
-            .into()
-        }
-        _ => Owed::default(),
     }
 }
 

@@ -3,17 +3,17 @@ use buoy_api::names::floating_handle;
 use super::*;
 use crate::endpoint::AttachmentId;
 use crate::fixtures::{
-    FLOATING, binding, block, candidate, empty_view, endpoint_key, floating, node, pod, put, record, spoil,
-    time, view,
+    FLOATING, binding, block, candidate, empty_view, endpoint_key, floating, node, now, pod, put, record,
+    spoil, view,
 };
 use crate::floating::claim::binding_key;
 
 fn of_pod(view: &View, attachment: &Attachment) -> Option<Duty> {
-    owed(view, &Subject::Attachment(attachment.id.clone()), time(2000)).duty
+    owed(view, &Subject::Attachment(attachment.id.clone()), now(2000)).duty
 }
 
-fn of_address(view: &View, second: i64) -> Owed {
-    owed(view, &Subject::Binding(floating(FLOATING)), time(second))
+fn of_address(view: &View, second: u64) -> Owed {
+    owed(view, &Subject::Binding(floating(FLOATING)), now(second))
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn an_attachment_without_a_link_has_no_record() {
 fn the_node_marks_its_record_and_makes_a_new_store_ready() {
     let mut view = empty_view();
     view.addresses = vec!["10.0.0.1/24".parse().unwrap()];
-    let of_node = |view: &View| owed(view, &Subject::Node, time(0)).duty;
+    let of_node = |view: &View| owed(view, &Subject::Node, now(0)).duty;
     assert_eq!(of_node(&view), Some(Duty::Node(view.addresses.clone())));
     let Change::Put(marked) = records::node(None, "n1", "0.1.0", &view.addresses) else {
         panic!()
@@ -128,7 +128,7 @@ fn an_address_that_nobody_wants_is_held_and_then_collected_with_its_reservation(
     assert_eq!(
         of_address(&view, 1599),
         Owed {
-            again: Some(time(1600)),
+            again: Some(now(1600).mono),
             ..Owed::default()
         }
     );
@@ -162,7 +162,8 @@ fn a_reservation_without_a_binding_is_freed_after_a_grace_unless_somebody_asks()
         Owed {
             duty: Some(free),
             again: None,
-            grace: ORPHAN_GRACE
+            grace: ORPHAN_GRACE,
+            needs_lease: false,
         }
     );
     // It asks, though no pool lets it have the address.

@@ -15,8 +15,10 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::endpoint::{AddressRequest, Attachment, AttachmentId, EndpointId, IfName, Netns, Phase, Request};
+use crate::floating::lease::{Held, Own};
 use crate::records;
 use crate::store::{Bad, Delta, Key, Revision, Value};
+use crate::time::{Mono, Now};
 use crate::view::{Gate, Routing, Settings, View};
 
 /// The floating IP of most tests.
@@ -30,16 +32,33 @@ pub(crate) fn time(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// A view of node `n1` that knows nothing.
+/// Both clocks at a second.
+pub(crate) fn now(second: u64) -> Now {
+    Now {
+        wall: Timestamp::from_second(i64::try_from(second).unwrap()).unwrap(),
+        mono: Mono(Duration::from_secs(second)),
+    }
+}
+
+/// A view of node `n1` that knows nothing and holds its lease.
 pub(crate) fn empty_view() -> View {
     let hold = Duration::from_secs(600);
-    View::new(Settings {
+    let mut view = View::new(Settings {
         node: "n1".to_owned(),
         floating: Gate::Auto,
         hold,
         version: "0.1.0".to_owned(),
         routing: Routing::Kernel,
-    })
+        identity: "agent-of-n1".to_owned(),
+        yield_time: Duration::from_secs(3),
+    });
+    // A lease that nobody can revoke: what is asked is something else.
+    view.set_own_lease(Own::Held(Held {
+        term: Term(0),
+        revision: Revision(1),
+        began: Mono(Duration::from_secs(1 << 40)),
+    }));
+    view
 }
 
 /// A view with a pool `floating` and the pod `shop/web-0`, which asks for [`FLOATING`].
@@ -194,11 +213,14 @@ pub(crate) fn candidate(attachment: &Attachment) -> Candidate {
 /// Tells a view of a record under its own key.
 pub(crate) fn put(view: &mut View, value: Value) -> std::collections::BTreeSet<crate::subject::Subject> {
     let key = key_of(&value);
-    view.apply(Delta {
-        key,
-        revision: Revision(3),
-        value: Some(Ok(value)),
-    })
+    view.apply(
+        Delta {
+            key,
+            revision: Revision(3),
+            value: Some(Ok(value)),
+        },
+        Mono::default(),
+    )
 }
 
 /// Tells a view that a record does not decode any more.
@@ -206,11 +228,14 @@ pub(crate) fn spoil(view: &mut View, key: Key) {
     let bad = Bad {
         reason: "line 3: not a number".to_owned(),
     };
-    view.apply(Delta {
-        key,
-        revision: Revision(4),
-        value: Some(Err(bad)),
-    });
+    view.apply(
+        Delta {
+            key,
+            revision: Revision(4),
+            value: Some(Err(bad)),
+        },
+        Mono::default(),
+    );
 }
 
 pub(crate) fn endpoint_key(attachment: &Attachment) -> Key {

@@ -6,6 +6,7 @@ pub mod candidates;
 pub mod claim;
 pub mod collect;
 pub mod decide;
+pub mod lease;
 pub mod order;
 pub mod rights;
 pub mod standing;

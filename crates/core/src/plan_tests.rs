@@ -368,14 +368,14 @@ fn what_nobody_knows_stays_until_it_is_known_again() {
         .ending
         .insert((address, IpAddr::from([10, 65, 0, 6])), Ending::Open);
     crate::fixtures::spoil(&mut node.view, crate::floating::claim::binding_key(address));
-    assert!(calc::is_unknown(&node.view, &Subject::Binding(address)));
+    assert!(calc::stays(&node.view, address));
     assert!(node.desired.freeze(address, true).is_empty());
     assert_eq!(
         node.step(&Scope::All),
         ["end flows of 172.16.1.3 but those to 10.65.0.7"]
     );
     put(&mut node.view, Value::Binding(binding(None)));
-    assert!(!calc::is_unknown(&node.view, &Subject::Binding(address)));
+    assert!(!calc::stays(&node.view, address));
     let thawed = node.desired.freeze(address, false);
     let told = node.step(&Scope::Keys(thawed));
     assert_eq!(told[0], "delete route 172.16.1.3/32 metric 999999993");

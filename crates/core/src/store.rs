@@ -314,6 +314,22 @@ pub enum FailureKind {
 }
 
 impl StoreError {
+    /// Somebody else wrote a record again and again.
+    pub fn contended(key: &Key) -> Self {
+        Self {
+            kind: FailureKind::Unavailable,
+            message: format!("others write it all the time: {key}"),
+        }
+    }
+
+    /// A record that an operation needs does not decode.
+    pub fn unreadable(key: &Key, reason: &str) -> Self {
+        Self {
+            kind: FailureKind::Refused,
+            message: format!("{key} cannot be read: {reason}\nmend or delete it"),
+        }
+    }
+
     /// Whether the same operation may succeed later.
     pub fn is_retryable(&self) -> bool {
         self.kind != FailureKind::Invalid

@@ -29,6 +29,14 @@ pub struct Now {
     pub mono: Mono,
 }
 
+impl Now {
+    /// What the monotonic clock will show at a wall-clock time; now, if that is past.
+    pub fn at(self, wall: Timestamp) -> Mono {
+        let ahead = Duration::try_from(wall.duration_since(self.wall)).unwrap_or_default();
+        self.mono.after(ahead)
+    }
+}
+
 impl Default for Now {
     fn default() -> Self {
         Self {

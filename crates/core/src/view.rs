@@ -4,6 +4,7 @@
 
 mod attachments;
 mod concern;
+mod ownership;
 mod records;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,8 @@ use buoy_api::v3::{
 };
 use ipnet::IpNet;
 
+use self::ownership::Ownership;
+pub use self::ownership::Withdrawal;
 pub use self::records::{Records, Slot};
 use crate::endpoint::{Attachment, AttachmentId, EndpointId};
 use crate::store::{Bad, Delta, Key, Value};
@@ -73,8 +76,12 @@ pub struct Settings {
     pub hold: Duration,
     /// Version of this agent, which marks the node's record.
     pub version: String,
+    /// Identity of this agent, which holds the node's lease.
+    pub identity: String,
     /// Who announces routes.
     pub routing: Routing,
+    /// How long the routing daemon may be away before this node's workloads count as not ready.
+    pub yield_time: Duration,
 }
 
 /// What this node knows.
@@ -116,6 +123,12 @@ pub struct View {
     pub addresses: Vec<IpNet>,
     /// How the routing daemon is. Changed by [`View::set_daemon`].
     pub daemon: Daemon,
+    /// Somebody waits for this node to take or renew its lease.
+    pub lease_wanted: bool,
+    /// The machine is going down: nothing here is a candidate any more.
+    pub leaving: bool,
+    unready: bool,
+    ownership: Ownership,
     learnt: BTreeSet<FloatingIp>,
     attachments: BTreeMap<AttachmentId, Attachment>,
     by_endpoint: BTreeMap<EndpointId, BTreeSet<AttachmentId>>,
@@ -146,6 +159,10 @@ impl View {
             bad: BTreeMap::new(),
             addresses: Vec::new(),
             daemon: Daemon::Ready,
+            lease_wanted: false,
+            leaving: false,
+            unready: false,
+            ownership: Ownership::default(),
             learnt: BTreeSet::new(),
             attachments: BTreeMap::new(),
             by_endpoint: BTreeMap::new(),
@@ -160,6 +177,40 @@ impl View {
         if std::mem::replace(&mut self.daemon, daemon.clone()) == daemon {
             return BTreeSet::new();
         }
+        self.unready &= daemon != Daemon::Ready;
+        self.asking.keys().copied().map(Subject::Binding).collect()
+    }
+
+    /// Whether what this node claims would be announced.
+    pub fn can_announce(&self) -> bool {
+        self.daemon == Daemon::Ready
+    }
+
+    /// Whether this node's workloads can serve: a routing daemon that is away for a moment is no reason to move an address.
+    pub fn is_ready(&self) -> bool {
+        !self.unready
+    }
+
+    /// When the routing daemon will have been away for so long that this node's workloads count as not ready.
+    pub fn unready_at(&self) -> Option<Mono> {
+        match &self.daemon {
+            Daemon::NotReady { since, .. } if !self.unready => Some(since.after(self.settings.yield_time)),
+            _ => None,
+        }
+    }
+
+    /// Looks whether the routing daemon has been away for too long, and says whom that concerns.
+    pub fn look_at_daemon(&mut self, now: Mono) -> BTreeSet<Subject> {
+        if self.unready_at().is_none_or(|at| now < at) {
+            return BTreeSet::new();
+        }
+        self.unready = true;
+        self.asking.keys().copied().map(Subject::Binding).collect()
+    }
+
+    /// The machine is going down: says whom that concerns.
+    pub fn leave(&mut self) -> BTreeSet<Subject> {
+        self.leaving = true;
         self.asking.keys().copied().map(Subject::Binding).collect()
     }
 
@@ -191,15 +242,15 @@ impl View {
             .collect()
     }
 
-    /// Takes a change of a record in and says whom it may concern.
-    pub fn apply(&mut self, delta: Delta) -> BTreeSet<Subject> {
+    /// Takes a change of a record in, as it comes, and says whom it may concern.
+    pub fn apply(&mut self, delta: Delta, now: Mono) -> BTreeSet<Subject> {
         let mut dirty = self.concerned(&delta.key);
         match &delta.value {
             Some(Err(bad)) => self.bad.insert(delta.key.clone(), bad.clone()),
             _ => self.bad.remove(&delta.key),
         };
         let key = delta.key.clone();
-        self.store(delta);
+        dirty.append(&mut self.store(delta, now));
         if let Key::Endpoint { namespace, name } = &key {
             let id = EndpointId {
                 namespace: namespace.clone(),
@@ -211,7 +262,7 @@ impl View {
         dirty
     }
 
-    fn store(&mut self, delta: Delta) {
+    fn store(&mut self, delta: Delta, now: Mono) -> BTreeSet<Subject> {
         macro_rules! set {
             ($records:expr, $key:expr, $variant:ident) => {
                 $records.set(
@@ -255,14 +306,18 @@ impl View {
             Key::IpamConfig => set!(self.ipam, (), IpamConfig),
             Key::Binding(name) => {
                 if let Some(floating) = floating_of_name(&name) {
+                    let before = self.bindings.get(&floating).cloned();
                     self.forget_owner(floating);
                     set!(self.bindings, floating, Binding);
                     self.note_owner(floating);
+                    return self.note_turn(floating, before.as_ref(), now);
                 }
             }
             Key::EpochFloor => set!(self.floor, (), EpochFloor),
+            // Leases are read when they are needed, and not followed.
             Key::Handle(_) | Key::Lease(_) => {}
         }
+        BTreeSet::new()
     }
 
     /// Endpoints of other nodes are not kept: nothing here depends on them, and there are many. One that does not

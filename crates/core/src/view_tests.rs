@@ -39,11 +39,14 @@ fn one_that_never_decoded_is_there_without_a_value() {
     let mut view = empty_view();
     spoil(&mut view, Key::Pool("floating".to_owned()));
     assert!(view.pools.contains("floating") && view.pools.get("floating").is_none());
-    view.apply(Delta {
-        key: Key::Pool("floating".to_owned()),
-        revision: Revision(9),
-        value: None,
-    });
+    view.apply(
+        Delta {
+            key: Key::Pool("floating".to_owned()),
+            revision: Revision(9),
+            value: None,
+        },
+        crate::time::Mono::default(),
+    );
     assert!(!view.pools.contains("floating") && view.bad.is_empty());
 }
 
@@ -182,11 +185,14 @@ fn a_binding_under_a_name_that_is_no_address_is_passed_over() {
     let value = Some(Ok(Value::Binding(binding(None))));
     let key = Key::Binding("172-16-1-03".to_owned());
     assert!(
-        view.apply(Delta {
-            key,
-            revision: Revision(1),
-            value
-        })
+        view.apply(
+            Delta {
+                key,
+                revision: Revision(1),
+                value
+            },
+            crate::time::Mono::default()
+        )
         .is_empty()
     );
     assert_eq!(view.bindings.iter().count(), 0);

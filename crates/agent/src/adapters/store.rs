@@ -3,18 +3,21 @@
 //! Whatever assigns or releases own addresses runs on one thread, with what it wrote last at hand: so requests that come
 //! by the dozen do not fight each other over one block.
 
+mod lease;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 
 use anyhow::Result;
-use buoy_api::binding::Binding;
+use buoy_api::binding::{Binding, Term};
 use buoy_api::ip::{Family, FloatingIp};
 use buoy_core::duty::Duty;
 use buoy_core::edit::{Change, Edit, EditError};
 use buoy_core::endpoint::{AddressRequest, Attachment};
 use buoy_core::floating::claim::{self, FirstClaim};
 use buoy_core::floating::collect;
+use buoy_core::floating::lease::{Holder, KeepLease, RevokeLease};
 use buoy_core::ipam::{
     Ask, Asker, AssignAddress, AssignAddressRequest, Assigned, AutoAssign, AutoAssignRequest, Grant,
     IpamError, ReleaseHandle, ReleaseReservation, ReserveFloating, ReserveRequest, Snapshot,
@@ -29,6 +32,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use ipnet::IpNet;
 use tracing::debug;
 
+use crate::clock;
 use crate::inputs::{Input, Outcome};
 use crate::work::AT_ONCE;
 
@@ -48,6 +52,8 @@ struct Context {
     snapshot: Arc<Snapshot>,
     asker: Asker,
     cached: Vec<Record>,
+    identity: String,
+    term_floor: Term,
     now: Now,
 }
 
@@ -55,6 +61,7 @@ struct Context {
 #[derive(Debug)]
 pub(crate) struct StoreAdapter {
     own: Sender<Job>,
+    lease: Sender<Job>,
     other: Sender<Job>,
 }
 
@@ -62,12 +69,14 @@ impl StoreAdapter {
     /// Starts the threads, which end when this value goes.
     pub(crate) fn start(store: &Arc<dyn Datastore>, inputs: &Sender<Input>) -> Result<Self> {
         let (own, own_jobs) = bounded(AT_ONCE);
+        let (lease, lease_jobs) = bounded(AT_ONCE);
         let (other, other_jobs) = bounded(AT_ONCE);
         spawn("store-ipam", store, inputs, own_jobs)?;
+        spawn("store-lease", store, inputs, lease_jobs)?;
         for n in 0..THREADS {
             spawn(&format!("store-{n}"), store, inputs, other_jobs.clone())?;
         }
-        Ok(Self { own, other })
+        Ok(Self { own, lease, other })
     }
 
     /// Hands a duty over.
@@ -75,6 +84,11 @@ impl StoreAdapter {
         let context = Context::of(&duty, view, now);
         let queue = match duty {
             Duty::Allocate(_) | Duty::Retire(_) => &self.own,
+            Duty::KeepLease(_)
+            | Duty::ProlongLease(_)
+            | Duty::LeaveLease(_)
+            | Duty::ReadLease { .. }
+            | Duty::RevokeLease { .. } => &self.lease,
             _ => &self.other,
         };
         // The threads outlive the loop, and no more duties are under way than fit the queue.
@@ -137,6 +151,8 @@ impl Context {
             } else {
                 Vec::new()
             },
+            identity: view.settings.identity.clone(),
+            term_floor: view.term_floor(),
             now,
         }
     }
@@ -217,11 +233,42 @@ impl Performer {
                     claim::claimed(found, &seen.0, &owner)
                 })
             }),
+            Duty::Restamp { floating, seen, term } => self.edit_seen(floating, *seen.clone(), |found| {
+                claim::restamped(found, &seen.0, term)
+            }),
+            Duty::Offer {
+                floating,
+                seen,
+                offer,
+            } => {
+                let now = job.context.now.wall;
+                self.edit_seen(floating, *seen.clone(), |found| {
+                    claim::released(found, &seen.0, Some(&offer), now)
+                })
+            }
             Duty::Release { floating, seen } => {
                 let now = job.context.now.wall;
                 self.edit_seen(floating, *seen.clone(), |found| {
-                    claim::released(found, &seen.0, now)
+                    claim::released(found, &seen.0, None, now)
                 })
+            }
+            // The loop itself does these.
+            Duty::Withdraw(_) | Duty::Restore(_) => Outcome::Done,
+            Duty::KeepLease(known) => {
+                let holder = self.holder(&job.context);
+                lease::kept(
+                    &*self.store,
+                    KeepLease::new(holder, known, job.context.term_floor),
+                )
+            }
+            Duty::ProlongLease(held) => {
+                let holder = self.holder(&job.context);
+                lease::kept(&*self.store, KeepLease::prolong(holder, held))
+            }
+            Duty::LeaveLease(held) => lease::left(&*self.store, &self.holder(&job.context), &held),
+            Duty::ReadLease { node, .. } => lease::read(&*self.store, &node),
+            Duty::RevokeLease { node, seen, owner } => {
+                lease::revoked(&*self.store, RevokeLease::new(node, &seen, owner))
             }
             Duty::Candidates { floating, candidates } => {
                 let writer = Writer(job.context.asker.host);
@@ -239,6 +286,17 @@ impl Performer {
                 seen,
                 reservation,
             } => self.collect(floating, &seen.0, reservation),
+        }
+    }
+
+    /// This agent, now: what waited in the queue began only now.
+    fn holder(&self, context: &Context) -> Holder {
+        let now = clock::now();
+        Holder {
+            node: context.asker.host.clone(),
+            identity: context.identity.clone(),
+            wall: now.wall,
+            mono: now.mono,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use buoy_api::binding::Candidate;
+use buoy_api::binding::{Binding, Candidate, Move};
 use buoy_api::ip::FloatingIp;
 
 use crate::endpoint::{Attachment, EndpointId};
@@ -11,6 +11,9 @@ use crate::view::{Gate, View};
 
 /// Candidates of one namespace on this node, in order of their names.
 pub fn of(view: &View, floating: FloatingIp, namespace: &str) -> Vec<Candidate> {
+    if view.leaving {
+        return Vec::new();
+    }
     view.asking(floating)
         .filter(|endpoint| endpoint.namespace == namespace)
         .filter_map(|endpoint| candidate(view, floating, endpoint).ok())
@@ -45,7 +48,7 @@ pub fn candidate(view: &View, floating: FloatingIp, endpoint: &EndpointId) -> Re
         endpoint: attachment.id.ifname.clone(),
         uid: attachment.request.uid.clone(),
         internal_ip,
-        ready: true,
+        ready: view.is_ready(),
         priority: attachment.request.priority,
         since: attachment.since,
     };
@@ -54,6 +57,12 @@ pub fn candidate(view: &View, floating: FloatingIp, endpoint: &EndpointId) -> Re
         Err(Refusal::PoolUnreadable { .. }) if owns(view, floating, &candidate) => Ok(candidate),
         checked => checked.map(|()| candidate),
     }
+}
+
+/// Whether the owner of a binding, a workload of this node, wants to be withdrawn before it gives the address away.
+pub fn is_exclusive(_view: &View, binding: &Binding) -> bool {
+    let asked = |wish: &Move| wish.exclusive;
+    binding.spec.requested_move.as_ref().is_some_and(asked)
 }
 
 fn owns(view: &View, floating: FloatingIp, candidate: &Candidate) -> bool {

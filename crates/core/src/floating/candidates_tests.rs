@@ -105,11 +105,14 @@ fn the_request_may_name_which_of_the_pods_addresses_it_leads_to() {
 fn a_pool_that_cannot_be_read_gives_nothing_and_takes_nothing_away() {
     let mut view = view();
     let key = crate::store::Key::Pool("floating".to_owned());
-    view.apply(crate::store::Delta {
-        key: key.clone(),
-        revision: crate::store::Revision(5),
-        value: None,
-    });
+    view.apply(
+        crate::store::Delta {
+            key: key.clone(),
+            revision: crate::store::Revision(5),
+            value: None,
+        },
+        crate::time::Mono::default(),
+    );
     crate::fixtures::spoil(&mut view, key);
     let refused = Refusal::PoolUnreadable {
         pool: "floating".to_owned(),

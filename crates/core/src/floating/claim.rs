@@ -1,6 +1,6 @@
 //! Writes of a binding: claim, release, and the first claim of an address that has no binding.
 
-use buoy_api::binding::{Binding, BindingSpec, Epoch, Owner};
+use buoy_api::binding::{Binding, BindingSpec, Epoch, Offer, Owner, Term};
 use buoy_api::ip::FloatingIp;
 use buoy_api::meta::ObjectMeta;
 use buoy_api::names;
@@ -22,21 +22,38 @@ pub fn claimed(found: Option<&Value>, seen: &Binding, owner: &Owner) -> Change {
     })
 }
 
-/// The binding without an owner, if it still is the one that was decided on.
-pub fn released(found: Option<&Value>, seen: &Binding, now: Timestamp) -> Change {
+/// The binding without an owner, if it still is the one that was decided on; `offer` says whom it is meant for.
+pub fn released(found: Option<&Value>, seen: &Binding, offer: Option<&Offer>, now: Timestamp) -> Change {
     changed(found, seen, |spec| {
         spec.owner = None;
+        spec.offer = offer.cloned();
         spec.released = Some(now);
     })
 }
 
+/// The binding with its owner's new term, if it still is the one that was decided on. It is the same owner's: the epoch
+/// stays.
+pub fn restamped(found: Option<&Value>, seen: &Binding, term: Term) -> Change {
+    edited(found, seen, |spec| {
+        if let Some(owner) = &mut spec.owner {
+            owner.term = term;
+        }
+    })
+}
+
 fn changed(found: Option<&Value>, seen: &Binding, change: impl FnOnce(&mut BindingSpec)) -> Change {
+    edited(found, seen, |spec| {
+        spec.epoch = spec.epoch.next();
+        spec.offer = None;
+        change(spec);
+    })
+}
+
+fn edited(found: Option<&Value>, seen: &Binding, change: impl FnOnce(&mut BindingSpec)) -> Change {
     match found {
         Some(Value::Binding(found)) if found.spec == seen.spec && found.metadata.uid == seen.metadata.uid => {
             let mut binding = found.clone();
             change(&mut binding.spec);
-            binding.spec.epoch = found.spec.epoch.next();
-            binding.spec.offer = None;
             Change::Put(Box::new(Value::Binding(binding)))
         }
         _ => Change::Keep,
@@ -172,7 +189,7 @@ pub type Seen = (Binding, Revision);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_api::binding::{EpochFloor, EpochFloorSpec, Term};
+    use buoy_api::binding::{EpochFloor, EpochFloorSpec};
 
     fn owner() -> Owner {
         Owner {

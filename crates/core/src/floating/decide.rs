@@ -1,24 +1,65 @@
 //! What this node should do about one floating IP now.
+//!
+//! The living give, nobody takes: while the lease of an owner's node stands, only that node's agent writes the owner. It
+//! offers the address and leaves it without an owner; who was meant claims it at once, the others in turn, and the one
+//! that offered it last of all. From a node whose lease was revoked an address is taken by force, in the same order.
 
 use std::time::Duration;
 
-use buoy_api::binding::{Binding, Candidate, Owner, Term};
+use buoy_api::binding::{Binding, Candidate, Offer, Owner, Target, Term};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::floating::order;
+use crate::time::{Mono, Now};
 
-/// What is known of one address.
+/// Pause between the turns of candidates that nobody meant.
+pub const TURN: Duration = Duration::from_millis(500);
+/// Time after which an offer that nobody took returns to where it came from.
+pub const RETURN: Duration = Duration::from_secs(3);
+
+/// How this agent stands to its node's lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Holds it, and nobody can have revoked it.
+    Holder(Term),
+    /// Must take or renew it before it may write an owner.
+    Without,
+    /// Another agent holds it under this node's name: what this node owns is that one's.
+    Foreign,
+}
+
+/// The lease of the owner's node, as it was read last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// Its term.
+    pub term: Term,
+    /// When this revision of it was first seen.
+    pub since: Mono,
+}
+
+/// What is known of one address that has a binding.
 #[derive(Clone, Debug)]
 pub struct Case<'a> {
-    /// Its binding, if there is one.
-    pub binding: Option<&'a Binding>,
+    /// Its binding.
+    pub binding: &'a Binding,
     /// This node.
     pub node: &'a str,
-    /// Candidates of this node, of the binding's namespace, or, without a binding, of the namespace whose candidate is
-    /// oldest.
+    /// Candidates of this node, of the binding's namespace.
     pub mine: &'a [Candidate],
     /// How long a namespace keeps an address that nobody owns.
     pub hold: Duration,
+    /// This agent and its lease.
+    pub standing: Standing,
+    /// Lease of the owner's node, if that is another's and was read.
+    pub rival: Option<Rival>,
+    /// When the binding's present turn was first seen here.
+    pub since: Mono,
+    /// Whether what this node claims would be announced.
+    pub can_announce: bool,
+    /// A candidate that did not take what it was offered.
+    pub deaf: Option<&'a Candidate>,
+    /// Whether the owner, if it is of this node, wants to be withdrawn before it gives the address away.
+    pub exclusive: bool,
 }
 
 /// What to do.
@@ -27,9 +68,22 @@ pub enum Decision {
     /// Nothing, until something changes.
     Hold,
     /// Nothing before this time.
-    Wait(Timestamp),
+    Wait(Mono),
+    /// Take or renew the lease, then look again.
+    NeedLease,
     /// Make this candidate the owner.
     Claim(Owner, Reason),
+    /// Write this node's new term into what it still owns.
+    Restamp(Term),
+    /// Leave the address without an owner, meant for a candidate of another node.
+    Offer {
+        /// Whom it is meant for, and from where.
+        offer: Offer,
+        /// Withdraw it first.
+        exclusive: bool,
+        /// Why.
+        reason: Reason,
+    },
     /// Leave the address without an owner.
     Release,
     /// Say in the binding's status who stands by here.
@@ -45,78 +99,166 @@ pub enum Reason {
     Free,
     /// The owner is gone.
     OwnerGone,
-    /// A person moved it, or a candidate has a higher priority.
+    /// A person moved it, or a candidate has a higher priority, or is ready while the owner is not.
     Better,
     /// The owner's own address changed.
     Renumbered,
+    /// The lease of the owner's node was revoked.
+    Revoked,
+}
+
+/// The candidate that gets an address that has no binding yet: the oldest.
+pub fn first(mine: &[Candidate]) -> Option<&Candidate> {
+    mine.iter()
+        .min_by_key(|c| (c.since, c.workload.clone(), c.endpoint.clone()))
 }
 
 /// Decides. Depends on its arguments alone.
-pub fn decide(case: &Case, now: Timestamp) -> Decision {
-    let Some(binding) = case.binding else {
-        let oldest = case
-            .mine
-            .iter()
-            .min_by_key(|c| (c.since, c.workload.clone(), c.endpoint.clone()));
-        return oldest.map_or(Decision::Hold, |c| {
-            Decision::Claim(c.as_owner(Term(0)), Reason::Free)
-        });
-    };
-    let best = order::best(binding, case.mine);
-    let decision = match &binding.spec.owner {
-        Some(owner) if owner.node != case.node => Decision::Hold,
-        Some(owner) => owned_here(case, owner, best),
-        None => match best {
-            Some(best) => Decision::Claim(best.as_owner(Term(0)), Reason::Free),
-            None => Decision::Hold,
-        },
+pub fn decide(case: &Case, now: Now) -> Decision {
+    let decision = match &case.binding.spec.owner {
+        None => free(case, now.mono),
+        Some(owner) if owner.node == case.node && case.standing != Standing::Foreign => {
+            owned_here(case, owner)
+        }
+        Some(owner) => owned_elsewhere(case, owner, now.mono),
     };
     match decision {
-        Decision::Hold => publish(case, binding).unwrap_or_else(|| collect(case, binding, now)),
+        Decision::Hold => publish(case).unwrap_or_else(|| collect(case, now)),
+        Decision::Wait(_) | Decision::NeedLease => publish(case).unwrap_or(decision),
         decision => decision,
     }
 }
 
-fn owned_here(case: &Case, owner: &Owner, best: Option<&Candidate>) -> Decision {
-    let Some(best) = best else {
-        return Decision::Release;
+fn free(case: &Case, now: Mono) -> Decision {
+    let Some(best) = order::best(case.binding, case.mine).filter(|_| case.can_announce) else {
+        return Decision::Hold;
     };
-    match case.mine.iter().find(|c| c.is(owner)) {
-        None => Decision::Claim(best.as_owner(owner.term), Reason::OwnerGone),
-        Some(present) if !best.is(owner) && best.ready >= present.ready => {
-            Decision::Claim(best.as_owner(owner.term), Reason::Better)
-        }
-        Some(present) if present.internal_ip != owner.internal_ip => {
-            Decision::Claim(present.as_owner(owner.term), Reason::Renumbered)
-        }
-        Some(_) => Decision::Hold,
+    let due = case.since.after(pause(case, best));
+    if now < due {
+        return Decision::Wait(due);
+    }
+    claim(case, best, Reason::Free)
+}
+
+/// How long a candidate of this node leaves an address without owner to others.
+fn pause(case: &Case, best: &Candidate) -> Duration {
+    let Some(offer) = &case.binding.spec.offer else {
+        return turn(place(case, best, |_| true));
+    };
+    if best.matches(&offer.to) {
+        return Duration::ZERO;
+    }
+    if offer.from == case.node {
+        return RETURN;
+    }
+    let waits = |c: &Candidate| !c.matches(&offer.to) && c.node != offer.from;
+    turn(place(case, best, waits) + 1)
+}
+
+fn turn(place: usize) -> Duration {
+    TURN.saturating_mul(u32::try_from(place).unwrap_or(u32::MAX))
+}
+
+/// How many candidates go before this one, of those that `counts`.
+fn place(case: &Case, own: &Candidate, counts: impl Fn(&Candidate) -> bool) -> usize {
+    case.all()
+        .filter(|c| counts(c) && order::compare(case.binding, c, own).is_lt())
+        .count()
+}
+
+fn owned_elsewhere(case: &Case, owner: &Owner, now: Mono) -> Decision {
+    let Some(rival) = case.rival.filter(|rival| rival.term > owner.term) else {
+        return Decision::Hold;
+    };
+    let best = order::best(case.binding, case.mine).filter(|best| best.ready && case.can_announce);
+    let Some(best) = best else {
+        return Decision::Hold;
+    };
+    let due = rival
+        .since
+        .after(turn(place(case, best, |c| c.node != owner.node)));
+    if now < due {
+        return Decision::Wait(due);
+    }
+    claim(case, best, Reason::Revoked)
+}
+
+fn owned_here(case: &Case, owner: &Owner) -> Decision {
+    let Standing::Holder(term) = case.standing else {
+        return Decision::NeedLease;
+    };
+    let heard = case.all().filter(|c| Some(*c) != case.deaf);
+    let best = order::best(case.binding, heard);
+    let present = case.mine.iter().find(|c| c.is(owner));
+    let (Some(best), Some(present)) = (best, present) else {
+        return best.map_or(Decision::Release, |best| pass(case, best, Reason::OwnerGone));
+    };
+    if !best.is(owner) && best.ready >= present.ready {
+        return pass(case, best, Reason::Better);
+    }
+    if present.internal_ip != owner.internal_ip {
+        return claim(case, present, Reason::Renumbered);
+    }
+    if owner.term < term {
+        return Decision::Restamp(term);
+    }
+    Decision::Hold
+}
+
+/// Passes an address of this node on: directly to a workload of this node, by an offer to one of another.
+fn pass(case: &Case, to: &Candidate, reason: Reason) -> Decision {
+    if to.node == case.node {
+        return claim(case, to, reason);
+    }
+    Decision::Offer {
+        offer: Offer {
+            to: Target {
+                node: Some(to.node.clone()),
+                workload: to.workload.clone(),
+                endpoint: Some(to.endpoint.clone()),
+            },
+            from: case.node.to_owned(),
+        },
+        exclusive: case.exclusive,
+        reason,
+    }
+}
+
+fn claim(case: &Case, by: &Candidate, reason: Reason) -> Decision {
+    match case.standing {
+        Standing::Holder(term) => Decision::Claim(by.as_owner(term), reason),
+        Standing::Without | Standing::Foreign => Decision::NeedLease,
+    }
+}
+
+impl Case<'_> {
+    /// Candidates everywhere: of this node as they are, of others as they say.
+    fn all(&self) -> impl Iterator<Item = &Candidate> {
+        let others = self.binding.status.candidates.iter();
+        self.mine.iter().chain(others.filter(|c| c.node != self.node))
     }
 }
 
 /// Publishes when the status does not say what is so.
-fn publish(case: &Case, binding: &Binding) -> Option<Decision> {
+fn publish(case: &Case) -> Option<Decision> {
     let mut mine = case.mine.to_vec();
     mine.sort();
-    let mut said: Vec<Candidate> = binding
-        .status
-        .candidates
-        .iter()
-        .filter(|c| c.node == case.node)
-        .cloned()
-        .collect();
+    let said = case.binding.status.candidates.iter();
+    let mut said: Vec<Candidate> = said.filter(|c| c.node == case.node).cloned().collect();
     said.sort();
     (mine != said).then_some(Decision::Publish(mine))
 }
 
-fn collect(case: &Case, binding: &Binding, now: Timestamp) -> Decision {
+fn collect(case: &Case, now: Now) -> Decision {
+    let binding = case.binding;
     if binding.spec.owner.is_some() || !binding.status.candidates.is_empty() {
         return Decision::Hold;
     }
     let over = hold_ends(binding, case.hold);
-    if now >= over {
+    if now.wall >= over {
         Decision::Collect
     } else {
-        Decision::Wait(over)
+        Decision::Wait(now.at(over))
     }
 }
 
@@ -132,167 +274,5 @@ pub fn hold_ends(binding: &Binding, hold: Duration) -> Timestamp {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use buoy_api::binding::{BindingSpec, Epoch, Move, Target};
-    use buoy_api::meta::ObjectMeta;
-
-    const HOLD: Duration = Duration::from_secs(600);
-
-    fn candidate(workload: &str, since: i64) -> Candidate {
-        Candidate {
-            node: "n1".into(),
-            workload: workload.into(),
-            endpoint: "eth0".into(),
-            uid: format!("uid-{workload}"),
-            internal_ip: "10.65.0.7".parse().unwrap(),
-            ready: true,
-            priority: 0,
-            since: Timestamp::from_second(since).unwrap(),
-        }
-    }
-
-    fn binding(owner: Option<&Candidate>, said: &[Candidate]) -> Binding {
-        let mut binding = Binding::new(
-            ObjectMeta::named("172-16-1-3"),
-            BindingSpec {
-                address: "172.16.1.3".parse().unwrap(),
-                namespace: "shop".into(),
-                owner: owner.map(|c| c.as_owner(Term(0))),
-                epoch: Epoch(7),
-                released: owner.is_none().then(|| Timestamp::from_second(1000).unwrap()),
-                ..BindingSpec::default()
-            },
-        );
-        binding.status.candidates = said.to_vec();
-        binding
-    }
-
-    fn decision(binding: Option<&Binding>, mine: &[Candidate], now: i64) -> Decision {
-        let case = Case {
-            binding,
-            node: "n1",
-            mine,
-            hold: HOLD,
-        };
-        decide(&case, Timestamp::from_second(now).unwrap())
-    }
-
-    #[test]
-    fn the_oldest_candidate_gets_a_new_address() {
-        let (old, young) = (candidate("b", 1), candidate("a", 2));
-        let expected = Decision::Claim(old.as_owner(Term(0)), Reason::Free);
-        assert_eq!(decision(None, &[young, old], 5), expected);
-        assert_eq!(decision(None, &[], 5), Decision::Hold);
-    }
-
-    #[test]
-    fn an_owner_stays_and_a_standby_is_published() {
-        let (owner, standby) = (candidate("a", 5), candidate("b", 1));
-        let both = [owner.clone(), standby.clone()];
-        assert_eq!(
-            decision(Some(&binding(Some(&owner), &both)), &both, 9),
-            Decision::Hold
-        );
-        let unsaid = binding(Some(&owner), std::slice::from_ref(&owner));
-        assert_eq!(
-            decision(Some(&unsaid), &both, 9),
-            Decision::Publish(both.to_vec())
-        );
-    }
-
-    #[test]
-    fn the_standby_takes_over_when_the_owner_is_gone() {
-        let (owner, standby) = (candidate("a", 1), candidate("b", 2));
-        let mine = [standby.clone()];
-        let expected = Decision::Claim(standby.as_owner(Term(0)), Reason::OwnerGone);
-        assert_eq!(decision(Some(&binding(Some(&owner), &[])), &mine, 9), expected);
-        assert_eq!(
-            decision(Some(&binding(Some(&owner), &[])), &[], 9),
-            Decision::Release
-        );
-    }
-
-    #[test]
-    fn a_move_and_a_priority_outrank_the_owner() {
-        let (owner, mut standby) = (candidate("a", 1), candidate("b", 2));
-        let both = [owner.clone(), standby.clone()];
-        let mut moved = binding(Some(&owner), &both);
-        let to = Target {
-            node: None,
-            workload: "b".into(),
-            endpoint: None,
-        };
-        moved.spec.requested_move = Some(Move {
-            id: "1".into(),
-            to,
-            exclusive: false,
-            drain: None,
-        });
-        let expected = Decision::Claim(standby.as_owner(Term(0)), Reason::Better);
-        assert_eq!(decision(Some(&moved), &both, 9), expected);
-        standby.priority = 1;
-        let both = [owner.clone(), standby.clone()];
-        assert_eq!(decision(Some(&binding(Some(&owner), &both)), &both, 9), expected);
-    }
-
-    #[test]
-    fn another_nodes_address_is_left_alone() {
-        let mut elsewhere = candidate("a", 1);
-        elsewhere.node = "n2".into();
-        let mine = [candidate("b", 2)];
-        let said = [elsewhere.clone(), mine[0].clone()];
-        assert_eq!(
-            decision(Some(&binding(Some(&elsewhere), &said)), &mine, 9),
-            Decision::Hold
-        );
-    }
-
-    #[test]
-    fn an_address_that_another_node_waits_for_is_not_collected() {
-        let mut elsewhere = candidate("a", 1);
-        elsewhere.node = "n2".into();
-        assert_eq!(
-            decision(Some(&binding(None, &[elsewhere])), &[], 1700),
-            Decision::Hold
-        );
-    }
-
-    #[test]
-    fn an_owner_whose_address_changed_claims_anew() {
-        let owner = candidate("a", 1);
-        let mut renumbered = owner.clone();
-        renumbered.internal_ip = "10.65.0.8".parse().unwrap();
-        let expected = Decision::Claim(renumbered.as_owner(Term(0)), Reason::Renumbered);
-        let owned = binding(Some(&owner), std::slice::from_ref(&owner));
-        assert_eq!(decision(Some(&owned), &[renumbered], 9), expected);
-    }
-
-    #[test]
-    fn one_that_is_not_ready_takes_nothing_from_one_that_is() {
-        let (owner, mut standby) = (candidate("a", 5), candidate("b", 1));
-        standby.ready = false;
-        standby.priority = 9;
-        let both = [owner.clone(), standby.clone()];
-        assert_eq!(
-            decision(Some(&binding(Some(&owner), &both)), &both, 9),
-            Decision::Hold
-        );
-        let alone = [standby.clone()];
-        let expected = Decision::Claim(standby.as_owner(Term(0)), Reason::Free);
-        assert_eq!(decision(Some(&binding(None, &alone)), &alone, 9), expected);
-    }
-
-    #[test]
-    fn an_address_is_held_for_its_namespace_and_then_collected() {
-        let free = binding(None, &[]);
-        assert_eq!(
-            decision(Some(&free), &[], 1599),
-            Decision::Wait(Timestamp::from_second(1600).unwrap())
-        );
-        assert_eq!(decision(Some(&free), &[], 1600), Decision::Collect);
-        let back = candidate("a", 1100);
-        let expected = Decision::Claim(back.as_owner(Term(0)), Reason::Free);
-        assert_eq!(decision(Some(&free), &[back], 1700), expected);
-    }
-}
+#[path = "decide_tests.rs"]
+mod tests;

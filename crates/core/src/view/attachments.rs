@@ -50,7 +50,10 @@ impl View {
         for floating in &now {
             self.asking.entry(*floating).or_default().insert(endpoint.clone());
         }
-        let dirty = before.union(&now).copied().map(Subject::Binding).collect();
+        let mut dirty: BTreeSet<Subject> = before.union(&now).copied().map(Subject::Binding).collect();
+        for floating in before.symmetric_difference(&now) {
+            dirty.extend(self.look_whom_it_awaits(*floating));
+        }
         if !now.is_empty() {
             self.asked.insert(endpoint.clone(), now);
         }

@@ -17,6 +17,7 @@ use buoy_api::v3::{
 use buoy_core::endpoint::{Attachment, AttachmentId, Phase};
 use buoy_core::store::{Bad, Delta, Key, Revision, Value};
 use buoy_core::subject::Subject;
+use buoy_core::time::Mono;
 use buoy_core::view::View;
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -53,11 +54,14 @@ impl Input {
 
     pub(crate) fn feed(&self, view: &mut View, revision: u64) -> std::collections::BTreeSet<Subject> {
         match self {
-            Self::Record(key, value) => view.apply(Delta {
-                key: key.clone(),
-                revision: Revision(revision),
-                value: value.clone().map(|value| value.map(|value| *value)),
-            }),
+            Self::Record(key, value) => view.apply(
+                Delta {
+                    key: key.clone(),
+                    revision: Revision(revision),
+                    value: value.clone().map(|value| value.map(|value| *value)),
+                },
+                Mono::default(),
+            ),
             Self::Attach(attachment) => view.put_attachment((**attachment).clone()),
             Self::Detach(id) => view.remove_attachment(id),
         }

@@ -284,7 +284,7 @@ impl NodeSim {
 pub(crate) fn recalculate(desired: &mut NodeDesired, view: &View, subject: &Subject) -> BTreeSet<RowKey> {
     let mut changed = desired.replace(subject, calc::rows(view, subject));
     if let Subject::Binding(floating) = subject {
-        changed.append(&mut desired.freeze(*floating, calc::is_unknown(view, subject)));
+        changed.append(&mut desired.freeze(*floating, calc::stays(view, *floating)));
     }
     changed
 }

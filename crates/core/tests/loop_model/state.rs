@@ -14,7 +14,7 @@ use proptest::strategy::ValueTree;
 use crate::cases;
 use crate::inputs::{About, Input, input};
 use crate::node::recalculate;
-use crate::universe::{all_subjects, time, view};
+use crate::universe::{all_subjects, both, time, view};
 
 fn from_scratch(view: &View) -> NodeDesired {
     let mut desired = NodeDesired::default();
@@ -27,7 +27,7 @@ fn from_scratch(view: &View) -> NodeDesired {
 fn owed(view: &View, now: Timestamp) -> BTreeMap<Subject, Owed> {
     all_subjects()
         .into_iter()
-        .map(|subject| (subject.clone(), duty::owed(view, &subject, now)))
+        .map(|subject| (subject.clone(), duty::owed(view, &subject, both(now))))
         .collect()
 }
 

@@ -140,7 +140,15 @@ fn machines(duty: Duty, view: &View, now: Timestamp) -> Vec<Box<dyn Machine>> {
             let key = Key::ClusterInformation("default".to_owned());
             vec![edit(key, |found| records::cluster(found, "guid"))]
         }
-        Duty::Allocate(_) => Vec::new(),
+        // Own addresses are there already, and this node has a lease that nobody revokes.
+        Duty::Allocate(_)
+        | Duty::Withdraw(_)
+        | Duty::Restore(_)
+        | Duty::KeepLease(_)
+        | Duty::ProlongLease(_)
+        | Duty::LeaveLease(_)
+        | Duty::ReadLease { .. }
+        | Duty::RevokeLease { .. } => Vec::new(),
         Duty::Publish(attachment) => {
             let key = records::endpoint_key(&attachment);
             vec![edit(key, move |found| {
@@ -175,7 +183,22 @@ fn machines(duty: Duty, view: &View, now: Timestamp) -> Vec<Box<dyn Machine>> {
         }
         Duty::Release { floating, seen } => {
             let change =
-                |seen: claim::Seen| move |found: Option<&Value>| claim::released(found, &seen.0, now);
+                |seen: claim::Seen| move |found: Option<&Value>| claim::released(found, &seen.0, None, now);
+            vec![knowing(floating, *seen, change)]
+        }
+        Duty::Restamp { floating, seen, term } => {
+            let change =
+                |seen: claim::Seen| move |found: Option<&Value>| claim::restamped(found, &seen.0, term);
+            vec![knowing(floating, *seen, change)]
+        }
+        Duty::Offer {
+            floating,
+            seen,
+            offer,
+        } => {
+            let change = |seen: claim::Seen| {
+                move |found: Option<&Value>| claim::released(found, &seen.0, Some(&offer), now)
+            };
             vec![knowing(floating, *seen, change)]
         }
         Duty::Candidates { floating, candidates } => {

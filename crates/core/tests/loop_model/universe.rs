@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use buoy_api::binding::Term;
 use buoy_api::ip::FloatingIp;
 use buoy_api::names::{EndpointName, Orchestrator, floating_handle, pod_link};
 use buoy_core::endpoint::{
     AddressRequest, Attachment, AttachmentId, EndpointId, IfName, Netns, Phase, Request, WireFamily,
 };
+use buoy_core::floating::lease::{Held, Own};
+use buoy_core::store::Revision;
 use buoy_core::subject::Subject;
+use buoy_core::time::{Mono, Now};
 use buoy_core::view::{Gate, Routing, Settings, View};
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -112,14 +116,32 @@ pub(crate) fn all_subjects() -> Vec<Subject> {
         .collect()
 }
 
+/// Both clocks at a wall-clock time.
+pub(crate) fn both(wall: Timestamp) -> Now {
+    let second = u64::try_from(wall.as_second()).unwrap();
+    Now {
+        wall,
+        mono: Mono(Duration::from_secs(second)),
+    }
+}
+
+/// A node that holds its lease for good: who owns what across nodes is another model's business.
 pub(crate) fn view() -> View {
-    View::new(Settings {
+    let mut view = View::new(Settings {
         node: NODE.to_owned(),
         floating: Gate::Auto,
         hold: HOLD,
         version: "0.1.0".to_owned(),
         routing: Routing::Kernel,
-    })
+        identity: "agent-of-n1".to_owned(),
+        yield_time: Duration::from_secs(3),
+    });
+    view.set_own_lease(Own::Held(Held {
+        term: Term(0),
+        revision: Revision(1),
+        began: Mono(Duration::from_secs(1 << 40)),
+    }));
+    view
 }
 
 /// A running container that asks for nothing.

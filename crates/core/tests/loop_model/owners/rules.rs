@@ -11,7 +11,7 @@ use buoy_core::store::Value;
 use buoy_core::subject::Subject;
 
 use super::world::{Last, World};
-use crate::universe::{CONTAINERS, HOLD, NODE, PODS, all_floating, attachment_id, handle_of};
+use crate::universe::{CONTAINERS, HOLD, NODE, PODS, all_floating, attachment_id, both, handle_of};
 
 impl World {
     /// What holds after every single operation.
@@ -118,7 +118,7 @@ impl World {
             if leads != best.map(|best| best.internal_ip) {
                 return Err(format!("{address}: leads to {leads:?} and not to {best:#?}"));
             }
-            let owed = duty::owed(&self.view, &Subject::Binding(address), self.store.now);
+            let owed = duty::owed(&self.view, &Subject::Binding(address), both(self.store.now));
             if best.is_none() && owed.again.is_none() {
                 return Err(format!("{address}: nobody's, and never collected"));
             }

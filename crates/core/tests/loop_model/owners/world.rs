@@ -11,6 +11,7 @@ use buoy_core::endpoint::{AttachmentId, Phase};
 use buoy_core::floating::claim;
 use buoy_core::store::{Key, Value};
 use buoy_core::subject::Subject;
+use buoy_core::time::Mono;
 use buoy_core::view::View;
 use jiff::{SignedDuration, Timestamp};
 
@@ -18,7 +19,7 @@ use super::Act;
 use crate::store::StoreSim;
 use crate::tasks::{Fate, Progress, Task};
 use crate::universe::{
-    PODS, all_subjects, attachment, attachment_id, endpoint, floating, subset, time, view,
+    PODS, all_subjects, attachment, attachment_id, both, endpoint, floating, subset, time, view,
 };
 
 /// What an address's binding was last.
@@ -175,7 +176,7 @@ impl World {
 
     fn learn(&mut self, count: usize) {
         for delta in self.store.log.iter().skip(self.learnt).take(count) {
-            self.view.apply(delta.clone());
+            self.view.apply(delta.clone(), Mono::default());
             self.learnt += 1;
         }
     }
@@ -186,7 +187,7 @@ impl World {
             if self.tasks.iter().any(|task| task.subject == subject) {
                 continue;
             }
-            let owed = duty::owed(&self.view, &subject, self.store.now);
+            let owed = duty::owed(&self.view, &subject, both(self.store.now));
             let Some(duty) = owed.duty else {
                 self.owed_since.remove(&subject);
                 continue;
@@ -226,7 +227,7 @@ impl World {
             fresh.put_attachment(attachment.clone());
         }
         for delta in self.store.snapshot() {
-            fresh.apply(delta);
+            fresh.apply(delta, Mono::default());
         }
         self.view = fresh;
         self.learnt = self.store.log.len();
@@ -247,7 +248,7 @@ impl World {
         }
         let owed: Vec<_> = all_subjects()
             .iter()
-            .map(|s| duty::owed(&self.view, s, self.store.now))
+            .map(|s| duty::owed(&self.view, s, both(self.store.now)))
             .filter_map(|o| o.duty)
             .collect();
         Err(format!("never at rest: {owed:#?}"))

@@ -1,0 +1,49 @@
+//! Leases, on a thread of their own: a renewal waits for nothing else.
+
+use buoy_core::floating::lease::{self, Held, Holder, KeepLease, Kept, Own, RevokeLease, lease_of};
+use buoy_core::store::{Reply, StoreOp};
+use buoy_datastore::{Datastore, drive};
+
+use crate::clock;
+use crate::inputs::Outcome;
+
+/// Takes or renews this node's lease.
+pub(super) fn kept(store: &dyn Datastore, keep: KeepLease) -> Outcome {
+    match drive(store, keep) {
+        Ok(Kept::Held(held)) => Outcome::Lease(Own::Held(held)),
+        Ok(Kept::Foreign(holder)) => Outcome::Lease(Own::Foreign(holder)),
+        Err(error) => Outcome::Failed(error.to_string()),
+    }
+}
+
+/// Leaves this node's lease. Where that is not sure it counts as left: the next taking reads it.
+pub(super) fn left(store: &dyn Datastore, holder: &Holder, held: &Held) -> Outcome {
+    match store.run(&lease::leave(holder, held)) {
+        Reply::Failed(error) => Outcome::Failed(error.to_string()),
+        _ => Outcome::Lease(Own::Nothing),
+    }
+}
+
+/// Reads a node's lease.
+pub(super) fn read(store: &dyn Datastore, node: &str) -> Outcome {
+    let found = match store.run(&StoreOp::Get(lease::key(node))) {
+        Reply::Record(record) => lease_of(record),
+        Reply::Failed(error) => Err(error),
+        _ => return Outcome::Failed(format!("no answer to a reading: {}", store.name())),
+    };
+    sighted(found)
+}
+
+/// Revokes a node's lease, or learns that it lives.
+pub(super) fn revoked(store: &dyn Datastore, revoke: RevokeLease) -> Outcome {
+    sighted(drive(store, revoke))
+}
+
+fn sighted<E: std::fmt::Display>(
+    found: Result<Option<(buoy_api::NodeLease, buoy_core::store::Revision)>, E>,
+) -> Outcome {
+    match found {
+        Ok(lease) => Outcome::Sighted(lease, clock::mono()),
+        Err(error) => Outcome::Failed(error.to_string()),
+    }
+}

@@ -1,0 +1,113 @@
+//! Leases, withdrawals and the readiness of this node: what ownership needs of the loop.
+
+use std::collections::BTreeSet;
+
+use buoy_api::{FloatingIp, NodeLease};
+use buoy_core::desired::RowKey;
+use buoy_core::duty::Duty;
+use buoy_core::floating::lease::Own;
+use buoy_core::store::Revision;
+use buoy_core::subject::Subject;
+use buoy_core::time::{Mono, Now};
+use buoy_core::view::Withdrawal;
+use tracing::{info, warn};
+
+use super::Agent;
+
+impl Agent {
+    /// Looks at what time and the kernel bring about: a routing daemon that is away for too long, addresses that have left
+    /// the kernel.
+    pub(super) fn look_at_ownership(&mut self, now: Mono) {
+        self.dirty.extend(self.view.look_at_daemon(now));
+        let gone: Vec<FloatingIp> = self
+            .withdrawing
+            .iter()
+            .copied()
+            .filter(|floating| self.is_withdrawn(*floating, now))
+            .collect();
+        for floating in gone {
+            self.withdrawing.remove(&floating);
+            self.withdraw(floating, Some(Withdrawal::Done));
+        }
+    }
+
+    fn is_withdrawn(&self, floating: FloatingIp, now: Mono) -> bool {
+        let translation = BTreeSet::from([RowKey::Nat(floating)]);
+        !self.dirty.contains(&Subject::Binding(floating))
+            && self.network.desired().nat(floating).is_none()
+            && self.network.is_settled(&self.view, &translation, now)
+    }
+
+    /// Hands on what is owed. What waits for this node's lease says so, and then the lease itself is owed.
+    pub(super) fn perform_duties(&mut self, now: Now) {
+        self.begin_duties(now);
+        if self.work.wants_lease() != self.view.lease_wanted {
+            self.view.lease_wanted = self.work.wants_lease();
+            self.work.look_at([Subject::Lease]);
+            self.begin_duties(now);
+        }
+    }
+
+    fn begin_duties(&mut self, now: Now) {
+        for (subject, duty) in self.work.turn(&self.view, now) {
+            match duty {
+                Duty::Withdraw(floating) => {
+                    self.withdrawing.insert(floating);
+                    self.withdraw(floating, Some(Withdrawal::Begun));
+                    self.work.ended(&subject, None, now.mono);
+                }
+                Duty::Restore(floating) => {
+                    self.withdrawing.remove(&floating);
+                    self.withdraw(floating, None);
+                    self.work.ended(&subject, None, now.mono);
+                }
+                duty => self.store.perform(subject, duty, &self.view, now),
+            }
+        }
+    }
+
+    fn withdraw(&mut self, floating: FloatingIp, withdrawal: Option<Withdrawal>) {
+        self.dirty.extend(self.view.set_withdrawal(floating, withdrawal));
+    }
+
+    /// This node's lease was taken, renewed, left, or is another agent's.
+    pub(super) fn lease_kept(&mut self, subject: &Subject, own: Own, now: Mono) {
+        self.work.ended(subject, None, now);
+        match (self.view.own_lease(), &own) {
+            (Own::Held(before), Own::Held(held)) if before.term != held.term => {
+                warn!(
+                    "this node's lease was revoked and is taken again: term {}",
+                    held.term.0
+                );
+            }
+            (Own::Nothing | Own::Foreign(_), Own::Held(held)) => {
+                info!("holds its lease: term {}", held.term.0)
+            }
+            (Own::Nothing | Own::Held(_), Own::Foreign(holder)) => {
+                warn!("another agent holds the lease of this node: {holder}\nname the nodes differently");
+            }
+            _ => {}
+        }
+        self.dirty.extend(self.view.set_own_lease(own));
+        self.work.lease_is_here();
+    }
+
+    /// A lease was read, or revoked.
+    pub(super) fn lease_sighted(
+        &mut self,
+        subject: &Subject,
+        lease: Option<(NodeLease, Revision)>,
+        ended: Mono,
+    ) {
+        let revoked = matches!(
+            self.work.ended(subject, None, ended),
+            Some(Duty::RevokeLease { .. })
+        );
+        let Subject::OtherNode(node) = subject else { return };
+        if revoked {
+            let term = lease.as_ref().map_or(0, |(lease, _)| lease.spec.term.0);
+            warn!("the lease of {node} was not renewed: revoked, term {term}");
+        }
+        self.dirty.extend(self.view.sighted(node, lease, ended));
+    }
+}

@@ -1,0 +1,153 @@
+//! What is owed for a floating IP.
+
+use buoy_api::binding::{Binding, Candidate};
+use buoy_api::ip::FloatingIp;
+
+use super::{Duty, ORPHAN_GRACE, Owed};
+use crate::floating::decide::{self, Case, Decision, Rival, Standing};
+use crate::floating::lease::Own;
+use crate::floating::{candidates, collect};
+use crate::time::Now;
+use crate::view::{View, Withdrawal};
+
+pub(super) fn owed(view: &View, floating: FloatingIp, now: Now) -> Owed {
+    let Some((binding, revision)) = view.bindings.versioned(&floating) else {
+        return if view.bindings.contains(&floating) {
+            Owed::default()
+        } else {
+            first(view, floating, now)
+        };
+    };
+    let mine = candidates::of(view, floating, &binding.spec.namespace);
+    let decision = decide::decide(&case(view, floating, binding, &mine, now), now);
+    let seen = || Box::new((binding.clone(), revision));
+    match decision {
+        Decision::Offer {
+            exclusive: true,
+            offer,
+            ..
+        } => match view.withdrawal(floating) {
+            None => Duty::Withdraw(floating).into(),
+            Some(Withdrawal::Begun) => Owed::default(),
+            Some(Withdrawal::Done) => Duty::Offer {
+                floating,
+                seen: seen(),
+                offer,
+            }
+            .into(),
+        },
+        _ if view.withdrawal(floating).is_some() => Duty::Restore(floating).into(),
+        Decision::Hold => Owed::default(),
+        Decision::Wait(until) => Owed {
+            again: Some(until),
+            ..Owed::default()
+        },
+        Decision::NeedLease => Owed::lease(),
+        Decision::Claim(owner, reason) => Duty::Claim {
+            floating,
+            seen: seen(),
+            owner,
+            reason,
+        }
+        .into(),
+        Decision::Restamp(term) => Duty::Restamp {
+            floating,
+            seen: seen(),
+            term,
+        }
+        .into(),
+        Decision::Offer { offer, .. } => Duty::Offer {
+            floating,
+            seen: seen(),
+            offer,
+        }
+        .into(),
+        Decision::Release => Duty::Release {
+            floating,
+            seen: seen(),
+        }
+        .into(),
+        Decision::Publish(candidates) => Duty::Candidates { floating, candidates }.into(),
+        Decision::Collect => Duty::Collect {
+            floating,
+            seen: seen(),
+            reservation: collect::reservation(view, floating),
+        }
+        .into(),
+    }
+}
+
+/// What is known of an address that has a binding.
+fn case<'a>(
+    view: &'a View,
+    floating: FloatingIp,
+    binding: &'a Binding,
+    mine: &'a [Candidate],
+    now: Now,
+) -> Case<'a> {
+    let owner = binding.spec.owner.as_ref();
+    let sighting = owner.and_then(|owner| view.sighting(&owner.node));
+    let rival = sighting.and_then(|seen| {
+        Some(Rival {
+            term: seen.term()?,
+            since: seen.since,
+        })
+    });
+    Case {
+        binding,
+        node: &view.settings.node,
+        mine,
+        hold: view.settings.hold,
+        standing: standing(view, now),
+        rival,
+        since: view.turn_of(floating),
+        can_announce: view.can_announce(),
+        deaf: view.deaf(floating, now.mono),
+        exclusive: candidates::is_exclusive(view, binding),
+    }
+}
+
+fn standing(view: &View, now: Now) -> Standing {
+    match view.own_lease() {
+        Own::Foreign(_) => Standing::Foreign,
+        own => own
+            .live_term(now.mono)
+            .map_or(Standing::Without, Standing::Holder),
+    }
+}
+
+/// A binding that does not exist yet is made for the oldest candidate, whatever its namespace.
+fn first(view: &View, floating: FloatingIp, now: Now) -> Owed {
+    let all = candidates::namespaces(view, floating);
+    let all = all.iter().flat_map(|namespace| {
+        let mine = candidates::of(view, floating, namespace);
+        decide::first(&mine).map(|first| (first.since, namespace, first.clone()))
+    });
+    let Some((_, namespace, candidate)) = all.min_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1))) else {
+        return orphan(view, floating);
+    };
+    match standing(view, now) {
+        _ if !view.can_announce() => Owed::default(),
+        Standing::Without | Standing::Foreign => Owed::lease(),
+        Standing::Holder(term) => Duty::FirstClaim {
+            floating,
+            namespace: namespace.clone(),
+            owner: candidate.as_owner(term),
+            floor: view.epoch_floor(),
+        }
+        .into(),
+    }
+}
+
+/// A reservation without a binding, that nobody here asks for, is a leak once it has stood for a while.
+fn orphan(view: &View, floating: FloatingIp) -> Owed {
+    let asked = view.asking(floating).next().is_some();
+    match collect::reservation(view, floating) {
+        Some(stamp) if !asked => Owed {
+            duty: Some(Duty::Free { floating, stamp }),
+            grace: ORPHAN_GRACE,
+            ..Owed::default()
+        },
+        _ => Owed::default(),
+    }
+}

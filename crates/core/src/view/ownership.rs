@@ -1,0 +1,243 @@
+//! What this node knows of leases, and of the turns of a binding's owners: kept by key both ways, so that a change costs
+//! what it concerns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use buoy_api::binding::{Binding, Candidate, Epoch, Term};
+use buoy_api::ip::FloatingIp;
+use buoy_api::lease::NodeLease;
+
+use super::View;
+use crate::floating::lease::{Own, Sighting};
+use crate::store::Revision;
+use crate::subject::Subject;
+use crate::time::Mono;
+
+/// How long a candidate that did not take what it was offered is passed over, unless what it says of itself changes.
+const DEAF: Duration = Duration::from_secs(60);
+
+/// How far an address that is given away exclusively has come on its way out of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// It is to go.
+    Begun,
+    /// The kernel has nothing of it any more.
+    Done,
+}
+
+/// Leases and turns.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ownership {
+    own: Own,
+    floor: Term,
+    sightings: BTreeMap<String, Sighting>,
+    awaited: BTreeMap<String, BTreeSet<FloatingIp>>,
+    awaits: BTreeMap<FloatingIp, String>,
+    turns: BTreeMap<FloatingIp, (Epoch, Mono)>,
+    deaf: BTreeMap<FloatingIp, (Candidate, Mono)>,
+    withdrawals: BTreeMap<FloatingIp, Withdrawal>,
+}
+
+impl View {
+    /// This node's lease, as far as this agent has it.
+    pub fn own_lease(&self) -> &Own {
+        &self.ownership.own
+    }
+
+    /// Highest term that an owner on this node ever had, as far as this agent saw.
+    pub fn term_floor(&self) -> Term {
+        self.ownership.floor
+    }
+
+    /// Whether this node's record of a binding names it as the owner's.
+    pub fn owns(&self) -> bool {
+        !self.owned.is_empty()
+    }
+
+    /// Takes in what came of this node's lease and says whom it concerns: what this node owns, if its standing is another.
+    pub fn set_own_lease(&mut self, own: Own) -> BTreeSet<Subject> {
+        let before = std::mem::replace(&mut self.ownership.own, own);
+        let mut dirty = BTreeSet::from([Subject::Lease]);
+        if standing(&before) != standing(&self.ownership.own) {
+            let owned: BTreeSet<FloatingIp> = self.owned.values().flatten().copied().collect();
+            for floating in &owned {
+                dirty.extend(self.look_whom_it_awaits(*floating));
+            }
+            dirty.extend(owned.into_iter().map(Subject::Binding));
+            dirty.insert(Subject::OtherNode(self.settings.node.clone()));
+        }
+        dirty
+    }
+
+    /// A node's lease as it was read last.
+    pub fn sighting(&self, node: &str) -> Option<&Sighting> {
+        self.ownership.sightings.get(node)
+    }
+
+    /// Takes in a reading of a node's lease and says whom it concerns.
+    pub fn sighted(
+        &mut self,
+        node: &str,
+        lease: Option<(NodeLease, Revision)>,
+        ended: Mono,
+    ) -> BTreeSet<Subject> {
+        let mut dirty = BTreeSet::from([Subject::OtherNode(node.to_owned())]);
+        if self.is_foreign(node)
+            && lease
+                .as_ref()
+                .is_none_or(|(lease, _)| lease.spec.holder.is_none())
+        {
+            dirty.extend(self.set_own_lease(Own::Nothing));
+        }
+        let before = self.ownership.sightings.get(node);
+        let now = Sighting::read(before, lease, ended);
+        if before.map(Sighting::term) != Some(now.term()) {
+            dirty.extend(self.awaited_of(node).map(Subject::Binding));
+        }
+        self.ownership.sightings.insert(node.to_owned(), now);
+        dirty
+    }
+
+    /// Floating IPs of a node's workloads that somebody on this node stands by for.
+    pub fn awaited_of(&self, node: &str) -> impl Iterator<Item = FloatingIp> + '_ {
+        self.ownership.awaited.get(node).into_iter().flatten().copied()
+    }
+
+    /// Whether another agent holds the lease of this node, and this is that node.
+    pub fn is_foreign(&self, node: &str) -> bool {
+        node == self.settings.node && matches!(self.ownership.own, Own::Foreign(_))
+    }
+
+    /// When the present turn of an address was first seen here.
+    pub fn turn_of(&self, floating: FloatingIp) -> Mono {
+        let turn = self.ownership.turns.get(&floating);
+        turn.map(|(_, since)| *since).unwrap_or_default()
+    }
+
+    /// A candidate that did not take an address when this node offered it.
+    pub fn deaf(&self, floating: FloatingIp, now: Mono) -> Option<&Candidate> {
+        let (candidate, since) = self.ownership.deaf.get(&floating)?;
+        (now < since.after(DEAF)).then_some(candidate)
+    }
+
+    /// How far an address is on its way out of the kernel, if it is to be withdrawn before it is given away.
+    pub fn withdrawal(&self, floating: FloatingIp) -> Option<Withdrawal> {
+        self.ownership.withdrawals.get(&floating).copied()
+    }
+
+    /// Takes in how far the withdrawal of an address is, or that it is off, and says whom that concerns.
+    pub fn set_withdrawal(
+        &mut self,
+        floating: FloatingIp,
+        withdrawal: Option<Withdrawal>,
+    ) -> BTreeSet<Subject> {
+        match withdrawal {
+            Some(withdrawal) => self.ownership.withdrawals.insert(floating, withdrawal),
+            None => self.ownership.withdrawals.remove(&floating),
+        };
+        BTreeSet::from([Subject::Binding(floating)])
+    }
+
+    /// A binding is another than `before`: takes note of its turn.
+    pub(super) fn note_turn(
+        &mut self,
+        floating: FloatingIp,
+        before: Option<&Binding>,
+        now: Mono,
+    ) -> BTreeSet<Subject> {
+        let binding = self.bindings.get(&floating).cloned();
+        let Some(binding) = binding else {
+            self.ownership.turns.remove(&floating);
+            self.ownership.deaf.remove(&floating);
+            self.ownership.withdrawals.remove(&floating);
+            return self.look_whom_it_awaits(floating);
+        };
+        let epoch = binding.spec.epoch;
+        if self
+            .ownership
+            .turns
+            .get(&floating)
+            .is_none_or(|(seen, _)| *seen != epoch)
+        {
+            self.ownership.turns.insert(floating, (epoch, now));
+        }
+        let mine = binding
+            .spec
+            .owner
+            .as_ref()
+            .filter(|owner| owner.node == self.settings.node);
+        match mine {
+            Some(owner) => self.ownership.floor = self.ownership.floor.max(owner.term),
+            None => drop(self.ownership.withdrawals.remove(&floating)),
+        }
+        let returned = mine.is_some();
+        self.note_deaf(floating, before.filter(|_| returned), &binding, now);
+        self.look_whom_it_awaits(floating)
+    }
+
+    /// An offer of this node that came back was not heard by whom it was meant for. That holds until they say something
+    /// else of themselves.
+    fn note_deaf(&mut self, floating: FloatingIp, before: Option<&Binding>, binding: &Binding, now: Mono) {
+        let offer = before.and_then(|before| before.spec.offer.as_ref());
+        let meant = offer
+            .filter(|offer| offer.from == self.settings.node)
+            .and_then(|offer| {
+                let mut candidates = binding.status.candidates.iter();
+                candidates.find(|c| c.matches(&offer.to))
+            });
+        if let Some(meant) = meant {
+            self.ownership.deaf.insert(floating, (meant.clone(), now));
+        } else if let Some((deaf, _)) = self.ownership.deaf.get(&floating)
+            && !binding.status.candidates.contains(deaf)
+        {
+            self.ownership.deaf.remove(&floating);
+        }
+    }
+
+    /// Looks again from which node's owner an address is awaited here, and says which nodes' leases that concerns.
+    pub(super) fn look_whom_it_awaits(&mut self, floating: FloatingIp) -> BTreeSet<Subject> {
+        let binding = self.bindings.get(&floating);
+        let owner = binding.and_then(|binding| binding.spec.owner.as_ref());
+        let now = owner
+            .map(|owner| owner.node.clone())
+            .filter(|node| *node != self.settings.node || self.is_foreign(node))
+            .filter(|_| self.asking.contains_key(&floating));
+        let before = self.ownership.awaits.get(&floating).cloned();
+        if now == before {
+            return BTreeSet::new();
+        }
+        if let Some(node) = &before {
+            self.ownership.awaits.remove(&floating);
+            self.await_no_more(node, floating);
+        }
+        if let Some(node) = &now {
+            self.ownership.awaits.insert(floating, node.clone());
+            self.ownership
+                .awaited
+                .entry(node.clone())
+                .or_default()
+                .insert(floating);
+        }
+        before.into_iter().chain(now).map(Subject::OtherNode).collect()
+    }
+
+    fn await_no_more(&mut self, node: &str, floating: FloatingIp) {
+        if let Some(awaited) = self.ownership.awaited.get_mut(node) {
+            awaited.remove(&floating);
+            if awaited.is_empty() {
+                self.ownership.awaited.remove(node);
+                self.ownership.sightings.remove(node);
+            }
+        }
+    }
+}
+
+/// What of a lease decides: its term, or whose it is.
+fn standing(own: &Own) -> Result<Option<Term>, &str> {
+    match own {
+        Own::Nothing => Ok(None),
+        Own::Held(held) => Ok(Some(held.term)),
+        Own::Foreign(holder) => Err(holder),
+    }
+}
