@@ -30,7 +30,7 @@ fn v6_link_answers_at_once() {
     let (node, pod) = (TestNs::new(), TestNs::new());
     create(&node, &pod, &pod_link("cali1", &["fd00:65::10"])).unwrap();
     node.ip("-6 route add fd00:65::10 dev cali1");
-    node.ip("addr add fd00:1::1/128 dev lo");
+    node.ip("addr add fd00:1::1/128 dev lo nodad");
     assert!(
         node.pings("fd00:65::10"),
         "the first echo request must be answered"
