@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::time::Instant;
-
 use buoy_kernel::{
     Error, Mac,
     link::{self, Expected},
@@ -32,7 +30,7 @@ fn v6_link_answers_at_once() {
     let (node, pod) = (TestNs::new(), TestNs::new());
     create(&node, &pod, &pod_link("cali1", &["fd00:65::10"])).unwrap();
     node.ip("-6 route add fd00:65::10 dev cali1");
-    node.ip("addr add fd00:1::1/128 dev lo");
+    node.ip("addr add fd00:1::1/128 dev lo nodad");
     assert!(
         node.pings("fd00:65::10"),
         "the first echo request must be answered"
@@ -251,31 +249,5 @@ fn every_link_is_listed() {
         .collect();
     for name in ["lo", "cali0", "cali1"] {
         assert!(names.iter().any(|found| found == name), "{name} in {names:?}");
-    }
-}
-
-/// The time of a link is a goal of the project; this shows it and bounds it loosely.
-#[test]
-fn creation_is_fast() {
-    let node = TestNs::new();
-    for (label, addresses) in [
-        ("v4", &["10.65.0.10"][..]),
-        ("dual", &["10.65.0.10", "fd00:65::10"][..]),
-    ] {
-        let mut times: Vec<_> = (0..20)
-            .map(|index| {
-                let pod = TestNs::new();
-                let spec = pod_link(&format!("{label}{index}"), addresses);
-                let begin = Instant::now();
-                create(&node, &pod, &spec).unwrap();
-                begin.elapsed()
-            })
-            .collect();
-        times.sort();
-        println!(
-            "create_pod_link {label}: p50 {:?}, max {:?}",
-            times[10], times[19]
-        );
-        assert!(times[10].as_millis() < 50, "{times:?}");
     }
 }

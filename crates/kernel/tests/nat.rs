@@ -1,37 +1,37 @@
 //! What the ruleset does to packets: client — node — workloads.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
-#![allow(unsafe_code, reason = "no library opens a raw socket of any protocol")]
 
 mod common;
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::AsRawFd,
+    net::{SocketAddr, TcpStream, UdpSocket},
     thread,
-    time::Duration,
 };
 
-use buoy_kernel::nft::{Element, Transaction};
+use buoy_kernel::{
+    conntrack::{self, Leads, Selector},
+    netlink::Protocol,
+    nft::{Element, Transaction},
+};
 use common::{
-    TestNs, ip,
-    router::{CLIENT, FLOATING, NODE, Router, at},
+    SHORT, TestNs, eventually, hears, ip, listener,
+    raw::{Raw, first_of},
+    router::{CLIENT, FLOATING, NODE, Router, any, at},
     udp,
 };
 
-/// Sends a datagram and returns what the other side saw as its sender, and what the sender saw as the answer's.
-fn exchange(from: &UdpSocket, to: &str, server: &UdpSocket) -> Option<(SocketAddr, SocketAddr)> {
+/// Sends a datagram, which must be answered: what the other side saw as its sender, and the sender as the answer's.
+fn exchange(from: &UdpSocket, to: &str, server: &UdpSocket) -> (SocketAddr, SocketAddr) {
     let mut buffer = [0; 64];
     from.send_to(b"ahoy", to).expect("send");
-    let (length, sender) = server.recv_from(&mut buffer).ok()?;
+    let (length, sender) = server
+        .recv_from(&mut buffer)
+        .expect("the first datagram must arrive");
     server.send_to(&buffer[..length], sender).expect("answer");
     let (_, answerer) = from.recv_from(&mut buffer).expect("the answer must come");
-    Some((sender, answerer))
-}
-
-fn any(family: usize, port: u16) -> String {
-    at(["0.0.0.0", "::"][family], port)
+    (sender, answerer)
 }
 
 #[test]
@@ -42,8 +42,7 @@ fn a_client_reaches_the_workload_and_is_seen_as_itself() {
     for family in [0, 1] {
         let server = udp(&pod.ns, &any(family, 7000));
         let client = udp(&router.client, &any(family, 0));
-        let (sender, answerer) =
-            exchange(&client, &at(FLOATING[family], 7000), &server).expect("the first datagram");
+        let (sender, answerer) = exchange(&client, &at(FLOATING[family], 7000), &server);
         assert_eq!(
             sender.ip(),
             ip(CLIENT[family]),
@@ -63,9 +62,8 @@ fn tcp_passes() {
     let mut router = Router::new();
     let pod = router.workload(10);
     router.float(&pod);
-    // A port for each family: a child that another test forks holds a closed listener open until it execs.
-    for (family, port) in [(0, 80), (1, 81)] {
-        let listener = pod.ns.run(|| TcpListener::bind(any(family, port))).unwrap();
+    for family in [0, 1] {
+        let listener = listener(&pod.ns, &any(family, 80));
         let echo = thread::spawn(move || {
             let (mut stream, peer) = listener.accept().unwrap();
             stream.write_all(b"ahoy").unwrap();
@@ -73,7 +71,7 @@ fn tcp_passes() {
         });
         let mut stream = router
             .client
-            .run(|| TcpStream::connect(at(FLOATING[family], port)))
+            .run(|| TcpStream::connect(at(FLOATING[family], 80)))
             .unwrap();
         let mut said = String::new();
         stream.read_to_string(&mut said).unwrap();
@@ -91,15 +89,11 @@ fn protocols_that_no_port_belongs_to_pass() {
     router.float(&pod);
     // 253 is for experiments; 47 is GRE; 132 is SCTP.
     for protocol in [253, 47, 132] {
-        let receiver = pod.ns.run(|| raw(protocol));
-        let sender = router.client.run(|| raw(protocol));
-        let payload: Vec<u8> = match protocol {
-            132 => sctp_init(),
-            47 => vec![0, 0, 8, 0, 1, 2, 3, 4],
-            _ => b"ahoy".to_vec(),
-        };
-        send_raw(&sender, FLOATING[0], &payload);
-        let packet = receive_raw(&receiver).unwrap_or_else(|| panic!("protocol {protocol} did not arrive"));
+        let receiver = Raw::open(&pod.ns, protocol);
+        Raw::open(&router.client, protocol).send(FLOATING[0], &first_of(protocol));
+        let packet = receiver
+            .receive()
+            .unwrap_or_else(|| panic!("protocol {protocol} did not arrive"));
         assert_eq!(
             packet[16..20],
             [10, 65, 0, 10],
@@ -121,8 +115,7 @@ fn a_workload_calls_its_own_floating_ip() {
     for family in [0, 1] {
         let server = udp(&pod.ns, &any(family, 7000));
         let client = udp(&pod.ns, &any(family, 0));
-        let (sender, answerer) =
-            exchange(&client, &at(FLOATING[family], 7000), &server).expect("the hairpin");
+        let (sender, answerer) = exchange(&client, &at(FLOATING[family], 7000), &server);
         assert_eq!(
             sender.ip(),
             ip(FLOATING[family]),
@@ -145,8 +138,7 @@ fn a_neighbour_is_seen_as_itself() {
     for family in [0, 1] {
         let server = udp(&pod.ns, &any(family, 7000));
         let client = udp(&neighbour.ns, &any(family, 0));
-        let (sender, answerer) =
-            exchange(&client, &at(FLOATING[family], 7000), &server).expect("the first datagram");
+        let (sender, answerer) = exchange(&client, &at(FLOATING[family], 7000), &server);
         assert_eq!(sender.ip(), ip(&neighbour.addresses[family]));
         assert_eq!(answerer.ip(), ip(FLOATING[family]));
     }
@@ -160,8 +152,7 @@ fn the_node_itself_reaches_it() {
     for family in [0, 1] {
         let server = udp(&pod.ns, &any(family, 7000));
         let client = udp(&router.node, &any(family, 0));
-        let (sender, answerer) =
-            exchange(&client, &at(FLOATING[family], 7000), &server).expect("the first datagram");
+        let (sender, answerer) = exchange(&client, &at(FLOATING[family], 7000), &server);
         assert_eq!(sender.ip(), ip(NODE[family]));
         assert_eq!(answerer.ip(), ip(FLOATING[family]));
         assert!(router.node.pings(FLOATING[family]));
@@ -188,23 +179,19 @@ fn without_a_route_to_a_workload_nothing_is_translated() {
             ["", "nodad"][family]
         ));
         let elsewhere = udp(&router.client, &at(FLOATING[family], 7000));
+        elsewhere.set_read_timeout(Some(SHORT)).unwrap();
         let here = udp(&pod.ns, &any(family, 7000));
         for sender in [&router.node, &pod.ns] {
             let sender = udp(sender, &any(family, 0));
+            let port = sender.local_addr().unwrap().port();
             // A first datagram may be lost while neighbours learn of each other.
-            let seen = (0..10).find_map(|_| {
+            eventually("it is forwarded to the newer owner", || {
                 sender.send_to(b"ahoy", at(FLOATING[family], 7000)).unwrap();
-                let port = sender.local_addr().unwrap().port();
-                let received = elsewhere.recv_from(&mut [0; 64]).ok();
-                received.filter(|(_, from)| from.port() == port)
+                let received = elsewhere.recv_from(&mut [0; 64]);
+                received.is_ok_and(|(_, from)| from.port() == port)
             });
-            seen.expect("it is forwarded to the newer owner");
         }
-        here.set_nonblocking(true).unwrap();
-        assert!(
-            here.recv_from(&mut [0; 64]).is_err(),
-            "nothing may reach the old owner"
-        );
+        assert!(!hears(&here), "nothing may reach the old owner");
     }
 }
 
@@ -222,19 +209,24 @@ fn a_flow_that_began_untranslated_is_dropped_and_counted() {
         del: translations.iter().copied().collect(),
         ..Transaction::default()
     };
-    router.nft.apply(&remove).unwrap();
-    for family in [0, 1] {
+    let mut tracked = router.node.socket(Protocol::Netfilter);
+    for (family, floating) in FLOATING.into_iter().enumerate() {
+        router.nft.apply(&remove).unwrap();
         let client = udp(&router.client, &any(family, 0));
-        let target = at(FLOATING[family], 7000);
+        let target = at(floating, 7000);
         // The workload's link swallows it: nobody there has this address. But the flow is tracked now.
         client.send_to(b"ahoy", &target).unwrap();
-        thread::sleep(Duration::from_millis(50));
+        let flow = Selector {
+            called: ip(floating),
+            leads: Leads::Anywhere,
+        };
+        eventually("the flow is tracked", || {
+            conntrack::find(&mut tracked, &[flow]).unwrap().len() == 1
+        });
         router.add(translations.iter().copied());
         let before = router.counted("untranslated");
         client.send_to(b"ahoy", &target).unwrap();
-        thread::sleep(Duration::from_millis(50));
-        assert_eq!(router.counted("untranslated"), before + 1, "family {family}");
-        router.nft.apply(&remove).unwrap();
+        router.counts("untranslated", before + 1);
     }
 }
 
@@ -259,18 +251,13 @@ fn a_foreign_source_is_dropped_and_counted() {
         let server = udp(&router.client, &any(family, 7000));
         let client = udp(&pod.ns, &at(source, 0));
         client.send_to(b"ahoy", at(CLIENT[family], 7000)).unwrap();
-        assert!(
-            server.recv_from(&mut [0; 64]).is_err(),
-            "{source} must not get out"
-        );
-        assert_eq!(router.counted("spoofed"), sent as u64 + 1);
+        router.counts("spoofed", sent as u64 + 1);
+        assert!(!hears(&server), "{source} must not get out");
     }
     let server = udp(&router.client, &any(0, 7000));
     let honest = udp(&pod.ns, &any(0, 0));
-    assert!(
-        exchange(&honest, &at(CLIENT[0], 7000), &server).is_some(),
-        "its own address gets out"
-    );
+    // Its own address gets out.
+    exchange(&honest, &at(CLIENT[0], 7000), &server);
 }
 
 #[test]
@@ -287,7 +274,12 @@ fn a_source_prefix_is_allowed_on_its_link_only() {
             let server = udp(&router.client, &any(family, 7000));
             let client = udp(ns, &at(source, 0));
             client.send_to(b"ahoy", at(CLIENT[family], 7000)).unwrap();
-            assert_eq!(server.recv_from(&mut [0; 64]).is_ok(), passes, "{source}");
+            let heard = if passes {
+                server.recv_from(&mut [0; 64]).is_ok()
+            } else {
+                hears(&server)
+            };
+            assert_eq!(heard, passes, "{source}");
         }
     }
 }
@@ -307,52 +299,6 @@ fn neighbour_discovery_of_a_workload_passes_the_source_check() {
         "the node finds the workload by asking"
     );
     assert_eq!(router.counted("spoofed"), 0);
-}
-
-/// A raw IPv4 socket with a short receive timeout.
-fn raw(protocol: i32) -> UdpSocket {
-    use std::os::fd::FromRawFd;
-    // SAFETY: `socket` has no memory arguments.
-    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
-    assert!(fd >= 0, "open a raw socket");
-    // SAFETY: the descriptor was just opened and belongs to nobody else.
-    let socket = unsafe { UdpSocket::from_raw_fd(fd) };
-    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    socket
-}
-
-fn send_raw(socket: &UdpSocket, to: &str, payload: &[u8]) {
-    assert!(socket.as_raw_fd() >= 0);
-    socket.send_to(payload, at(to, 0)).expect("send a raw packet");
-}
-
-/// What begins an association; connection tracking takes nothing else of SCTP for a beginning (RFC 9260, 3.3.2).
-fn sctp_init() -> Vec<u8> {
-    let ports_and_tag = [0x10, 0, 0x20, 0, 0, 0, 0, 0];
-    let init = [1, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0xff, 0xff, 0, 1, 0, 1, 0, 0, 0, 1];
-    let checksum = crc32c(&[&ports_and_tag[..], &[0; 4], &init].concat()).to_le_bytes();
-    [&ports_and_tag[..], &checksum, &init].concat()
-}
-
-fn crc32c(octets: &[u8]) -> u32 {
-    let step = |crc: u32, _| {
-        if crc & 1 == 1 {
-            crc >> 1 ^ 0x82f6_3b78
-        } else {
-            crc >> 1
-        }
-    };
-    !octets
-        .iter()
-        .fold(!0, |crc, octet| (0..8).fold(crc ^ u32::from(*octet), step))
-}
-
-/// The next packet, with its IPv4 header.
-fn receive_raw(socket: &UdpSocket) -> Option<Vec<u8>> {
-    let mut buffer = vec![0; 256];
-    let (length, _) = socket.recv_from(&mut buffer).ok()?;
-    buffer.truncate(length);
-    Some(buffer)
 }
 
 #[test]

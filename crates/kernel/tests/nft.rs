@@ -7,7 +7,6 @@ mod common;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
-    time::{Duration, Instant},
 };
 
 use buoy_kernel::{
@@ -15,9 +14,7 @@ use buoy_kernel::{
     netlink::OwnPorts,
     nft::{self, Dump, Element, Loaded, Nft, Skeleton, TableEvent, TableEvents, Transaction},
 };
-use common::{TestNs, ip};
-
-const SHORT: Option<Duration> = Some(Duration::from_millis(200));
+use common::{SHORT, SOON, TestNs, ip};
 
 /// A namespace with the ruleset loaded.
 fn node() -> (TestNs, Nft) {
@@ -242,15 +239,21 @@ fn only_a_strangers_change_is_told() {
     ns.run(|| nft::load(&mut nft, &own)).unwrap();
     ns.cmd("nft add table ip other");
     ns.cmd("nft add table inet buoy");
-    assert_eq!(events.wait(SHORT).unwrap(), None);
-    ns.cmd("nft add element ip buoy floating { 172.16.9.9 }");
-    assert_eq!(events.wait(SHORT).unwrap(), Some(TableEvent::Foreign));
-    ns.cmd("nft delete table ip6 buoy");
-    assert_eq!(events.wait(SHORT).unwrap(), Some(TableEvent::Foreign));
-    while events.wait(SHORT).unwrap().is_some() {}
+    assert_eq!(events.wait(Some(SHORT)).unwrap(), None);
+    for change in [
+        "nft add element ip buoy floating { 172.16.9.9 }",
+        "nft delete table ip6 buoy",
+    ] {
+        ns.cmd(change);
+        assert_eq!(
+            events.wait(Some(SOON)).unwrap(),
+            Some(TableEvent::Foreign),
+            "{change}"
+        );
+    }
 }
 
-/// Ten thousand floating IPs must be in the kernel within 0.2 s, and one of them must move in well under 3 ms.
+/// All in one transaction, then one of them moves a hundred times, and nobody takes it for a stranger's doing.
 #[test]
 fn ten_thousand_floating_ips() {
     let (ns, mut nft) = node();
@@ -259,53 +262,30 @@ fn ten_thousand_floating_ips() {
     let mut events = ns.run(|| TableEvents::subscribe(own)).unwrap();
     let floating = |index: u32| -> IpAddr { Ipv4Addr::from_bits(0xac10_0000 + index).into() };
     let internal = |index: u32| -> IpAddr { Ipv4Addr::from_bits(0x0a41_0000 + index).into() };
-    let all: BTreeSet<Element> = (0..10_000)
-        .map(|i| Element::Nat {
-            floating: floating(i),
-            internal: internal(i),
-        })
-        .collect();
+    let leads = |i: u32, to: u32| Element::Nat {
+        floating: floating(i),
+        internal: internal(to),
+    };
+    let all: BTreeSet<Element> = (0..10_000).map(|i| leads(i, i)).collect();
 
-    let begin = Instant::now();
     nft.apply(&add(all.clone())).unwrap();
-    println!("10,000 elements: add {:?}", begin.elapsed());
-    let begin = Instant::now();
     assert_eq!(elements(&mut nft), all);
-    println!("10,000 elements: dump {:?}", begin.elapsed());
 
-    let mut moves: Vec<Duration> = (0..100)
-        .map(|i| {
-            let change = Transaction {
-                add: [Element::Nat {
-                    floating: floating(i),
-                    internal: internal(i + 1),
-                }]
-                .into(),
-                del: [Element::Nat {
-                    floating: floating(i),
-                    internal: internal(i),
-                }]
-                .into(),
-            };
-            let begin = Instant::now();
-            nft.apply(&change).unwrap();
-            begin.elapsed()
-        })
-        .collect();
-    moves.sort();
-    println!(
-        "10,000 elements: move of one p50 {:?}, max {:?}",
-        moves[50], moves[99]
-    );
-    assert!(moves[50] < Duration::from_millis(3), "{moves:?}");
-
-    let begin = Instant::now();
-    let now = elements(&mut nft);
-    nft.apply(&del(now)).unwrap();
-    println!("10,000 elements: dump and delete {:?}", begin.elapsed());
+    let mut expected = all;
+    for i in 0..100 {
+        let change = Transaction {
+            add: [leads(i, i + 1)].into(),
+            del: [leads(i, i)].into(),
+        };
+        nft.apply(&change).unwrap();
+        expected.remove(&leads(i, i));
+        expected.insert(leads(i, i + 1));
+    }
+    assert_eq!(elements(&mut nft), expected);
+    nft.apply(&del(expected)).unwrap();
     assert_eq!(elements(&mut nft), BTreeSet::new());
     assert_eq!(
-        events.wait(SHORT).unwrap(),
+        events.wait(Some(SHORT)).unwrap(),
         None,
         "our own changes overran the subscription"
     );

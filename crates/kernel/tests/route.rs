@@ -4,10 +4,7 @@
 
 mod common;
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Instant,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use buoy_kernel::{
     Error, IfIndex,
@@ -169,9 +166,9 @@ fn ipv6_metric_zero_is_refused() {
     ));
 }
 
-/// Ten thousand floating IPs must be in the kernel within 0.2 s, elements and routes together.
+/// More than one batch holds, and one among them moves.
 #[test]
-fn ten_thousand_routes_go_in_quickly() {
+fn ten_thousand_routes() {
     let (_node, _other, mut socket, [up0, up1]) = node();
     for v6 in [false, true] {
         let address = |index: u32| -> IpAddr {
@@ -187,15 +184,8 @@ fn ten_thousand_routes_go_in_quickly() {
                 ..to("::/0", 999_999_999, up0)
             })
             .collect();
-        let time =
-            |label, begin: Instant| println!("10,000 routes (v6: {v6}): {label} {:?}", begin.elapsed());
-        let begin = Instant::now();
         put(&mut socket, &routes);
-        time("put", begin);
-        let begin = Instant::now();
         assert_eq!(sorted(route::list(&mut socket).unwrap()), sorted(routes.clone()));
-        time("list", begin);
-        let begin = Instant::now();
         let moved = Route {
             target: Target::Link {
                 ifindex: up1,
@@ -206,10 +196,7 @@ fn ten_thousand_routes_go_in_quickly() {
         };
         put(&mut socket, &[moved]);
         del(&mut socket, &[routes[77]]);
-        time("move of one", begin);
-        let begin = Instant::now();
         del(&mut socket, &routes);
-        time("delete", begin);
         assert_eq!(route::list(&mut socket).unwrap(), [moved]);
         del(&mut socket, &[moved]);
     }

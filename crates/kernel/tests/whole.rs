@@ -7,7 +7,6 @@ mod common;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
-    time::{Duration, Instant},
 };
 
 use buoy_kernel::{
@@ -176,16 +175,7 @@ fn what_is_whole_is_current_whatever_the_sets_hold() {
         .collect();
     add(&mut nft, all);
     let mut later = ns.run(Nft::open).unwrap();
-    let mut times: Vec<Duration> = (0..101)
-        .map(|_| {
-            let begin = Instant::now();
-            assert_eq!(later.skeleton().unwrap(), Skeleton::Current);
-            begin.elapsed()
-        })
-        .collect();
-    times.sort();
-    println!("comparison p50 {:?}, max {:?}", times[50], times[100]);
-    assert!(times[50] < Duration::from_millis(1), "{times:?}");
+    assert_eq!(later.skeleton().unwrap(), Skeleton::Current);
 }
 
 #[test]
@@ -198,21 +188,16 @@ fn packets_are_translated_again_and_change_nothing() {
     router
         .node
         .cmd("nft insert rule ip6 buoy check_source ip6 saddr 2001:db8::2 drop");
-    assert!(!router.client.pings(FLOATING[0]), "nobody translates");
-    assert!(!router.client.pings(FLOATING[1]), "a stranger drops");
+    assert!(router.client.pings_in_vain(FLOATING[0]), "nobody translates");
+    assert!(router.client.pings_in_vain(FLOATING[1]), "a stranger drops");
     assert_eq!(router.nft.skeleton().unwrap(), Skeleton::Different);
     assert_eq!(load(&router.node, &mut router.nft), Loaded::Kept);
     for floating in FLOATING {
         assert!(router.client.pings(floating));
     }
     pod.ns.ip("addr add 10.66.0.1/32 dev eth0");
-    assert!(
-        !pod.ns
-            .output(&format!("ping -n -c 1 -W 1 -I 10.66.0.1 {}", CLIENT[0]))
-            .status
-            .success()
-    );
-    assert_eq!(router.counted("spoofed"), 1, "a counter moved");
+    assert!(pod.ns.pings_in_vain(&format!("-I 10.66.0.1 {}", CLIENT[0])));
+    router.counts("spoofed", 1);
     assert_eq!(router.nft.skeleton().unwrap(), Skeleton::Current);
 }
 

@@ -1,6 +1,10 @@
 //! Reading sets and maps back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+    time::Duration,
+};
 
 use super::{
     TABLE, api, batch,
@@ -11,7 +15,7 @@ use crate::{
     Family, IfIndex,
     error::{Doing, Result},
     netlink::{
-        Socket,
+        Failure, Socket,
         wire::{Attributes, Received},
     },
     types,
@@ -29,8 +33,7 @@ pub struct Dump {
 
 impl Dump {
     /// Puts the parts together.
-    pub(super) fn assemble(raw: Vec<Raw>) -> Self {
-        let parts: BTreeSet<Raw> = raw.into_iter().collect();
+    pub(super) fn assemble(parts: BTreeSet<Raw>) -> Self {
         let floating: BTreeMap<_, _> = parts
             .iter()
             .filter(|raw| raw.set == Set::Fips)
@@ -88,15 +91,40 @@ fn meaning(raw: &Raw) -> Option<Element> {
     }
 }
 
+/// How often a set is read whose table the kernel is resizing, and the pause between. The kernel does that in the
+/// background, within milliseconds of a large change; a busy machine takes its time.
+const RESIZING: (u32, Duration) = (200, Duration::from_millis(5));
+
 /// Reads all elements of one set.
-pub(super) fn read_set(socket: &mut Socket, family: Family, set: Set) -> Result<Vec<Raw>> {
+///
+/// The kernel continues a list after as many elements as it has listed. Where it moves them to a larger or smaller table
+/// meanwhile, it leaves some out without a word, and lists others twice in their stead: by that it is known.
+pub(super) fn read_set(socket: &mut Socket, family: Family, set: Set) -> Result<BTreeSet<Raw>> {
+    let (attempts, pause) = RESIZING;
+    for _ in 0..attempts {
+        let listed = list_set(socket, family, set)?;
+        let count = listed.len();
+        let distinct: BTreeSet<Raw> = listed.into_iter().collect();
+        if distinct.len() == count {
+            return Ok(distinct);
+        }
+        thread::sleep(pause);
+    }
+    Err(Failure::Interrupted).doing(|| listing(set))
+}
+
+fn list_set(socket: &mut Socket, family: Family, set: Set) -> Result<Vec<Raw>> {
     let request = message(api::GET_SET_ELEMENT, 0, family)
         .text(api::TABLE_NAME, TABLE)
         .text(api::LIST_SET, set.name());
     let lists = socket
         .dump(request, |received| Some(read_list(received, family, set)))
-        .doing(|| format!("list set {} of table {TABLE}", set.name()))?;
+        .doing(|| listing(set))?;
     Ok(lists.into_iter().flatten().collect())
+}
+
+fn listing(set: Set) -> String {
+    format!("list set {} of table {TABLE}", set.name())
 }
 
 fn read_list(received: &Received<'_>, family: Family, set: Set) -> Vec<Raw> {
@@ -130,7 +158,7 @@ mod tests {
             floating: [172, 16, 1, 3].into(),
             internal: [10, 65, 0, 1].into(),
         };
-        let whole: Vec<Raw> = [link, nat]
+        let whole: BTreeSet<Raw> = [link, nat]
             .iter()
             .flat_map(|element| element.raw().unwrap())
             .collect();
@@ -142,9 +170,9 @@ mod tests {
                 partial: BTreeSet::new()
             }
         );
-        for missing in 0..whole.len() {
+        for part in &whole {
             let mut rest = whole.clone();
-            let part = rest.remove(missing);
+            rest.remove(part);
             let dump = Dump::assemble(rest);
             assert_eq!(
                 (dump.elements.len(), dump.partial.len()),

@@ -12,7 +12,7 @@ mod inspect;
 mod ruleset;
 mod template;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 
@@ -169,13 +169,13 @@ impl Nft {
     /// # Errors
     /// [`Error::is_not_found`] when the tables are not there.
     pub fn dump(&mut self) -> Result<Dump> {
-        let mut raw: Vec<Raw> = Vec::new();
+        let mut parts: BTreeSet<Raw> = BTreeSet::new();
         for family in Family::BOTH {
             for set in element::Set::ALL {
-                raw.extend(dump::read_set(&mut self.socket, family, set)?);
+                parts.append(&mut dump::read_set(&mut self.socket, family, set)?);
             }
         }
-        Ok(Dump::assemble(raw))
+        Ok(Dump::assemble(parts))
     }
 
     /// Whether the tables are there, of which version, and with the rules that were loaded. Takes much less than 1 ms.

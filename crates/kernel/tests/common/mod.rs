@@ -9,14 +9,16 @@
     reason = "tests"
 )]
 
+pub mod raw;
 pub mod router;
 
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
+    io::{self, ErrorKind},
+    net::{IpAddr, TcpListener, UdpSocket},
     os::fd::{AsFd, AsRawFd},
     process::{Command, Output},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use buoy_kernel::{
@@ -26,6 +28,11 @@ use buoy_kernel::{
     netns::{Netns, in_netns},
 };
 use nix::sched::{CloneFlags, unshare};
+
+/// How long a busy machine may take for what must come.
+pub const SOON: Duration = Duration::from_secs(20);
+/// How long a test listens for what must not come.
+pub const SHORT: Duration = Duration::from_millis(300);
 
 /// A network namespace of the test, with its loopback up.
 #[derive(Debug)]
@@ -100,9 +107,17 @@ impl TestNs {
         self.cmd(&format!("ip {arguments}"))
     }
 
-    /// Whether `ip` answers one echo request within a second.
+    /// Whether `ip` answers one echo request.
     pub fn pings(&self, ip: &str) -> bool {
-        self.output(&format!("ping -n -c 1 -W 1 {ip}")).status.success()
+        self.output(&format!("ping -n -c 1 -W 20 {ip}")).status.success()
+    }
+
+    /// Whether no answer comes to one echo request with these arguments of `ping`.
+    pub fn pings_in_vain(&self, arguments: &str) -> bool {
+        !self
+            .output(&format!("ping -n -c 1 -W 1 {arguments}"))
+            .status
+            .success()
     }
 }
 
@@ -160,26 +175,50 @@ pub fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// A UDP socket inside a namespace, with a short receive timeout.
+/// A UDP socket inside a namespace, with patience for what must come.
+pub fn udp(ns: &TestNs, address: &str) -> UdpSocket {
+    let socket = bound(ns, || UdpSocket::bind(address));
+    socket.set_read_timeout(Some(SOON)).expect("set a timeout");
+    socket
+}
+
+/// A TCP socket that listens inside a namespace.
+pub fn listener(ns: &TestNs, address: &str) -> TcpListener {
+    bound(ns, || TcpListener::bind(address))
+}
+
+/// Binds a socket inside a namespace.
 ///
 /// A port that was just closed may be taken for a moment: a process that another test starts has it until it runs its
 /// program.
-pub fn udp(ns: &TestNs, address: &str) -> UdpSocket {
-    let address: SocketAddr = address.parse().expect("a socket address");
-    let bind = || {
-        for _ in 0..100 {
-            match UdpSocket::bind(address) {
-                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                    std::thread::sleep(Duration::from_millis(10));
+fn bound<T: Send>(ns: &TestNs, bind: impl Fn() -> io::Result<T> + Sync) -> T {
+    ns.run(|| {
+        let begin = Instant::now();
+        loop {
+            match bind() {
+                Err(error) if error.kind() == ErrorKind::AddrInUse && begin.elapsed() < SOON => {
+                    thread::sleep(Duration::from_millis(5));
                 }
-                bound => return bound,
+                bound => return bound.expect("bind"),
             }
         }
-        UdpSocket::bind(address)
-    };
-    let socket = ns.run(bind).expect("bind");
-    socket
-        .set_read_timeout(Some(Duration::from_millis(500)))
-        .expect("set a timeout");
-    socket
+    })
+}
+
+/// Whether a datagram comes that must not come.
+pub fn hears(socket: &UdpSocket) -> bool {
+    let patience = socket.read_timeout().expect("read the timeout");
+    socket.set_read_timeout(Some(SHORT)).expect("set a timeout");
+    let heard = socket.recv_from(&mut [0; 64]).is_ok();
+    socket.set_read_timeout(patience).expect("set the timeout again");
+    heard
+}
+
+/// Asks again until it is so.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < SOON, "in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }

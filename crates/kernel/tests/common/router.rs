@@ -8,7 +8,7 @@ use buoy_kernel::{
     route::{self, MAIN_TABLE, Route, Target},
 };
 
-use super::{TestNs, create, ip, join, pod_link};
+use super::{TestNs, create, eventually, ip, join, pod_link};
 
 /// Addresses of the client and of the node's side towards it.
 pub const CLIENT: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
@@ -139,6 +139,15 @@ impl Router {
             .expect("put a route");
     }
 
+    /// Waits until a named counter of both families has counted so many packets.
+    pub fn counts(&mut self, name: &str, packets: u64) {
+        eventually(&format!("{name} counts {packets}"), || {
+            let counted = self.counted(name);
+            assert!(counted <= packets, "{name} counts {counted}, not {packets}");
+            counted == packets
+        });
+    }
+
     /// Packets that a named counter of both families counted.
     pub fn counted(&mut self, name: &str) -> u64 {
         let counters = self.nft.counters().expect("read the counters");
@@ -164,4 +173,9 @@ pub fn at(address: &str, port: u16) -> String {
     } else {
         format!("{address}:{port}")
     }
+}
+
+/// Any address of a family (0: IPv4, 1: IPv6), with this port.
+pub fn any(family: usize, port: u16) -> String {
+    at(["0.0.0.0", "::"][family], port)
 }

@@ -1,6 +1,5 @@
 //! What is special to the store in a file.
 
-mod latency;
 mod locks;
 mod mounts;
 mod processes;

@@ -1,6 +1,6 @@
 //! This test binary again, as another process on the same store.
 
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -28,6 +28,7 @@ impl Writer {
             .args(["--exact", "embedded::writer::works", "--ignored", "--nocapture"])
             .env(JOB, job)
             .env(STORE, store)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -46,12 +47,15 @@ impl Writer {
         }
     }
 
-    /// SIGKILL.
+    /// SIGKILL; when this returns, nothing that it had begun goes on in the kernel.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
+    /// Waits for its end. One that waits for the end of its input gets that.
     pub(crate) fn finish(mut self) {
+        drop(self.child.stdin.take());
         while self.report().is_some() {}
         assert!(self.child.wait().unwrap().success());
     }
@@ -89,7 +93,7 @@ fn works() {
             count_up(&store, "counter", times.parse().unwrap());
         }
         ("paced", times) => write_now_and_then(&store, times.parse().unwrap()),
-        ("lock", millis) => hold_a_transaction(&path, Duration::from_millis(millis.parse().unwrap())),
+        ("lock", "") => hold_a_transaction(&path),
         other => panic!("{other:?}"),
     }
 }
@@ -103,20 +107,20 @@ fn write_without_end(store: &dyn Datastore, name: &str) {
     }
 }
 
-/// Reports the revision of each write and when it was begun and answered.
+/// Reports the revision of each write and when it was answered.
 fn write_now_and_then(store: &dyn Datastore, times: u64) {
     for number in 0..times {
         std::thread::sleep(Duration::from_millis(2));
-        let begun = nanoseconds();
         let revision = create(store, &format!("paced{number}"), number);
-        say(&[revision.0, begun, nanoseconds()]);
+        say(&[revision.0, nanoseconds()]);
     }
 }
 
-fn hold_a_transaction(path: &str, time: Duration) {
+/// Holds the store for itself until its input ends.
+fn hold_a_transaction(path: &str) {
     let raw = rusqlite::Connection::open(path).unwrap();
     raw.execute_batch("BEGIN EXCLUSIVE").unwrap();
     say(&[0]);
-    std::thread::sleep(time);
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     raw.execute_batch("ROLLBACK").unwrap();
 }
