@@ -7,6 +7,7 @@
 //! Not here: keys and the exact JSON of a datastore (`buoy-datastore`'s codec), and anything that does I/O.
 
 pub mod annotations;
+pub mod bgp;
 pub mod binding;
 pub mod ip;
 pub mod ipam;

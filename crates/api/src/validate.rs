@@ -3,6 +3,7 @@
 //! Each check gathers everything that is wrong, names the field and says what to do. A record that is read is not
 //! checked again: what others wrote stays readable.
 
+mod bgp;
 mod endpoint;
 mod pool;
 
@@ -21,6 +22,7 @@ use crate::v3::{
     ProfileSpec,
 };
 
+pub use bgp::{bgp_configuration, bgp_peer};
 pub use endpoint::workload_endpoint;
 pub use pool::ip_pool;
 
@@ -82,13 +84,11 @@ pub fn node(node: &Node) -> Result<(), Invalid> {
                 check.node_address(field, family, address);
             }
         }
-        if bgp.as_number == Some(0) {
-            check.fail(
-                "spec.bgp.asNumber",
-                "no AS number: 0",
-                "leave it out for the cluster's own",
-            );
-        }
+        check.as_number(
+            "spec.bgp.asNumber",
+            bgp.as_number,
+            "leave it out for the cluster's own",
+        );
     }
     check.finish::<NodeSpec>(&node.metadata)
 }
@@ -161,6 +161,12 @@ impl Check {
             what: what.to_owned(),
             hint: hint.to_owned(),
         });
+    }
+
+    /// Fails with a message that ends with a hint on its own line.
+    fn told(&mut self, field: impl Into<String>, message: &str) {
+        let (what, hint) = message.split_once('\n').unwrap_or((message, "correct it"));
+        self.fail(field, what, hint);
     }
 
     fn finish<S: Kind>(self, metadata: &ObjectMeta) -> Result<(), Invalid> {

@@ -69,7 +69,7 @@ pub(crate) struct Files {
 /// Which resources to show.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// Kind, such as ippool, node, wep, fipb.
+    /// Kind, such as ippool, node, wep, bgppeer, fipb.
     #[arg(value_parser = kind)]
     pub kind: KindName,
     /// Names; all, if there are none.
@@ -86,7 +86,7 @@ pub(crate) struct Get {
 #[derive(Debug, Args)]
 #[command(override_usage = "buoyctl delete <KIND> <NAME>... | buoyctl delete -f <FILE>")]
 pub(crate) struct Delete {
-    /// Kind, such as ippool, node, wep.
+    /// Kind, such as ippool, node, wep, bgppeer.
     #[arg(value_parser = kind, requires = "names", required_unless_present = "filename")]
     pub kind: Option<KindName>,
     /// Names.
@@ -189,6 +189,9 @@ pub(crate) struct Move {
     /// Withdraw it from the old owner before the new one has it.
     #[arg(long)]
     pub exclusive: bool,
+    /// How long established flows to the old owner go on, where both are on one node.
+    #[arg(long, value_parser = length, value_name = "TIME")]
+    pub drain: Option<String>,
     /// How long to wait until it has moved.
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
     pub timeout: Duration,
@@ -211,6 +214,11 @@ fn duration(text: &str) -> Result<Duration, String> {
     let refuse = || format!("not a length of time: {text}\nwrite it as 5s or 2m");
     let duration: SignedDuration = text.parse().map_err(|_| refuse())?;
     Duration::try_from(duration).map_err(|_| refuse())
+}
+
+/// A length of time as it was written.
+fn length(text: &str) -> Result<String, String> {
+    duration(text).map(|_| text.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -237,6 +245,8 @@ mod tests {
             vec!["fip", "attach", "::ffff:10.0.0.1", "w"],
             vec!["fip", "move", "10.0.0.1"],
             vec!["fip", "move", "10.0.0.1", "--to", "w", "--timeout", "-1s"],
+            vec!["fip", "move", "10.0.0.1", "--to", "w", "--drain", "soon"],
+            vec!["fip", "move", "10.0.0.1", "--to", "w", "--drain", "-5s"],
             vec!["ipam", "show", "--ip", "here"],
         ] {
             let args = ["buoyctl"].into_iter().chain(wrong.iter().copied());

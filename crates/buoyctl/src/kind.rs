@@ -4,9 +4,11 @@ use std::str::FromStr;
 
 use buoy_api::ObjectMeta;
 use buoy_api::binding::BindingSpec;
+use buoy_api::lease::NodeLeaseSpec;
 use buoy_api::resource::{Kind, Resource};
 use buoy_api::v3::{
-    FelixConfigurationSpec, IpPoolSpec, IpReservationSpec, NodeSpec, ProfileSpec, WorkloadEndpointSpec,
+    BgpConfigurationSpec, BgpPeerSpec, FelixConfigurationSpec, IpPoolSpec, IpReservationSpec, NodeSpec,
+    ProfileSpec, WorkloadEndpointSpec,
 };
 use buoy_core::store::{Key, Prefix, Value};
 use serde_json::Value as Json;
@@ -26,8 +28,14 @@ pub(crate) enum KindName {
     Felix,
     /// Profile: labels of a namespace, for the `namespaceSelector` of pools.
     Profile,
+    /// BGPPeer.
+    BgpPeer,
+    /// BGPConfiguration.
+    BgpConfiguration,
     /// FloatingIPBinding.
     Binding,
+    /// NodeLease.
+    Lease,
 }
 
 /// What is fixed about a kind.
@@ -51,14 +59,17 @@ fn facts<S: Kind>(short: &'static [&'static str]) -> Facts {
 
 impl KindName {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Pool,
         Self::Reservation,
         Self::Node,
         Self::Endpoint,
         Self::Felix,
         Self::Profile,
+        Self::BgpPeer,
+        Self::BgpConfiguration,
         Self::Binding,
+        Self::Lease,
     ];
 
     fn facts(self) -> Facts {
@@ -69,7 +80,10 @@ impl KindName {
             Self::Endpoint => facts::<WorkloadEndpointSpec>(&["wep", "weps"]),
             Self::Felix => facts::<FelixConfigurationSpec>(&["felixconfig", "felixconfigs"]),
             Self::Profile => facts::<ProfileSpec>(&[]),
+            Self::BgpPeer => facts::<BgpPeerSpec>(&["bgpp", "bp"]),
+            Self::BgpConfiguration => facts::<BgpConfigurationSpec>(&["bgpconfig", "bgpconfigs"]),
             Self::Binding => facts::<BindingSpec>(&["fipb", "fipbs"]),
+            Self::Lease => facts::<NodeLeaseSpec>(&["lease", "leases"]),
         }
     }
 
@@ -101,7 +115,10 @@ impl KindName {
             },
             Self::Felix => Key::Felix(name),
             Self::Profile => Key::Profile(name),
+            Self::BgpPeer => Key::BgpPeer(name),
+            Self::BgpConfiguration => Key::BgpConfiguration(name),
             Self::Binding => Key::Binding(name),
+            Self::Lease => Key::Lease(name),
         }
     }
 
@@ -114,7 +131,10 @@ impl KindName {
             Self::Endpoint => Prefix::Endpoints,
             Self::Felix => Prefix::Felix,
             Self::Profile => Prefix::Profiles,
+            Self::BgpPeer => Prefix::BgpPeers,
+            Self::BgpConfiguration => Prefix::BgpConfigurations,
             Self::Binding => Prefix::Bindings,
+            Self::Lease => Prefix::Leases,
         }
     }
 
@@ -130,7 +150,10 @@ impl KindName {
             Self::Endpoint => Value::Endpoint(read(document)?),
             Self::Felix => Value::Felix(read(document)?),
             Self::Profile => Value::Profile(read(document)?),
+            Self::BgpPeer => Value::BgpPeer(read(document)?),
+            Self::BgpConfiguration => Value::BgpConfiguration(read(document)?),
             Self::Binding => Value::Binding(read(document)?),
+            Self::Lease => Value::Lease(read(document)?),
         })
     }
 }
@@ -166,7 +189,10 @@ pub(crate) fn encode(value: &Value) -> Option<Json> {
         Value::Endpoint(endpoint) => serde_json::to_value(endpoint),
         Value::Felix(felix) => serde_json::to_value(felix),
         Value::Profile(profile) => serde_json::to_value(profile),
+        Value::BgpPeer(peer) => serde_json::to_value(peer),
+        Value::BgpConfiguration(configuration) => serde_json::to_value(configuration),
         Value::Binding(binding) => serde_json::to_value(binding),
+        Value::Lease(lease) => serde_json::to_value(lease),
         _ => return None,
     };
     document.ok()
@@ -181,7 +207,10 @@ pub(crate) fn metadata(value: &Value) -> Option<&ObjectMeta> {
         Value::Endpoint(endpoint) => &endpoint.metadata,
         Value::Felix(felix) => &felix.metadata,
         Value::Profile(profile) => &profile.metadata,
+        Value::BgpPeer(peer) => &peer.metadata,
+        Value::BgpConfiguration(configuration) => &configuration.metadata,
         Value::Binding(binding) => &binding.metadata,
+        Value::Lease(lease) => &lease.metadata,
         _ => return None,
     })
 }
@@ -204,6 +233,15 @@ mod tests {
             ("felixconfig", KindName::Felix),
             ("profile", KindName::Profile),
             ("profiles", KindName::Profile),
+            ("bgpp", KindName::BgpPeer),
+            ("bp", KindName::BgpPeer),
+            ("bgppeers", KindName::BgpPeer),
+            ("BGPPeer", KindName::BgpPeer),
+            ("bgpconfig", KindName::BgpConfiguration),
+            ("bgpconfigs", KindName::BgpConfiguration),
+            ("bgpconfigurations", KindName::BgpConfiguration),
+            ("nodelease", KindName::Lease),
+            ("leases", KindName::Lease),
             ("fipb", KindName::Binding),
             ("FloatingIPBinding", KindName::Binding),
         ] {
@@ -213,7 +251,7 @@ mod tests {
         assert_eq!(
             error,
             "unknown kind: pod\nuse one of IPPool, IPReservation, Node, WorkloadEndpoint, FelixConfiguration, Profile, \
-             FloatingIPBinding"
+             BGPPeer, BGPConfiguration, FloatingIPBinding, NodeLease"
         );
     }
 }

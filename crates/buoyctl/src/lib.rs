@@ -163,6 +163,7 @@ fn floating(
                     endpoint: wanted.endpoint,
                 },
                 exclusive: wanted.exclusive,
+                drain: wanted.drain,
                 id: wish_id(),
                 timeout: wanted.timeout,
             };

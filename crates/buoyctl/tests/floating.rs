@@ -128,6 +128,24 @@ fn a_move_that_nobody_fulfils_fails_and_the_wish_stands() {
     assert!(late.err.contains("the wish stands"), "{late:?}");
     let wish = place.binding("172.16.1.3").spec.requested_move.unwrap();
     assert_eq!((wish.to.workload.as_str(), wish.exclusive), ("web-1", false));
+    let drained = [
+        "fip",
+        "move",
+        "172.16.1.3",
+        "--to",
+        "web-1",
+        "--timeout",
+        "10ms",
+        "--drain",
+        "30s",
+        "--exclusive",
+    ];
+    assert_eq!(place.run(&drained).code, 1);
+    let wish = place.binding("172.16.1.3").spec.requested_move.unwrap();
+    assert_eq!((wish.drain.as_deref(), wish.exclusive), (Some("30s"), true));
+    let wrong = place.run(&["fip", "move", "172.16.1.3", "--to", "web-1", "--drain", "soon"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.err.contains("not a length of time: soon"), "{wrong:?}");
     let stranger = place.run(&["fip", "move", "172.16.1.3", "--to", "web-9", "--exclusive"]);
     assert_eq!(stranger.code, 1);
     assert!(

@@ -2,9 +2,11 @@
 
 mod common;
 
-use buoy_api::Epoch;
-use buoy_core::store::{Key, Value};
+use buoy_api::lease::{NodeLease, NodeLeaseSpec};
+use buoy_api::{Epoch, ObjectMeta, Term};
+use buoy_core::store::{Key, StoreOp, Value};
 use common::{Place, endpoint, pool};
+use serde_json::Value as Json;
 
 /// Key of the binding of 172.16.1.3 in the file.
 const GARBAGE: &str = "/buoy/v1alpha1/floatingipbindings/172-16-1-3";
@@ -127,6 +129,123 @@ fn pools_are_checked_against_each_other() {
             .contains("cannot change from 10.65.0.0/16 to 10.67.0.0/16"),
         "{moved:?}"
     );
+}
+
+const BGP: &str = "\
+kind: BGPConfiguration
+apiVersion: projectcalico.org/v3
+metadata: {name: default}
+spec: {asNumber: 64600, nodeToNodeMeshEnabled: true, serviceClusterIPs: [{cidr: 10.96.0.0/12}]}
+---
+kind: BGPPeer
+apiVersion: projectcalico.org/v3
+metadata: {name: rack, annotations: {buoy.dev/bfd: \"true\"}}
+spec: {peerIP: 192.0.2.1, asNumber: 64513}
+---
+kind: Node
+apiVersion: projectcalico.org/v3
+metadata: {name: n1}
+spec: {bgp: {ipv4Address: 192.0.2.7/24}}
+";
+
+#[test]
+fn sessions_are_configured_and_shown() {
+    let place = Place::new();
+    assert_eq!(place.apply(BGP), "Successfully applied 3 resource(s)\n");
+    assert_eq!(
+        place.done(&["get", "bp"]),
+        "NAME   PEERIP      NODE       ASN\nrack   192.0.2.1   (global)   64513\n"
+    );
+    assert_eq!(
+        place.done(&["get", "bgpconfigs"]),
+        "NAME      LOGSEVERITY   MESHENABLED   ASNUMBER\ndefault   -             true          64600\n"
+    );
+    assert_eq!(
+        place.done(&["get", "node", "-o", "wide"]),
+        "NAME   ASN       IPV4           IPV6\nn1     (64600)   192.0.2.7/24\n",
+        "the AS number is the cluster's"
+    );
+    let json: Json =
+        serde_json::from_str(&place.done(&["get", "bgpconfig", "default", "-o", "json"])).unwrap();
+    assert_eq!(json["spec"]["serviceClusterIPs"][0]["cidr"], "10.96.0.0/12");
+    let yaml = place.done(&["get", "bgppeer", "rack", "-o", "yaml"]);
+    assert!(yaml.contains("buoy.dev/bfd: \"true\""), "{yaml}");
+    assert_eq!(
+        place.done(&["delete", "bgpp", "rack"]),
+        "Successfully deleted 1 'BGPPeer' resource(s)\n"
+    );
+    assert_eq!(place.done(&["get", "bgppeers"]), "NAME   PEERIP   NODE   ASN\n");
+}
+
+#[test]
+fn sessions_that_cannot_be_are_refused() {
+    let place = Place::new();
+    for (spec, message) in [
+        (
+            "{peerIP: router, asNumber: 64513}",
+            "spec.peerIP: not the address of a peer: \"router\"\nwrite it as ",
+        ),
+        (
+            "{peerIP: 192.0.2.1, asNumber: 0}",
+            "spec.asNumber: no AS number: 0\n",
+        ),
+        (
+            "{peerIP: 192.0.2.1, asNumber: 4294967296}",
+            "spec.asNumber: invalid value",
+        ),
+        (
+            "{peerIP: 192.0.2.1, node: n1, nodeSelector: all()}",
+            "spec.nodeSelector: used together with node\n",
+        ),
+        (
+            "{peerIP: 192.0.2.1, keepaliveTime: soon}",
+            "spec.keepaliveTime: not a length of time",
+        ),
+    ] {
+        let peer = format!(
+            "kind: BGPPeer\napiVersion: projectcalico.org/v3\nmetadata: {{name: rack}}\nspec: {spec}\n"
+        );
+        let ran = place.run_with(&["apply", "-f", "-"], &peer);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.err.contains(message), "{ran:?}");
+    }
+    assert_eq!(place.get(Key::BgpPeer("rack".to_owned())), None);
+}
+
+#[test]
+fn leases_are_only_looked_at() {
+    let place = Place::new();
+    let lease = "kind: NodeLease\napiVersion: buoy.dev/v1alpha1\nmetadata: {name: n1}\nspec: {term: 1}\n";
+    let applied = place.run_with(&["apply", "-f", "-"], lease);
+    assert_eq!(applied.code, 1);
+    assert!(
+        applied
+            .err
+            .contains("leases are written by agents, as a sign that they live\nstart the node's agent"),
+        "{applied:?}"
+    );
+    let value = Value::Lease(NodeLease::new(
+        ObjectMeta::named("n1"),
+        NodeLeaseSpec {
+            holder: Some("a7f3".to_owned()),
+            term: Term(4),
+            duration_seconds: 6,
+            ..NodeLeaseSpec::default()
+        },
+    ));
+    let key = Key::Lease("n1".to_owned());
+    common::wrote(&place.store().run(&StoreOp::Create(key.clone(), value)));
+    assert_eq!(
+        place.done(&["get", "lease"]),
+        "NAME   HOLDER   TERM   DURATION   RENEWED\nn1     a7f3     4      6s         -\n"
+    );
+    let deleted = place.run(&["delete", "nodelease", "n1"]);
+    assert_eq!(deleted.code, 1);
+    assert!(
+        deleted.err.contains("leases are not deleted: NodeLease n1\n"),
+        "{deleted:?}"
+    );
+    assert!(place.get(key).is_some());
 }
 
 #[test]

@@ -107,6 +107,28 @@ fn vectors() -> Vec<(String, Json)> {
             "Profile",
             json!({"labelsToApply": {"pcns.a": "b"}, "egress": [{"action": "Allow"}]}),
         ),
+        resource(
+            "bgppeers",
+            "rack-1",
+            "BGPPeer",
+            json!({
+                "nodeSelector": "rack == '1'", "peerIP": "[2001:db8::1]:1790", "asNumber": u32::MAX, "localASNumber": 64_600,
+                "password": {"secretKeyRef": {"name": "bgp", "key": "rack-1"}, "kept": true},
+                "sourceAddress": "UseNodeIP", "maxRestartTime": "2m0s", "keepaliveTime": "3s", "ttlSecurity": 1,
+                "filters": ["rack"], "reversePeering": "Auto", "numAllowedLocalASNumbers": 2
+            }),
+        ),
+        resource(
+            "bgpconfigurations",
+            "default",
+            "BGPConfiguration",
+            json!({
+                "nodeToNodeMeshEnabled": false, "asNumber": 64_600, "listenPort": 1790, "logSeverityScreen": "Info",
+                "nodeMeshPassword": {"secretKeyRef": {"name": "bgp", "key": "mesh"}},
+                "serviceClusterIPs": [{"cidr": "10.96.0.0/12"}],
+                "communities": [{"name": "c", "value": "64600:1"}], "bindMode": "NodeIP"
+            }),
+        ),
         ipam("assignment/ipv4/block/10.20.30.4-30", block_4(|_| {})),
         ipam(
             "assignment/ipv4/block/10.20.30.4-30",
@@ -170,6 +192,15 @@ fn vectors() -> Vec<(String, Json)> {
                 "kind": "EpochFloor", "apiVersion": "buoy.dev/v1alpha1", "metadata": {"name": "default"}, "spec": {"epoch": 9}
             }),
         ),
+        (
+            "/buoy/v1alpha1/nodeleases/alpha".to_owned(),
+            json!({
+                "kind": "NodeLease", "apiVersion": "buoy.dev/v1alpha1", "metadata": {"name": "alpha", "uid": "u"},
+                "spec": {"holder": "a7f3", "term": u64::MAX, "durationSeconds": 6, "renewed": "2026-03-01T08:00:00.25Z",
+                    "reason": "kept"},
+                "status": {"seen": 1}
+            }),
+        ),
     ]
 }
 
@@ -195,6 +226,9 @@ fn every_key_lies_in_the_ranges_of_the_prefixes_that_cover_it_and_in_no_others()
         Prefix::Felix,
         Prefix::ClusterInformations,
         Prefix::Profiles,
+        Prefix::BgpPeers,
+        Prefix::BgpConfigurations,
+        Prefix::Leases,
         Prefix::Blocks(buoy_api::Family::V4),
         Prefix::Blocks(buoy_api::Family::V6),
         Prefix::Affinities(AffinityOwner::Host("alpha".into())),
@@ -230,6 +264,8 @@ fn paths_of_other_records_have_no_key() {
         "/calico/resources/v3/projectcalico.org/workloadendpoints/only-a-namespace",
         "/calico/resources/v3/projectcalico.org/globalnetworkpolicies/x",
         "/buoy/v1alpha1/epochfloors/other",
+        "/buoy/v1alpha1/nodeleases/n1/more",
+        "/calico/resources/v3/projectcalico.org/bgpfilters/x",
         "/elsewhere",
         "",
     ] {
@@ -267,6 +303,27 @@ fn a_record_that_does_not_decode_says_which_field() {
         binding(r#"{"namespace":"shop","offer":{"node":"n1"}}"#)
             .starts_with("spec.offer: missing field `workload`")
     );
+    let calico = |plural: &str, kind: &str, spec: &str| {
+        let record = format!(
+            r#"{{"kind":"{kind}","apiVersion":"projectcalico.org/v3","metadata":{{"name":"x"}},"spec":{spec}}}"#
+        );
+        reason(&format!("{CALICO}/{plural}/x"), &record)
+    };
+    assert!(calico("bgppeers", "BGPPeer", r#"{"asNumber":4294967296}"#).starts_with("spec.asNumber: "));
+    assert!(
+        calico(
+            "bgppeers",
+            "BGPPeer",
+            r#"{"password":{"secretKeyRef":{"name":"n"}}}"#
+        )
+        .starts_with("spec.password: missing field `key`")
+    );
+    assert!(
+        calico("bgpconfigurations", "BGPConfiguration", r#"{"listenPort":65536}"#)
+            .starts_with("spec.listenPort: ")
+    );
+    let lease = r#"{"kind":"NodeLease","apiVersion":"buoy.dev/v1alpha1","metadata":{"name":"n1"},"spec":{"term":-1}}"#;
+    assert!(reason("/buoy/v1alpha1/nodeleases/n1", lease).starts_with("spec.term: "));
     assert!(pool("7").starts_with("spec: "));
     assert!(reason(&format!("{CALICO}/ippools/p"), "{").starts_with("not JSON: "));
     assert!(reason(&format!("{CALICO}/ippools/p"), "[]").starts_with("not a JSON object"));

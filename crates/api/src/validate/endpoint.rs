@@ -63,9 +63,7 @@ fn name(check: &mut Check, endpoint: &WorkloadEndpoint) {
     };
     match EndpointName::new(&spec.node, orchestrator, workload, &spec.endpoint) {
         Err(error) => {
-            let text = error.to_string();
-            let (what, hint) = text.split_once('\n').unwrap_or((&text, "correct it"));
-            check.fail(format!("spec.node, {field} or spec.endpoint"), what, hint);
+            check.told(format!("spec.node, {field} or spec.endpoint"), &error.to_string());
         }
         Ok(expected) if expected.to_string() != endpoint.name() => {
             check.fail(

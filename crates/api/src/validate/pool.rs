@@ -52,9 +52,10 @@ pub fn ip_pool<'a>(
     uses(&mut check, &pool.spec);
     selectors(&mut check, &pool.spec);
     if let Err(error) = FloatingUse::of_pool(&pool.metadata.annotations) {
-        let text = error.problem.to_string();
-        let (what, hint) = text.split_once('\n').unwrap_or((&text, "correct it"));
-        check.fail(format!("metadata.annotations[{}]", error.annotation), what, hint);
+        check.told(
+            format!("metadata.annotations[{}]", error.annotation),
+            &error.problem.to_string(),
+        );
     }
     check.finish::<IpPoolSpec>(&pool.metadata)
 }

@@ -23,6 +23,8 @@ pub(crate) struct Relocation {
     pub to: Target,
     /// Withdraw first, announce afterwards.
     pub exclusive: bool,
+    /// How long established flows go on to an old owner on the same node, such as `30s`.
+    pub drain: Option<String>,
     /// Distinguishes this wish from others.
     pub id: String,
     /// How long to wait for the move.
@@ -47,10 +49,12 @@ pub(crate) fn relocate(store: &Store, relocation: &Relocation, format: Format) -
     let address = relocation.address.addr();
     let key = binding_key(address);
     let begun = Instant::now();
+    let mut warning = None;
     let asked = store.change(&key, |record| {
         let Some(binding) = binding_in(record)? else {
             return Err(unbound(address));
         };
+        warning = vain_drain(binding, relocation);
         Ok(match wish(binding, relocation)? {
             Some(binding) => Edit::Put(Box::new(Value::Binding(binding)), true),
             None => Edit::Keep(false),
@@ -70,7 +74,7 @@ pub(crate) fn relocate(store: &Store, relocation: &Relocation, format: Format) -
     })?;
     let elapsed = begun.elapsed();
     let moved = moved.ok_or_else(|| late(relocation, elapsed))?;
-    Output::render(format, &moved, || {
+    let output = Output::render(format, &moved, || {
         let Moved {
             workload,
             node,
@@ -85,6 +89,21 @@ pub(crate) fn relocate(store: &Store, relocation: &Relocation, format: Format) -
         } else {
             format!("{address} belongs to {workload} on {node} already, epoch {epoch}")
         }
+    })?;
+    Ok(output.warning(warning))
+}
+
+/// That established flows will not go on: they do so only from one workload to another of its node.
+fn vain_drain(binding: &Binding, relocation: &Relocation) -> Option<String> {
+    let drain = relocation.drain.as_ref()?;
+    let owner = binding.spec.owner.as_ref()?;
+    let mut candidates = binding.status.candidates.iter();
+    let stays = candidates.any(|candidate| candidate.matches(&relocation.to) && candidate.node == owner.node);
+    (!stays).then(|| {
+        format!(
+            "flows are not drained across nodes: {} is on {}\nthose to {} end at once, not after {drain}",
+            owner.workload, owner.node, binding.spec.address
+        )
     })
 }
 
@@ -107,7 +126,7 @@ fn wish(binding: &Binding, relocation: &Relocation) -> Result<Option<Binding>, F
         id: relocation.id.clone(),
         to: to.clone(),
         exclusive: relocation.exclusive,
-        drain: None,
+        drain: relocation.drain.clone(),
     });
     Ok(Some(binding))
 }
@@ -167,6 +186,7 @@ mod tests {
                 endpoint: None,
             },
             exclusive: false,
+            drain: None,
             id: "m1".to_owned(),
             timeout: Duration::ZERO,
         }
@@ -181,6 +201,26 @@ mod tests {
         assert_eq!(after.spec.epoch, before.spec.epoch);
         let wanted = after.spec.requested_move.unwrap();
         assert_eq!((wanted.id.as_str(), wanted.to.workload.as_str()), ("m1", "web-1"));
+    }
+
+    #[test]
+    fn a_drain_is_part_of_the_wish_and_stays_on_its_node() {
+        let mut before = binding(&["web-0", "web-1", "web-2"]);
+        before.status.candidates[2].node = "n2".to_owned();
+        let drained = |workload: &str| Relocation {
+            drain: Some("30s".to_owned()),
+            exclusive: true,
+            ..to(workload, None)
+        };
+        let after = wish(&before, &drained("web-1")).unwrap().unwrap();
+        let wanted = after.spec.requested_move.unwrap();
+        assert_eq!((wanted.drain.as_deref(), wanted.exclusive), (Some("30s"), true));
+        assert_eq!(vain_drain(&before, &drained("web-1")), None);
+        assert_eq!(vain_drain(&before, &to("web-2", None)), None);
+        assert_eq!(
+            vain_drain(&before, &drained("web-2")).unwrap(),
+            "flows are not drained across nodes: web-0 is on n1\nthose to 172.16.1.3 end at once, not after 30s"
+        );
     }
 
     #[test]

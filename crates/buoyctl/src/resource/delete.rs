@@ -55,6 +55,9 @@ pub(crate) fn documents(
 }
 
 fn delete(store: &Store, targets: Vec<Target>, skip_absent: bool, format: Format) -> Result<Output, Failure> {
+    if let Some(lease) = targets.iter().find(|target| target.kind == KindName::Lease) {
+        return Err(lease_stays(lease));
+    }
     let count = targets.len();
     let mut deleted = Vec::new();
     let mut warnings = Vec::new();
@@ -96,6 +99,16 @@ fn delete_one(
     })?;
     warnings.extend(floor.map(|floor| binding::floor_raised(&key, floor)));
     Ok(existed)
+}
+
+/// A term must never fall: with a lease made anew, an owner that was revoked under a higher term would be one again.
+fn lease_stays(target: &Target) -> Failure {
+    Failure::new(format!(
+        "leases are not deleted: {} {}\nits term tells owners of floating IPs from those that lost them; a lease that \
+         nobody renews does no harm",
+        target.kind.kind(),
+        target.name
+    ))
 }
 
 /// That a record is not there.

@@ -1,11 +1,12 @@
 //! Get.
 
-use buoy_core::store::{Record, Revision, Value};
+use buoy_api::bgp::DEFAULT_AS_NUMBER;
+use buoy_core::store::{Key, Record, Revision, Value};
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
 use super::delete::absent;
-use super::tables::table;
+use super::tables::{Setting, table};
 use crate::failure::Failure;
 use crate::kind::{self, KindName};
 use crate::manifest::Target;
@@ -36,19 +37,47 @@ pub(crate) fn get(
     for Record { key, value, revision } in records {
         match value {
             Ok(value) => good.push((value, revision)),
-            Err(bad) => warnings.push(format!("{key}: {bad}\nmend it with apply, or delete it")),
+            Err(bad) => warnings.push(format!("{key}: {bad}\n{}", remedy(query.kind))),
         }
     }
     if good.is_empty() && !query.names.is_empty() {
         return Err(Failure::new(warnings.join("\n")));
     }
+    let as_number = match (query.kind, format) {
+        (KindName::Node, Format::Wide) => cluster_as_number(store)?,
+        _ => DEFAULT_AS_NUMBER,
+    };
     let document = document(query, &good, revision);
     let output = Output::render(format, &document, || {
         let values: Vec<&Value> = good.iter().map(|(value, _)| value).collect();
-        let all_namespaces = query.kind.is_namespaced() && query.namespace.is_none();
-        table(query.kind, &values, format == Format::Wide, all_namespaces, now).columns()
+        let setting = Setting {
+            wide: format == Format::Wide,
+            all_namespaces: query.kind.is_namespaced() && query.namespace.is_none(),
+            as_number,
+            now,
+        };
+        table(query.kind, &values, setting).columns()
     })?;
     Ok(output.warning(warnings))
+}
+
+/// What to do about a record that does not decode.
+fn remedy(kind: KindName) -> &'static str {
+    match kind {
+        KindName::Lease => "restore it from a copy of the datastore",
+        KindName::Binding => "delete it; agents make it again",
+        _ => "mend it with apply, or delete it",
+    }
+}
+
+/// AS number of nodes that have none of their own.
+fn cluster_as_number(store: &Store) -> Result<u32, Failure> {
+    let record = store.get(&Key::BgpConfiguration("default".to_owned()))?;
+    let configured = match record.map(|record| record.value) {
+        Some(Ok(Value::BgpConfiguration(configuration))) => configuration.spec.as_number,
+        _ => None,
+    };
+    Ok(configured.unwrap_or(DEFAULT_AS_NUMBER))
 }
 
 fn read(store: &Store, query: Query<'_>) -> Result<(Vec<Record>, Revision), Failure> {
@@ -62,7 +91,7 @@ fn read(store: &Store, query: Query<'_>) -> Result<(Vec<Record>, Revision), Fail
         if let Some(namespace) = namespace.filter(|_| kind.is_namespaced()) {
             // Whatever its name, the key of a record in this namespace is the one that the namespace gives.
             records.retain(|record| match &record.key {
-                buoy_core::store::Key::Endpoint { namespace: own, .. } => own == namespace,
+                Key::Endpoint { namespace: own, .. } => own == namespace,
                 _ => true,
             });
         }

@@ -1,7 +1,9 @@
 //! A table for each kind, with calicoctl's columns.
 
-use buoy_api::Binding;
-use buoy_api::v3::{AssignmentMode, IpPool, IpReservation, Node, WorkloadEndpoint};
+use buoy_api::v3::{
+    AssignmentMode, BgpConfiguration, BgpPeer, IpPool, IpReservation, Node, WorkloadEndpoint,
+};
+use buoy_api::{Binding, NodeLease};
 use buoy_core::store::Value;
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -11,25 +13,29 @@ use crate::fip::state;
 use crate::kind::{KindName, metadata};
 use crate::table::Table;
 
-/// Calico's AS number for a cluster that does not say otherwise.
-const DEFAULT_AS: u32 = 64512;
+/// What a table depends on besides its records.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setting {
+    /// With every column.
+    pub wide: bool,
+    /// With a column for namespaces.
+    pub all_namespaces: bool,
+    /// AS number of nodes that have none of their own.
+    pub as_number: u32,
+    /// The time that ages are told at.
+    pub now: Timestamp,
+}
 
 /// The records as a table.
-pub(super) fn table(
-    kind: KindName,
-    values: &[&Value],
-    wide: bool,
-    all_namespaces: bool,
-    now: Timestamp,
-) -> Table {
-    let mut header = columns(kind, wide).to_vec();
-    if all_namespaces {
+pub(super) fn table(kind: KindName, values: &[&Value], setting: Setting) -> Table {
+    let mut header = columns(kind, setting.wide).to_vec();
+    if setting.all_namespaces {
         header.insert(0, "NAMESPACE");
     }
     let mut table = Table::new(&header);
     for value in values {
-        let mut cells = cells(value, wide, now);
-        if all_namespaces {
+        let mut cells = cells(value, setting);
+        if setting.all_namespaces {
             let namespace = metadata(value).and_then(|metadata| metadata.namespace.clone());
             cells.insert(0, namespace.unwrap_or_default());
         }
@@ -64,6 +70,9 @@ fn columns(kind: KindName, wide: bool) -> &'static [&'static str] {
             "PROFILES",
             "NATS",
         ],
+        (KindName::BgpPeer, _) => &["NAME", "PEERIP", "NODE", "ASN"],
+        (KindName::BgpConfiguration, _) => &["NAME", "LOGSEVERITY", "MESHENABLED", "ASNUMBER"],
+        (KindName::Lease, _) => &["NAME", "HOLDER", "TERM", "DURATION", "RENEWED"],
         (KindName::Binding, false) => &["ADDRESS", "NAMESPACE", "OWNER", "NODE", "STATE", "EPOCH", "AGE"],
         (KindName::Binding, true) => &[
             "ADDRESS",
@@ -82,15 +91,21 @@ fn columns(kind: KindName, wide: bool) -> &'static [&'static str] {
     }
 }
 
-fn cells(value: &Value, wide: bool, now: Timestamp) -> Vec<String> {
+fn cells(value: &Value, setting: Setting) -> Vec<String> {
+    let Setting {
+        wide, as_number, now, ..
+    } = setting;
     match value {
         Value::Pool(pool) => pool_cells(pool, wide),
         Value::Reservation(reservation) => reservation_cells(reservation),
-        Value::Node(node) => node_cells(node),
+        Value::Node(node) => node_cells(node, as_number),
         Value::Endpoint(endpoint) => endpoint_cells(endpoint, wide),
         Value::Felix(felix) => vec![felix.name().to_owned()],
         Value::Profile(profile) => vec![profile.name().to_owned()],
+        Value::BgpPeer(peer) => peer_cells(peer),
+        Value::BgpConfiguration(configuration) => configuration_cells(configuration),
         Value::Binding(binding) => binding_cells(binding, wide, now),
+        Value::Lease(lease) => lease_cells(lease, now),
         _ => Vec::new(),
     }
 }
@@ -132,16 +147,54 @@ fn reservation_cells(reservation: &IpReservation) -> Vec<String> {
     ]
 }
 
-fn node_cells(node: &Node) -> Vec<String> {
+fn node_cells(node: &Node, as_number: u32) -> Vec<String> {
     let bgp = node.spec.bgp.clone().unwrap_or_default();
     let text = |address: Option<IpNet>| address.map_or_else(String::new, |address| address.to_string());
     vec![
         node.name().to_owned(),
         bgp.as_number
-            .map_or_else(|| format!("({DEFAULT_AS})"), |number| number.to_string()),
+            .map_or_else(|| format!("({as_number})"), |number| number.to_string()),
         text(bgp.ipv4_address),
         text(bgp.ipv6_address),
     ]
+}
+
+fn peer_cells(peer: &BgpPeer) -> Vec<String> {
+    let spec = &peer.spec;
+    let nodes = [&spec.node, &spec.node_selector]
+        .into_iter()
+        .find(|text| !text.is_empty());
+    vec![
+        peer.name().to_owned(),
+        spec.peer_ip.clone(),
+        nodes.map_or_else(|| "(global)".to_owned(), String::clone),
+        or_dash(spec.as_number),
+    ]
+}
+
+fn configuration_cells(configuration: &BgpConfiguration) -> Vec<String> {
+    let spec = &configuration.spec;
+    vec![
+        configuration.name().to_owned(),
+        or_dash(spec.log_severity_screen.as_ref()),
+        or_dash(spec.node_to_node_mesh_enabled),
+        or_dash(spec.as_number),
+    ]
+}
+
+fn lease_cells(lease: &NodeLease, now: Timestamp) -> Vec<String> {
+    let spec = &lease.spec;
+    vec![
+        lease.name().to_owned(),
+        or_dash(spec.holder.as_ref()),
+        spec.term.0.to_string(),
+        format!("{}s", spec.duration_seconds),
+        age(spec.renewed, now),
+    ]
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
 fn endpoint_cells(endpoint: &WorkloadEndpoint, wide: bool) -> Vec<String> {
@@ -213,8 +266,13 @@ mod tests {
     }
 
     fn show(kind: KindName, yaml: &str, wide: bool, all: bool) -> String {
-        let now: Timestamp = "2026-01-01T00:05:00Z".parse().unwrap();
-        table(kind, &[&value(kind, yaml)], wide, all, now).columns()
+        let setting = Setting {
+            wide,
+            all_namespaces: all,
+            as_number: 64_600,
+            now: "2026-01-01T00:05:00Z".parse().unwrap(),
+        };
+        table(kind, &[&value(kind, yaml)], setting).columns()
     }
 
     const POOL: &str = "{kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: p},
@@ -266,7 +324,7 @@ demo        web-0      node-a   10.65.0.7/32,fd00::7/128   cali50aeaf5a85d
             spec: {bgp: {ipv4Address: 192.0.2.1/24}}}";
         assert_eq!(
             show(KindName::Node, node, true, false),
-            "NAME   ASN       IPV4           IPV6\nn1     (64512)   192.0.2.1/24\n"
+            "NAME   ASN       IPV4           IPV6\nn1     (64600)   192.0.2.1/24\n"
         );
         assert_eq!(show(KindName::Node, node, false, false), "NAME\nn1\n");
         let reservation = "{kind: IPReservation, apiVersion: projectcalico.org/v3, metadata: {name: r},
@@ -274,6 +332,80 @@ demo        web-0      node-a   10.65.0.7/32,fd00::7/128   cali50aeaf5a85d
         assert_eq!(
             show(KindName::Reservation, reservation, true, false),
             "NAME   CIDRS\nr      10.65.0.0/30,10.65.9.0/24\n"
+        );
+    }
+
+    #[test]
+    fn peers() {
+        for (spec, row) in [
+            (
+                "{peerIP: 192.0.2.1, asNumber: 64513}",
+                "192.0.2.1   (global)   64513",
+            ),
+            (
+                "{peerIP: 192.0.2.1, node: n1, asNumber: 64513}",
+                "192.0.2.1   n1     64513",
+            ),
+            (
+                "{peerIP: 192.0.2.1, nodeSelector: has(edge)}",
+                "192.0.2.1   has(edge)   -",
+            ),
+        ] {
+            let peer = format!(
+                "{{kind: BGPPeer, apiVersion: projectcalico.org/v3, metadata: {{name: rack}}, spec: {spec}}}"
+            );
+            let shown = show(KindName::BgpPeer, &peer, false, false);
+            assert!(shown.starts_with("NAME   PEERIP      NODE "), "{shown}");
+            assert!(shown.ends_with(&format!("\nrack   {row}\n")), "{shown}");
+            assert_eq!(show(KindName::BgpPeer, &peer, true, false), shown);
+        }
+    }
+
+    #[test]
+    fn the_settings_of_bgp() {
+        let show_spec = |spec: &str| {
+            let configuration = format!(
+                "{{kind: BGPConfiguration, apiVersion: projectcalico.org/v3, metadata: {{name: default}}, spec: {spec}}}"
+            );
+            show(KindName::BgpConfiguration, &configuration, false, false)
+        };
+        assert_eq!(
+            show_spec("{logSeverityScreen: Info, nodeToNodeMeshEnabled: false, asNumber: 64600}"),
+            "\
+NAME      LOGSEVERITY   MESHENABLED   ASNUMBER
+default   Info          false         64600
+"
+        );
+        assert_eq!(
+            show_spec("{}"),
+            "\
+NAME      LOGSEVERITY   MESHENABLED   ASNUMBER
+default   -             -             -
+"
+        );
+    }
+
+    #[test]
+    fn leases() {
+        let show_spec = |spec: &str| {
+            let lease = format!(
+                "{{kind: NodeLease, apiVersion: buoy.dev/v1alpha1, metadata: {{name: n1}}, spec: {spec}}}"
+            );
+            show(KindName::Lease, &lease, false, false)
+        };
+        assert_eq!(
+            show_spec("{holder: a7f3, term: 4, durationSeconds: 6, renewed: 2026-01-01T00:04:58Z}"),
+            "\
+NAME   HOLDER   TERM   DURATION   RENEWED
+n1     a7f3     4      6s         2s
+"
+        );
+        assert_eq!(
+            show_spec("{term: 5}"),
+            "\
+NAME   HOLDER   TERM   DURATION   RENEWED
+n1     -        5      0s         -
+"
         );
     }
 

@@ -56,15 +56,19 @@ pub(crate) fn write(
     Ok(report(mode.past(), &targets, format)?.warning(warnings))
 }
 
-/// A binding says who owns an address, which only agents can know.
+/// A binding says who owns an address, and a lease which node lives: only agents can know.
 fn writable(wanted: Wanted) -> Result<Wanted, Failure> {
-    if wanted.target.kind == KindName::Binding {
-        return Err(Failure::new(format!(
-            "{}: bindings are written by agents\nuse buoyctl fip attach, move, detach or release",
-            wanted.origin
-        )));
-    }
-    Ok(wanted)
+    let refused = match wanted.target.kind {
+        KindName::Binding => {
+            "bindings are written by agents\nuse buoyctl fip attach, move, detach or release"
+        }
+        KindName::Lease => {
+            "leases are written by agents, as a sign that they live\nstart the node's agent to renew its lease; to \
+             move addresses away from the node, use buoyctl fip move"
+        }
+        _ => return Ok(wanted),
+    };
+    Err(Failure::new(format!("{}: {refused}", wanted.origin)))
 }
 
 fn refused(wanted: &Wanted, invalid: &Invalid) -> Failure {
@@ -165,6 +169,8 @@ fn check(value: &Value, before: Option<&Value>, pools: &[IpPool]) -> Result<(), 
         Value::Endpoint(endpoint) => validate::workload_endpoint(endpoint),
         Value::Felix(felix) => validate::felix_configuration(felix),
         Value::Profile(profile) => validate::profile(profile),
+        Value::BgpPeer(peer) => validate::bgp_peer(peer),
+        Value::BgpConfiguration(configuration) => validate::bgp_configuration(configuration),
         Value::Binding(binding) => validate::binding(binding),
         _ => Ok(()),
     }
