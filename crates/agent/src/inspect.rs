@@ -2,10 +2,12 @@
 //!
 //! Nothing is decided here. What is said is read from the rows, the records and the failures.
 
+mod lease;
+
 use std::net::IpAddr;
 
 use buoy_api::FloatingIp;
-use buoy_api::binding::Binding;
+use buoy_api::binding::{Binding, Target};
 use buoy_core::desired::{Hop, Row, RowKey};
 use buoy_core::endpoint::Attachment;
 use buoy_core::floating::decide::hold_ends;
@@ -65,12 +67,20 @@ fn floating_answer(agent: &Agent, floating: FloatingIp) -> String {
             ),
         };
     };
-    match &binding.spec.owner {
-        Some(owner) => format!(
+    match (&binding.spec.owner, &binding.spec.offer) {
+        (Some(owner), _) => format!(
             "{floating} fronts {}/{} ({}) on node {}: epoch {}",
             binding.spec.namespace, owner.workload, owner.internal_ip, owner.node, binding.spec.epoch.0
         ),
-        None => format!("{floating} fronts nobody: {}", held(agent, binding)),
+        (None, Some(offer)) => format!("{floating} is on its way to {}", target(&offer.to)),
+        (None, None) => format!("{floating} fronts nobody: {}", held(agent, binding)),
+    }
+}
+
+fn target(to: &Target) -> String {
+    match &to.node {
+        Some(node) => format!("{} on node {node}", to.workload),
+        None => to.workload.clone(),
     }
 }
 
@@ -109,6 +119,7 @@ fn floating_facts(agent: &Agent, floating: FloatingIp) -> Vec<Value> {
     if let Some(failure) = agent.work.failure(&Subject::Binding(floating)) {
         facts.push(fact("datastore", &failure.error));
     }
+    facts.extend(lease::facts(agent, floating));
     facts.extend(rows_of(agent, &Subject::Binding(floating)));
     facts
 }
@@ -151,7 +162,7 @@ fn state(agent: &Agent, key: &RowKey) -> String {
 }
 
 /// How the node is.
-pub(crate) fn status(agent: &Agent) -> Value {
+pub(crate) fn status(agent: &Agent, now: Now) -> Value {
     let mut counts = [0usize; 3];
     for attachment in agent.view.attachments() {
         for floating in agent.view.asked_by(&attachment.endpoint) {
@@ -177,6 +188,7 @@ pub(crate) fn status(agent: &Agent) -> Value {
         "networkPolicy": "not enforced",
         "endpoints": agent.view.attachments().filter(|a| a.is_wanted()).count(),
         "floating": {"owned": counts[0], "standby": counts[1], "refused": counts[2]},
+        "lease": lease::own(agent, now),
         "problems": problems(agent),
     })
 }

@@ -186,7 +186,10 @@ mod tests {
             .spec
             .requested_move
             .as_ref()
-            .map(|wanted| wanted.to.clone());
+            .map(|wanted| buoy_api::binding::Offer {
+                to: wanted.to.clone(),
+                from: "n1".to_owned(),
+            });
         assert_eq!(state(&record), "Offered");
         record.status.conditions.push(Condition {
             kind: "Contested".to_owned(),

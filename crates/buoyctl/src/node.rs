@@ -21,6 +21,7 @@ struct Status {
     network_policy: String,
     endpoints: u64,
     floating: Floating,
+    lease: String,
     problems: Vec<String>,
 }
 
@@ -75,6 +76,7 @@ fn status_text(status: &Status) -> String {
         format!("Floating IPs:   {owned} owned, {standby} standing by, {refused} refused"),
     ];
     let more = [
+        ("Lease", &status.lease),
         ("Routing", &status.routing),
         ("NetworkPolicy", &status.network_policy),
     ];

@@ -46,7 +46,7 @@ impl Agent {
                 let answer = match question {
                     Inspect::Plan => inspect::plan(self, now),
                     Inspect::Why { ip } => inspect::why(self, ip),
-                    Inspect::NodeStatus => inspect::status(self),
+                    Inspect::NodeStatus => inspect::status(self, now),
                 };
                 Waiter::from(call).answer(Ok(answer));
             }
