@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use buoy_api::binding::Term;
+use buoy_api::binding::{Binding, Term};
+use buoy_api::ip::FloatingIp;
 
 use super::{Duty, Owed};
+use crate::floating::candidates;
 use crate::floating::lease::{self, Own};
 use crate::time::Now;
 use crate::view::View;
@@ -37,43 +39,53 @@ pub(super) fn own(view: &View, now: Now) -> Owed {
 }
 
 /// The lease of a node is read again and again while somebody here stands by for what its workloads own, until it can be
-/// revoked.
+/// revoked. A foreign holder of this node's own lease is watched like another node.
 pub(super) fn watched(view: &View, node: &str, now: Now) -> Owed {
-    let Some(owner) = highest_in_force(view, node) else {
+    let foreign = view.is_foreign(node) && view.lease_wanted;
+    if !foreign && in_force(view, node).next().is_none() {
         return Owed::default();
+    }
+    let Some(seen) = view.sighting(node) else {
+        let node = node.to_owned();
+        return Duty::ReadLease { node, after: None }.into();
     };
-    let node = node.to_owned();
-    match view.sighting(&node) {
-        None => Duty::ReadLease { node, after: None }.into(),
-        Some(seen) if seen.is_revocable() => Duty::RevokeLease {
-            node,
+    if seen.is_revocable()
+        && let Some(owner) = highest_stood_by_for(view, node).or(foreign.then_some(Term(0)))
+    {
+        return Duty::RevokeLease {
+            node: node.to_owned(),
             seen: Box::new(seen.clone()),
             owner,
         }
-        .into(),
-        Some(seen) => {
-            let due = seen.last.after(lease::READING);
-            if now.mono < due {
-                return Owed::later(due);
-            }
-            Duty::ReadLease {
-                node,
-                after: Some(seen.last),
-            }
-            .into()
-        }
+        .into();
     }
+    let due = seen.last.after(lease::READING);
+    if now.mono < due {
+        return Owed::later(due);
+    }
+    Duty::ReadLease {
+        node: node.to_owned(),
+        after: Some(seen.last),
+    }
+    .into()
 }
 
-/// Highest term of the owners on a node that somebody here stands by for and whose lease, as it was read last, still
-/// stands for them. A foreign holder of this node's own lease is watched like another node.
-fn highest_in_force(view: &View, node: &str) -> Option<Term> {
+/// Bindings of a node's workloads that somebody here asks for, and for whose owners its lease, as it was read last, still
+/// stands.
+fn in_force<'a>(view: &'a View, node: &'a str) -> impl Iterator<Item = (FloatingIp, &'a Binding, Term)> {
     let seen = view.sighting(node);
-    let terms = view.awaited_of(node).filter_map(|floating| {
-        let owner = view.bindings.get(&floating)?.spec.owner.as_ref()?;
-        Some(owner.term)
-    });
-    let in_force = terms.filter(|term| !seen.is_some_and(|seen| seen.outranks(*term)));
-    let foreign = view.is_foreign(node) && view.lease_wanted;
-    in_force.chain(foreign.then_some(Term(0))).max()
+    view.awaited_of(node)
+        .filter_map(|floating| {
+            let binding = view.bindings.get(&floating)?;
+            Some((floating, binding, binding.spec.owner.as_ref()?.term))
+        })
+        .filter(move |(_, _, term)| !seen.is_some_and(|seen| seen.outranks(*term)))
+}
+
+/// Highest term of the owners there whose addresses somebody here may have.
+fn highest_stood_by_for(view: &View, node: &str) -> Option<Term> {
+    in_force(view, node)
+        .filter(|(floating, binding, _)| !candidates::of(view, *floating, &binding.spec.namespace).is_empty())
+        .map(|(_, _, term)| term)
+        .max()
 }

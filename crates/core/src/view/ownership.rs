@@ -195,7 +195,8 @@ impl View {
         }
     }
 
-    /// Looks again from which node's owner an address is awaited here, and says which nodes' leases that concerns.
+    /// Looks again from which node's owner an address is awaited here, and says which nodes' leases that concerns: also one
+    /// whose owner has another term now.
     pub(super) fn look_whom_it_awaits(&mut self, floating: FloatingIp) -> BTreeSet<Subject> {
         let binding = self.bindings.get(&floating);
         let owner = binding.and_then(|binding| binding.spec.owner.as_ref());
@@ -205,7 +206,7 @@ impl View {
             .filter(|_| self.asking.contains_key(&floating));
         let before = self.ownership.awaits.get(&floating).cloned();
         if now == before {
-            return BTreeSet::new();
+            return now.into_iter().map(Subject::OtherNode).collect();
         }
         if let Some(node) = &before {
             self.ownership.awaits.remove(&floating);

@@ -53,7 +53,7 @@ impl Sighting {
         let duration = self.lease.as_ref().map_or(DURATION, |(lease, _)| {
             Duration::from_secs(lease.spec.duration_seconds).max(DURATION)
         });
-        duration + duration / 10
+        duration.saturating_add(duration / 10)
     }
 
     /// Whether it has stood long enough to be revoked.
