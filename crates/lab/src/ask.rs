@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::exec::eventually;
-use crate::lab::Lab;
 use crate::netns::Netns;
+use crate::node::Node;
 use crate::probe::{self, Answer, Via};
 
 /// Generous: a busy machine takes its time.
@@ -30,9 +30,9 @@ pub fn silent(from: &Netns, to: &str) -> Result<()> {
 }
 
 /// Reads `fip why` until it says this.
-pub fn why_says(lab: &Lab, floating: &str, words: &[&str]) -> Result<String> {
+pub fn why_says(node: &Node, floating: &str, words: &[&str]) -> Result<String> {
     eventually(SOON, &format!("'why' of {floating} says {words:?}"), || {
-        let why = lab.node.ctl(&format!("fip why {floating}"))?;
+        let why = node.ctl(&format!("fip why {floating}"))?;
         for word in words {
             ensure!(why.contains(word), "no '{word}' in:\n{why}");
         }
@@ -41,8 +41,8 @@ pub fn why_says(lab: &Lab, floating: &str, words: &[&str]) -> Result<String> {
 }
 
 /// The row of `fip list` for an address.
-pub fn listed(lab: &Lab, floating: &str) -> Result<Value> {
-    let rows: Vec<Value> = serde_json::from_str(&lab.node.ctl("fip list -o json")?)?;
+pub fn listed(node: &Node, floating: &str) -> Result<Value> {
+    let rows: Vec<Value> = serde_json::from_str(&node.ctl("fip list -o json")?)?;
     rows.into_iter()
         .find(|row| row["address"] == floating)
         .with_context(|| format!("{floating} is not listed"))

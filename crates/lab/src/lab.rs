@@ -10,6 +10,7 @@
 
 use std::net::IpAddr;
 use std::panic::{self, AssertUnwindSafe};
+use std::thread;
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
@@ -89,6 +90,8 @@ impl Lab {
         let node = Node::make(&run, NODE, &datastore)?;
         let (client, switch) = (Netns::make(&run, "client")?, Netns::make(&run, "switch")?);
         connect(&switch, &[(&client, CLIENT), (node.netns(), NODE_IPS)])?;
+        give_addresses(&switch, "br0", SWITCH)?;
+        switch.wait_for_addresses()?;
         for from in [&client, &switch] {
             for prefix in ROUTED {
                 let prefix: IpNet = prefix.parse()?;
@@ -121,49 +124,63 @@ impl Lab {
     /// What somebody needs who wants to know why something failed: state, logs, and how to step in.
     pub fn evidence(&self) -> String {
         let node = &self.node;
-        let shown = |what: &str, result: Result<String>| {
-            let text = result.unwrap_or_else(|error| format!("{error:#}"));
-            format!("{what}:\n{}", indented(&text))
-        };
         let inside = |command: &str| node.netns().exec(command).map(|finished| finished.stdout);
-        let mut text = String::new();
-        text += &shown("floating IPs", node.ctl("fip list"));
-        text += &shown("nftables of the node", inside("nft list ruleset"));
-        text += &shown("routes of the node", inside("ip route show"));
-        text += &shown("IPv6 routes of the node", inside("ip -6 route show"));
-        text += &shown("end of the agent's log", Ok(tail(&node.log(), 40)));
-        text += &format!("logs: {}\n", self.run.base().display());
-        if keep_everything() {
-            let namespaces = [&self.client, &self.switch, node.netns()];
-            for netns in namespaces {
-                text += &format!("step in: {}\n", netns.how_to_enter());
-            }
-            text += "remove it with: buoy-lab sweep\n";
-        } else {
-            text += "to step in, run it again with BUOY_LAB_KEEP=1: the namespaces then stay\n";
-        }
-        text
+        [
+            shown("floating IPs", node.ctl("fip list")),
+            shown("nftables of the node", inside("nft list ruleset")),
+            shown("routes of the node", inside("ip route show")),
+            shown("IPv6 routes of the node", inside("ip -6 route show")),
+            shown("end of the agent's log", Ok(tail(&node.log(), 40))),
+            how_to_look(&self.run, &[&self.client, &self.switch, node.netns()]),
+        ]
+        .concat()
     }
 
     /// Runs a test in this lab; when it fails, prints the evidence and keeps the logs, then fails.
     #[track_caller]
     pub fn test(self, body: impl FnOnce(&Self) -> Result<()>) {
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| body(&self)));
-        if matches!(outcome, Ok(Ok(()))) {
-            return;
-        }
-        self.run.keep_directory();
-        eprintln!("{}", self.evidence());
-        match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => panic!("{error:?}"),
-            Err(panicked) => panic::resume_unwind(panicked),
-        }
+        judge(outcome, &self.run, || self.evidence());
     }
 }
 
-/// Makes a bridge in the switch's namespace and plugs the others in.
-fn connect(switch: &Netns, members: &[(&Netns, [&str; 2])]) -> Result<()> {
+/// What becomes of a test: where it failed, the evidence is printed and the logs are kept.
+#[track_caller]
+pub(crate) fn judge(outcome: thread::Result<Result<()>>, run: &Run, evidence: impl FnOnce() -> String) {
+    if matches!(outcome, Ok(Ok(()))) {
+        return;
+    }
+    run.keep_directory();
+    eprintln!("{}", evidence());
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => panic!("{error:?}"),
+        Err(panicked) => panic::resume_unwind(panicked),
+    }
+}
+
+/// One piece of evidence: a heading, and below it the text or what kept it from being had.
+pub(crate) fn shown(what: &str, result: Result<String>) -> String {
+    let text = result.unwrap_or_else(|error| format!("{error:#}"));
+    format!("{what}:\n{}", indented(&text))
+}
+
+/// How a person looks at what is left: the directory, and how to step in where everything stays.
+pub(crate) fn how_to_look(run: &Run, namespaces: &[&Netns]) -> String {
+    let mut text = format!("logs: {}\n", run.base().display());
+    if keep_everything() {
+        for netns in namespaces {
+            text += &format!("step in: {}\n", netns.how_to_enter());
+        }
+        text += "remove it with: buoy-lab sweep\n";
+    } else {
+        text += "to step in, run it again with BUOY_LAB_KEEP=1: the namespaces then stay\n";
+    }
+    text
+}
+
+/// Makes a bridge in the switch's namespace and plugs the others in: `port0` leads to the first, and so on.
+pub(crate) fn connect(switch: &Netns, members: &[(&Netns, [&str; 2])]) -> Result<()> {
     switch.ip("link add br0 type bridge forward_delay 0\nlink set br0 up")?;
     for (index, (netns, addresses)) in members.iter().enumerate() {
         let port = format!("port{index}");
@@ -171,14 +188,13 @@ fn connect(switch: &Netns, members: &[(&Netns, [&str; 2])]) -> Result<()> {
         switch.ip(&format!("link set {port} master br0"))?;
         give_addresses(netns, "eth0", *addresses)?;
     }
-    give_addresses(switch, "br0", SWITCH)?;
-    for netns in members.iter().map(|(netns, _)| *netns).chain([switch]) {
+    for (netns, _) in members {
         netns.wait_for_addresses()?;
     }
     Ok(())
 }
 
-fn give_addresses(netns: &Netns, ifname: &str, [v4, v6]: [&str; 2]) -> Result<()> {
+pub(crate) fn give_addresses(netns: &Netns, ifname: &str, [v4, v6]: [&str; 2]) -> Result<()> {
     netns.add_address(ifname, format!("{v4}/24").parse()?)?;
     netns.add_address(ifname, format!("{v6}/64").parse()?)
 }

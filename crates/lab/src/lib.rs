@@ -7,7 +7,9 @@
 pub mod ask;
 pub mod bench;
 pub mod binaries;
+pub mod bird;
 pub mod bystander;
+pub mod cluster;
 pub mod daemon;
 pub mod demo;
 pub mod dump;
@@ -20,6 +22,7 @@ pub mod netns;
 pub mod node;
 pub mod probe;
 pub mod records;
+pub mod router;
 pub mod run;
 pub mod runtime;
 pub mod sweep;

@@ -150,7 +150,7 @@ pub(crate) fn namespaces_of(run: &str) -> Vec<String> {
 }
 
 /// The processes that live in a network namespace: id and name. A thread of this process there does not count.
-pub(crate) fn processes_in(netns: &Path) -> Vec<String> {
+pub(crate) fn processes_in(netns: &Path) -> Vec<(i32, String)> {
     let Ok(namespace) = fs::metadata(netns).map(|found| (found.dev(), found.ino())) else {
         return Vec::new();
     };
@@ -159,16 +159,21 @@ pub(crate) fn processes_in(netns: &Path) -> Vec<String> {
         fs::metadata(entry.path().join("ns/net")).is_ok_and(|found| (found.dev(), found.ino()) == namespace)
     });
     inside
-        .map(|entry| {
+        .filter_map(|entry| {
             let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            format!("{} {}", entry.file_name().to_string_lossy(), name.trim())
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            Some((pid, name.trim().to_owned()))
         })
         .collect()
 }
 
-/// Removes a named network namespace, as `ip netns delete` does.
+/// Removes a named network namespace, as `ip netns delete` does, and ends what still runs in it: a daemon that outlives
+/// the one that started it is in nobody's list.
 pub(crate) fn remove_namespace(name: &str) {
     let path = Path::new(NETNS_DIRECTORY).join(name);
+    for (pid, _) in processes_in(&path) {
+        let _ = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
     let _ = umount2(&path, MntFlags::MNT_DETACH);
     let _ = fs::remove_file(path);
 }

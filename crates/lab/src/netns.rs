@@ -218,6 +218,30 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_that_outlives_its_maker_goes_with_its_namespace() {
+        let run = Run::begin().unwrap();
+        let netns = Netns::make(&run, "a").unwrap();
+        let mut command = netns.command("sh");
+        command.args(["-c", "setsid sleep 60 >/dev/null 2>&1 &"]);
+        exec::run(&mut command, "", PATIENCE).unwrap().ok().unwrap();
+        let inside = exec::eventually(PATIENCE, "it runs", || {
+            let inside = crate::made::processes_in(netns.path());
+            ensure!(inside.iter().any(|(_, name)| name == "sleep"), "{inside:?}");
+            Ok(inside)
+        })
+        .unwrap();
+        drop((netns, run));
+        for (pid, name) in inside {
+            exec::eventually(PATIENCE, "it is gone", || {
+                let pid = u32::try_from(pid)?;
+                ensure!(crate::made::Thing::process(pid).is_none(), "{name} lives: {pid}");
+                Ok(())
+            })
+            .unwrap();
+        }
+    }
+
+    #[test]
     fn threads_inside_leave_the_others_outside() {
         let run = Run::begin().unwrap();
         let netns = Netns::make(&run, "a").unwrap();

@@ -9,9 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::binaries::Binaries;
+use crate::bird;
 use crate::daemon::Daemon;
 use crate::exec::{self, Finished, PATIENCE, Process};
 use crate::netns::Netns;
@@ -27,6 +30,10 @@ pub struct Settings {
     pub floating_ips: String,
     /// `--floating-ip-hold`.
     pub hold: String,
+    /// `--routing`: `kernel` or `bird`.
+    pub routing: String,
+    /// `--node-name`; the node's name in the lab, if none is given.
+    pub node_name: Option<String>,
     /// `PATH` of the agent; this program's, if none is named.
     pub path: Option<PathBuf>,
 }
@@ -36,6 +43,8 @@ impl Default for Settings {
         Self {
             floating_ips: "auto".to_owned(),
             hold: "10m".to_owned(),
+            routing: "kernel".to_owned(),
+            node_name: None,
             path: None,
         }
     }
@@ -131,6 +140,34 @@ impl Node {
         self.state().join("spool")
     }
 
+    /// The control socket of the node's BIRD.
+    pub fn bird_socket(&self) -> PathBuf {
+        self.directory().join("run/bird.ctl")
+    }
+
+    /// The process id of the node's BIRD, as it wrote it down. Error: it wrote none.
+    pub fn bird_pid(&self) -> Result<Pid> {
+        let file = self.directory().join("run/bird.pid");
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let pid = text
+            .trim()
+            .parse()
+            .with_context(|| format!("no process id in {}: {text}", file.display()))?;
+        Ok(Pid::from_raw(pid))
+    }
+
+    /// Kills the node's BIRD at once (`kill -9`).
+    pub fn kill_bird(&self) -> Result<()> {
+        let pid = self.bird_pid()?;
+        signal::kill(pid, Signal::SIGKILL)
+            .with_context(|| format!("cannot kill BIRD of {}: {pid}", self.name()))
+    }
+
+    /// Asks the node's BIRD; `line` is split at white space. Returns what `birdc` printed. Error: it does not answer.
+    pub fn birdc(&self, line: &str) -> Result<String> {
+        bird::ask(self.netns(), &self.bird_socket(), line)
+    }
+
     /// The agent's configuration file.
     pub fn config_file(&self) -> PathBuf {
         self.directory().join("agent.yaml")
@@ -196,20 +233,22 @@ impl Node {
     /// The agent's command line, with words before the flags.
     pub fn agent_command(&self, words: &[&str]) -> Command {
         let settings = lock(&self.inner.settings).clone();
+        let name = settings.node_name.as_deref().unwrap_or(self.name());
         let mut command = self.netns().command(&self.inner.binaries.agent);
         plain_environment(&mut command);
         command
             .args(words)
             .arg("--config")
             .arg(self.config_file())
-            .args(["--node-name", self.name(), "--datastore", self.datastore()])
+            .args(["--node-name", name, "--datastore", self.datastore()])
             .arg("--socket")
             .arg(self.socket())
             .arg("--state-dir")
             .arg(self.state())
             .arg("--run-dir")
             .arg(self.directory().join("run"))
-            .args(["--node-ip", "auto", "--routing", "kernel", "--cni", "own"])
+            .args(["--node-ip", "auto", "--cni", "own"])
+            .args(["--routing", &settings.routing])
             .args(["--floating-ips", &settings.floating_ips])
             .args(["--floating-ip-hold", &settings.hold])
             .args(["--log", "debug", "--log-format", "text"]);

@@ -99,7 +99,7 @@ fn a_standby_takes_over_and_no_client_keeps_the_past() {
     Lab::start().unwrap().test(|lab| {
         let first = Workload::start(&lab.node, shop("web-0").floating(&[V4, V6]))?;
         let second = Workload::start(&lab.node, shop("web-1").floating(&[V4, V6]))?;
-        let row = listed(lab, V4)?;
+        let row = listed(&lab.node, V4)?;
         ensure!(
             row["owner"] == "web-0" && row["standby"] == json!(["web-1"]),
             "{row}"
@@ -130,7 +130,7 @@ fn a_standby_takes_over_and_no_client_keeps_the_past() {
             ensure!(ending.is_reset(), "a reading client saw {:?}", ending.how);
         }
         answered_by(&lab.client, Via::Tcp, V4, "web-1")?;
-        let row = listed(lab, V4)?;
+        let row = listed(&lab.node, V4)?;
         ensure!(row["owner"] == "web-1", "{row}");
         ensure!(
             row["epoch"].as_u64() > Some(epoch),
@@ -178,17 +178,17 @@ fn it_is_attached_and_detached_live() {
     Lab::start().unwrap().test(|lab| {
         let web = Workload::start(&lab.node, shop("web-0"))?;
         let traffic = Traffic::start(&lab.client, web.addresses()[0])?;
-        why_says(lab, V4, &[V4])?;
+        why_says(&lab.node, V4, &[V4])?;
         silent(&lab.client, V4)?;
         for floating in [V4, V6] {
             lab.node.ctl(&format!("fip attach {floating} web-0 -n shop"))?;
             answered_by(&lab.client, Via::Tcp, floating, "web-0")?;
-            why_says(lab, floating, &["web-0"])?;
+            why_says(&lab.node, floating, &["web-0"])?;
         }
         lab.node.ctl(&format!("fip detach {V4} web-0 -n shop"))?;
         silent(&lab.client, V4)?;
         answered_by(&lab.client, Via::Tcp, V6, "web-0")?;
-        why_says(lab, V4, &["shop"])?;
+        why_says(&lab.node, V4, &["shop"])?;
         lab.node.ctl(&format!("fip attach {V4} web-0 -n shop"))?;
         answered_by(&lab.client, Via::Udp, V4, "web-0")?;
         traffic.unharmed()?;
@@ -219,7 +219,7 @@ fn a_workload_without_kubernetes_gets_one_by_its_container() {
             .floating(&[V6]);
         let _named = Workload::start(&lab.node, named)?;
         answered_by(&lab.client, Via::Tcp, V6, "named")?;
-        let row = listed(lab, V6)?;
+        let row = listed(&lab.node, V6)?;
         ensure!(row["namespace"] == "shop", "{row}");
         Ok(())
     });

@@ -32,10 +32,10 @@ fn another_namespace_is_refused_with_the_reason_and_gets_it_once_it_is_free() {
         let owner = Workload::start(&lab.node, shop("web-0").floating(&[V4]))?;
         let other = Workload::start(&lab.node, Spec::pod("bank", "vault").floating(&[V4]))?;
         answered_by(&lab.client, Via::Tcp, V4, "web-0")?;
-        why_says(lab, V4, &["bank", "shop"])?;
+        why_says(&lab.node, V4, &["bank", "shop"])?;
         owner.delete()?;
         silent(&lab.client, V4)?;
-        let row = listed(lab, V4)?;
+        let row = listed(&lab.node, V4)?;
         ensure!(row["state"] == "Held" && row["namespace"] == "shop", "{row}");
         lab.node.ctl(&format!("fip release {V4}"))?;
         answered_by(&lab.client, Via::Tcp, V4, "vault")?;
@@ -51,18 +51,21 @@ fn a_hold_ends_by_itself() {
     lab.node.apply(POOLS).unwrap();
     lab.test(|lab| {
         let web = Workload::start(&lab.node, shop("web-0").floating(&[V4]))?;
-        let epoch = listed(lab, V4)?["epoch"].as_u64();
+        let epoch = listed(&lab.node, V4)?["epoch"].as_u64();
         let deleted = Instant::now();
         web.delete()?;
-        ensure!(listed(lab, V4)?["state"] == "Held", "not held");
+        ensure!(listed(&lab.node, V4)?["state"] == "Held", "not held");
         eventually(Duration::from_secs(60), "the hold ends", || {
-            ensure!(listed(lab, V4).is_err(), "still listed");
+            ensure!(listed(&lab.node, V4).is_err(), "still listed");
             Ok(())
         })?;
         ensure!(deleted.elapsed() >= Duration::from_secs(2), "collected too early");
         assert_nothing_leaked(&lab.node, &[])?;
         let _again = Workload::start(&lab.node, shop("web-0").floating(&[V4]))?;
-        ensure!(listed(lab, V4)?["epoch"].as_u64() > epoch, "an epoch came again");
+        ensure!(
+            listed(&lab.node, V4)?["epoch"].as_u64() > epoch,
+            "an epoch came again"
+        );
         Ok(())
     });
 }
@@ -73,7 +76,7 @@ fn an_address_outside_every_pool_waits_for_a_pool() {
     Lab::start().unwrap().test(|lab| {
         let _web = Workload::start(&lab.node, shop("web-0").floating(&[OUTSIDE, V4]))?;
         answered_by(&lab.client, Via::Tcp, V4, "web-0")?;
-        why_says(lab, OUTSIDE, &["pool"])?;
+        why_says(&lab.node, OUTSIDE, &["pool"])?;
         silent(&lab.client, OUTSIDE)?;
         lab.node.apply(
             "{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: late}, \
@@ -94,7 +97,7 @@ fn a_pool_whose_selector_does_not_match_gives_nothing() {
         let _web = Workload::start(&lab.node, shop("web-0").floating(&["172.16.8.1"]))?;
         let _bank = Workload::start(&lab.node, Spec::pod("bank", "vault").floating(&["172.16.8.2"]))?;
         answered_by(&lab.client, Via::Tcp, "172.16.8.2", "vault")?;
-        why_says(lab, "172.16.8.1", &["shop"])?;
+        why_says(&lab.node, "172.16.8.1", &["shop"])?;
         silent(&lab.client, "172.16.8.1")
     });
 }
@@ -105,7 +108,7 @@ fn some_pods_own_address_is_no_floating_ip() {
     Lab::start().unwrap().test(|lab| {
         let victim = Workload::start(&lab.node, shop("victim").fixed(&[OWN]))?;
         let thief = Workload::start(&lab.node, shop("thief").floating(&[OWN]))?;
-        why_says(lab, OWN, &["victim"])?;
+        why_says(&lab.node, OWN, &["victim"])?;
         answered_by(&lab.client, Via::Udp, OWN, "victim")?;
         assert_nothing_leaked(&lab.node, &[&victim, &thief])
     });
