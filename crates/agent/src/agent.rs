@@ -15,12 +15,14 @@ use anyhow::Result;
 use buoy_api::FloatingIp;
 use buoy_core::duty::Duty;
 use buoy_core::endpoint::{AttachmentId, Phase};
+use buoy_core::store::{Delta, Key};
 use buoy_core::subject::Subject;
 use buoy_core::time::{Mono, Now};
-use buoy_core::view::View;
+use buoy_core::view::{Daemon, Routing, View};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tracing::{error, info, warn};
 
+use crate::adapters::bird::{Condition, Report};
 use crate::adapters::kernel::KernelAdapter;
 use crate::adapters::store::StoreAdapter;
 use crate::answers::Answers;
@@ -29,6 +31,7 @@ use crate::clock;
 use crate::inputs::{Input, Outcome};
 use crate::network::Network;
 use crate::node_ip;
+use crate::secrets;
 use crate::settings::{Given, Settings};
 use crate::work::Work;
 
@@ -63,6 +66,8 @@ pub(crate) struct Agent {
     unanswered: BTreeSet<AttachmentId>,
     withdrawing: BTreeSet<FloatingIp>,
     order: u64,
+    /// What the routing daemon said of itself last.
+    pub(crate) report: Option<Report>,
     started: Mono,
     next_tick: Mono,
     announced: bool,
@@ -98,10 +103,15 @@ impl Agent {
             unanswered: BTreeSet::new(),
             withdrawing: BTreeSet::new(),
             order: 0,
+            report: None,
             started: now,
             next_tick: now.after(TICK),
             announced: false,
         };
+        if agent.settings.routing == Routing::Bird {
+            let why = "BIRD was not looked at yet".to_owned();
+            agent.view.set_daemon(Daemon::NotReady { why, since: now });
+        }
         agent.look_at_addresses();
         agent.take_up()?;
         agent.network.distrust();
@@ -146,14 +156,19 @@ impl Agent {
         match input {
             Input::Call(call) => self.call(call, now),
             Input::Gone(call) => self.client_gone(call),
-            Input::Delta(delta) => self.dirty.extend(self.view.apply(delta, now.mono)),
+            Input::Delta(delta) => self.changed(delta, now.mono),
+            Input::Bird(report) => self.routed(report, now.mono),
+            Input::Learnt(floating, is) => self.dirty.extend(self.view.set_learnt(floating, is)),
             Input::Synced => self.synced(),
             Input::Lost(error) => self.lost(error),
             Input::Applied(results) => self.applied(results, now.mono),
             Input::Unlinked(name, index, Ok(())) => self.network.link_gone(&name, index),
             Input::Unlinked(name, _, Err(error)) => self.network.link_stays(&name, &error),
             Input::Read(read) => match *read {
-                Ok(observed) => self.network.read_back(observed, now.mono),
+                Ok(read) => {
+                    self.dirty.extend(self.view.replace_learnt(read.learnt));
+                    self.network.read_back(read.observed, now.mono);
+                }
                 Err(error) => {
                     error!("read back the kernel: {error}");
                     self.network.not_read(now.mono);
@@ -238,6 +253,41 @@ impl Agent {
         }
     }
 
+    fn changed(&mut self, delta: Delta, now: Mono) {
+        let names_secrets = matches!(delta.key, Key::BgpPeer(_) | Key::BgpConfiguration(_));
+        self.dirty.extend(self.view.apply(delta, now));
+        if names_secrets {
+            self.look_at_secrets();
+        }
+    }
+
+    /// The routing daemon is like this now.
+    fn routed(&mut self, report: Report, now: Mono) {
+        let why = match &report.condition {
+            Condition::Ready => None,
+            Condition::Recovering => Some("BIRD was restarted and waits for its peers".to_owned()),
+            Condition::Away(why) => Some(why.clone()),
+        };
+        let daemon = match (why, &self.view.daemon) {
+            (None, _) => Daemon::Ready,
+            (Some(why), Daemon::NotReady { since, .. }) => Daemon::NotReady { why, since: *since },
+            (Some(why), Daemon::Ready) => Daemon::NotReady { why, since: now },
+        };
+        if daemon != self.view.daemon {
+            match &daemon {
+                Daemon::Ready => info!("BIRD is ready"),
+                Daemon::NotReady { why, .. } => warn!("BIRD is not ready: {why}"),
+            }
+        }
+        self.dirty.extend(self.view.set_daemon(daemon));
+        self.report = Some(report);
+    }
+
+    fn look_at_secrets(&mut self) {
+        let secrets = secrets::read(&self.settings.secrets, self.view.secrets_named());
+        self.dirty.extend(self.view.set_secrets(secrets));
+    }
+
     fn foreign(&mut self, what: &str) {
         info!("changed by somebody else: {what}");
         self.network.distrust();
@@ -267,11 +317,12 @@ impl Agent {
         }
     }
 
-    /// What nobody tells: requests that the CNI plugin left in the spool, and this node's addresses.
+    /// What nobody tells: requests that the CNI plugin left in the spool, this node's addresses, and passwords.
     fn tick(&mut self, now: Now) {
         self.next_tick = now.mono.after(TICK);
         self.drain_spool(now);
         self.look_at_addresses();
+        self.look_at_secrets();
     }
 
     fn look_at_addresses(&mut self) {

@@ -8,6 +8,7 @@ use buoy_core::plan::{Scope, plan};
 use buoy_kernel::netlink::OwnPorts;
 use tracing::info;
 
+use crate::adapters::bird::{self, Place};
 use crate::adapters::kernel::{Hands, Namespaces, Originals};
 use crate::attachments::Files;
 use crate::clock;
@@ -24,7 +25,9 @@ pub fn cleanup(settings: &Settings) -> Result<()> {
     std::fs::create_dir_all(state).with_context(|| format!("make directory: {}", state.display()))?;
     let _held = files::hold(state)?;
     let originals = Originals::open(state)?;
-    let mut hands = Hands::new(OwnPorts::default(), Namespaces::default(), originals)?;
+    let mut hands = Hands::new(OwnPorts::default(), Namespaces::default(), originals, None)?;
+    // First: nobody shall be sent here any more.
+    bird::remove(&Place::new(&settings.run_dir))?;
     remove_rows(&mut hands)?;
     hands.delete_tables().context("delete the tables")?;
     hands.into_originals().restore()?;

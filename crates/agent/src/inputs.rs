@@ -5,7 +5,9 @@ pub(crate) mod listener;
 pub(crate) mod signals;
 pub(crate) mod store;
 
-use buoy_api::NodeLease;
+use std::collections::BTreeSet;
+
+use buoy_api::{FloatingIp, NodeLease};
 use buoy_cni_spec::agent::{Body, Response};
 use buoy_core::endpoint::{IfIndex, IfName};
 use buoy_core::floating::lease::Own;
@@ -19,6 +21,8 @@ use buoy_kernel::Error;
 use buoy_kernel::netns::Netns;
 use crossbeam_channel::Sender;
 use ipnet::IpNet;
+
+use crate::adapters::bird::Report;
 
 /// Inputs that may wait for the loop. Who brings more waits in turn.
 pub(crate) const QUEUE: usize = 1024;
@@ -42,7 +46,11 @@ pub(crate) enum Input {
     /// A link whose deletion was begun is gone, or is not.
     Unlinked(IfName, IfIndex, Result<(), String>),
     /// The kernel was read back whole.
-    Read(Box<Result<Observed, String>>),
+    Read(Box<Result<ReadBack, String>>),
+    /// The routing daemon brought a route to a floating IP of another node, or took it back.
+    Learnt(FloatingIp, bool),
+    /// The routing daemon is like this now.
+    Bird(Report),
     /// A piece of work on the datastore is done.
     Performed(Subject, Outcome),
     /// A link is gone that nobody here deleted.
@@ -57,6 +65,13 @@ pub(crate) enum Input {
     Reload,
     /// Stop, and leave everything programmed.
     Stop,
+}
+
+/// What the kernel has: of what this agent programs, and of the routing daemon's.
+#[derive(Debug)]
+pub(crate) struct ReadBack {
+    pub(crate) observed: Observed,
+    pub(crate) learnt: BTreeSet<FloatingIp>,
 }
 
 /// An operation and what came of it.

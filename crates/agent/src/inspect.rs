@@ -3,6 +3,7 @@
 //! Nothing is decided here. What is said is read from the rows, the records and the failures.
 
 mod lease;
+mod routing;
 
 use std::net::IpAddr;
 
@@ -144,6 +145,7 @@ fn row_text(row: &Row) -> String {
             format!("route unreachable {} metric {}", key.prefix, key.metric)
         }
         Row::Nat(floating, nat) => format!("{floating} is translated to {}", nat.internal),
+        Row::Bird(section, row) => format!("{section}: {row}"),
     }
 }
 
@@ -157,6 +159,7 @@ fn state(agent: &Agent, key: &RowKey) -> String {
         RowKey::Link(name) => observed.index_of(name).is_some(),
         RowKey::Route(key) => observed.routes.contains_key(key),
         RowKey::Nat(floating) => observed.nat.contains_key(floating),
+        RowKey::Bird(_) => observed.bird.is_some(),
     };
     if there { "programmed" } else { "not programmed yet" }.to_owned()
 }
@@ -184,7 +187,9 @@ pub(crate) fn status(agent: &Agent, now: Now) -> Value {
         "datastore": agent.settings.datastore,
         "synced": agent.contact.synced,
         "health": health,
-        "routing": "kernel",
+        "routing": routing::summary(agent),
+        "bgp": routing::sessions(agent),
+        "notes": routing::notes(agent),
         "networkPolicy": "not enforced",
         "endpoints": agent.view.attachments().filter(|a| a.is_wanted()).count(),
         "floating": {"owned": counts[0], "standby": counts[1], "refused": counts[2]},
@@ -203,5 +208,8 @@ fn problems(agent: &Agent) -> Vec<String> {
         .network
         .troubles()
         .map(|(key, trouble)| format!("{key}: {}", trouble.error.message));
-    bad.chain(work).chain(rows).collect()
+    bad.chain(work)
+        .chain(rows)
+        .chain(routing::problems(agent))
+        .collect()
 }

@@ -23,26 +23,32 @@ mod inspect;
 mod network;
 mod node_ip;
 mod request;
+mod secrets;
 mod settings;
 mod spool;
 mod work;
 
 use anyhow::{Context, Result};
+use buoy_core::view::Routing;
 use buoy_kernel::netlink::OwnPorts;
 use crossbeam_channel::bounded;
 use tracing_subscriber::EnvFilter;
 
+use crate::adapters::bird::{Bird, Place};
 use crate::adapters::kernel::KernelAdapter;
 use crate::adapters::store::StoreAdapter;
 use crate::agent::{Agent, Parts};
 use crate::attachments::Files;
 use crate::inputs::{QUEUE, kernel, listener, signals, store};
 
+pub use crate::adapters::bird::stop as stop_bird;
 pub use crate::cleanup::cleanup;
 pub use crate::settings::{Given, LogFormat, Settings};
 
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+// The core tells the routing daemon by which number it knows our routes.
+const _: () = assert!(buoy_core::desired::ROUTE_PROTOCOL == buoy_kernel::ROUTE_PROTOCOL);
 /// Name and version of this program.
 pub(crate) const PROGRAM: &str = concat!("buoy-agent ", env!("CARGO_PKG_VERSION"));
 
@@ -56,9 +62,18 @@ pub fn run(given: Given, settings: Settings) -> Result<()> {
     let (inputs, queue) = bounded(QUEUE);
     let own = OwnPorts::default();
     signals::watch(inputs.clone())?;
+    let place = Place::new(&settings.run_dir);
+    let bird = match settings.routing {
+        Routing::Bird => Some(Bird::start(place, &inputs)?),
+        // Nobody shall announce what an earlier agent's daemon still knows.
+        Routing::Kernel => {
+            adapters::bird::remove(&place)?;
+            None
+        }
+    };
     let parts = Parts {
         files: Files::open(&settings.state_dir)?,
-        kernel: KernelAdapter::start(&settings.state_dir, &own, &inputs)?,
+        kernel: KernelAdapter::start(&settings.state_dir, bird, &own, &inputs)?,
         store: StoreAdapter::start(&datastore, &inputs)?,
         given,
         settings: settings.clone(),
@@ -66,7 +81,7 @@ pub fn run(given: Given, settings: Settings) -> Result<()> {
     };
     // Clients may come before the spool is drained: who finds no agent looks once more after it wrote there.
     listener::listen(&settings.socket, inputs.clone())?;
-    kernel::watch(&own, &inputs)?;
+    kernel::watch(&own, settings.routing, &inputs)?;
     let agent = Agent::new(parts)?;
     store::watch(datastore, &settings.node_name, inputs)?;
     agent.run(&queue);

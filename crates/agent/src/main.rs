@@ -19,6 +19,17 @@ struct Cli {
 enum Command {
     /// Remove all that an agent made on this node
     Cleanup,
+    /// The routing daemon that the agent looks after
+    Bird {
+        #[command(subcommand)]
+        command: BirdCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum BirdCommand {
+    /// End it in order: routes stay, and a running agent starts it again at once, as after an upgrade
+    Stop,
 }
 
 fn main() -> ExitCode {
@@ -38,5 +49,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         None => buoy_agent::run(cli.given, settings),
         Some(Command::Cleanup) => buoy_agent::cleanup(&settings),
+        Some(Command::Bird {
+            command: BirdCommand::Stop,
+        }) => buoy_agent::stop_bird(&settings),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use buoy_core::bird::Section;
 use buoy_core::calc;
 use buoy_core::desired::{NodeDesired, RowKey};
 use buoy_core::endpoint::{IfIndex, IfName};
@@ -281,6 +282,7 @@ impl Network {
     fn keys_of(&self, op: &Op) -> Vec<RowKey> {
         match op {
             Op::LoadRuleset | Op::EndFlows(_) => Vec::new(),
+            Op::LoadBird(_) => vec![RowKey::Bird(Section::Router)],
             Op::SetSysctl(path, _) => vec![RowKey::Sysctl(path.clone())],
             Op::AddLink(name, _) | Op::DelLink(name, _) => vec![RowKey::Link(name.clone())],
             Op::PutRoute(key, _) | Op::DelRoute(key) => vec![RowKey::Route(*key)],

@@ -41,7 +41,7 @@ pub struct Given {
     #[arg(long, env = "BUOY_NODE_IP", global = true)]
     #[serde(rename = "nodeIP")]
     pub node_ip: Option<String>,
-    /// Who announces routes; this version programs them and leaves announcing to others: kernel
+    /// Who announces routes: bird (the agent looks after it) or kernel (they are programmed, and left to others)
     #[arg(long, env = "BUOY_ROUTING", global = true)]
     pub routing: Option<String>,
     /// Who makes the pods' links; this version: own
@@ -104,6 +104,10 @@ pub struct Settings {
     pub run_dir: PathBuf,
     /// Addresses of this node.
     pub node_ip: NodeIp,
+    /// Directory of secrets that records name: a directory for each, with a file for each of its keys.
+    pub secrets: PathBuf,
+    /// Who announces routes.
+    pub routing: Routing,
     /// Gate for floating IPs.
     pub floating: Gate,
     /// Hold of released floating IPs.
@@ -124,7 +128,6 @@ impl Settings {
     }
 
     fn complete(given: &Given) -> Result<Self> {
-        only(given.routing.as_deref(), "routing", "kernel")?;
         only(given.cni.as_deref(), "cni", "own")?;
         let text =
             |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
@@ -136,6 +139,8 @@ impl Settings {
             state_dir: path(&given.state_dir, "/var/lib/buoy"),
             run_dir: path(&given.run_dir, "/run/buoy"),
             node_ip: text(&given.node_ip, "auto").parse()?,
+            secrets: secrets(given.config.as_deref()),
+            routing: routing(&text(&given.routing, "bird"))?,
             floating: gate(&text(&given.floating_ips, "auto"))?,
             hold: duration(&text(&given.floating_ip_hold, "10m")).context("floating-ip-hold")?,
             yield_time: duration(&text(&given.floating_ip_yield, "3s")).context("floating-ip-yield")?,
@@ -158,7 +163,7 @@ impl Settings {
             hold: self.hold,
             version: crate::VERSION.to_owned(),
             identity: identity.to_owned(),
-            routing: Routing::Kernel,
+            routing: self.routing,
             yield_time: self.yield_time,
         }
     }
@@ -209,6 +214,20 @@ fn only(value: Option<&str>, setting: &str, supported: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+fn routing(text: &str) -> Result<Routing> {
+    match text {
+        "bird" => Ok(Routing::Bird),
+        "kernel" => Ok(Routing::Kernel),
+        other => bail!("routing: {other}\nthis version has routing: bird, kernel"),
+    }
+}
+
+/// Beside the settings file.
+fn secrets(config: Option<&Path>) -> PathBuf {
+    let config = config.unwrap_or(Path::new(DEFAULT_CONFIG));
+    config.parent().unwrap_or(Path::new("")).join("secrets")
 }
 
 fn gate(text: &str) -> Result<Gate> {
@@ -286,6 +305,8 @@ mod tests {
         assert_eq!(settings.node_name, "flag");
         assert_eq!(settings.hold, Duration::from_secs(30));
         assert_eq!(settings.floating, Gate::On);
+        assert_eq!(settings.routing, Routing::Bird);
+        assert_eq!(settings.secrets, PathBuf::from("/etc/buoy/secrets"));
         assert_eq!(settings.socket, PathBuf::from("/run/buoy/agent.sock"));
     }
 
@@ -299,10 +320,10 @@ mod tests {
 
     #[test]
     fn what_this_version_lacks_is_said() {
-        let error = Settings::complete(&given("routing: bird")).unwrap_err();
+        let error = Settings::complete(&given("routing: l2")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "routing: bird\nthis version has routing: kernel"
+            "routing: l2\nthis version has routing: bird, kernel"
         );
         assert!(Settings::complete(&given("floatingIPs: maybe")).is_err());
         assert!(Settings::complete(&given("floatingIPHold: soon")).is_err());

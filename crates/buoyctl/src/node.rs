@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use crate::agent::{Agent, read};
 use crate::failure::Failure;
 use crate::output::{Format, Output};
+use crate::table::Table;
 
 /// The agent's condition.
 #[derive(Debug, Default, Deserialize)]
@@ -22,7 +23,29 @@ struct Status {
     endpoints: u64,
     floating: Floating,
     lease: String,
+    bgp: Option<Bgp>,
+    notes: Vec<String>,
     problems: Vec<String>,
+}
+
+/// BGP sessions, where the agent has a routing daemon.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Bgp {
+    ipv4: Vec<Session>,
+    ipv6: Vec<Session>,
+}
+
+/// A BGP session.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Session {
+    peer: String,
+    #[serde(rename = "type")]
+    kind: String,
+    state: String,
+    since: String,
+    info: String,
 }
 
 /// Floating IPs of workloads of the node.
@@ -83,18 +106,45 @@ fn status_text(status: &Status) -> String {
     for (name, value) in more.into_iter().filter(|(_, value)| !value.is_empty()) {
         lines.push(format!("{:<15} {value}", format!("{name}:")));
     }
+    if !status.notes.is_empty() {
+        lines.push("Notes:".to_owned());
+        lines.extend(status.notes.iter().map(|note| item(note)));
+    }
     if status.problems.is_empty() {
         lines.push("Problems:       none".to_owned());
     } else {
         lines.push("Problems:".to_owned());
-        lines.extend(
-            status
-                .problems
-                .iter()
-                .map(|problem| format!("  - {}", problem.replace('\n', "\n    "))),
-        );
+        lines.extend(status.problems.iter().map(|problem| item(problem)));
+    }
+    if let Some(bgp) = &status.bgp {
+        lines.push(sessions_text("IPv4", &bgp.ipv4));
+        lines.push(sessions_text("IPv6", &bgp.ipv6));
     }
     lines.join("\n")
+}
+
+/// An item of a list, its hint set in below it.
+fn item(text: &str) -> String {
+    format!("  - {}", text.replace('\n', "\n    "))
+}
+
+/// Sessions of a family, as calicoctl shows them.
+fn sessions_text(family: &str, sessions: &[Session]) -> String {
+    let heading = format!("\n{family} BGP status");
+    if sessions.is_empty() {
+        return format!("{heading}\nNo {family} peers found.");
+    }
+    let mut table = Table::new(&["PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"]);
+    for session in sessions {
+        table.row([
+            session.peer.clone(),
+            session.kind.clone(),
+            session.state.clone(),
+            session.since.clone(),
+            session.info.clone(),
+        ]);
+    }
+    format!("{heading}\n{}", table.boxed().trim_end())
 }
 
 fn plan_text(plan: &Plan) -> String {

@@ -12,15 +12,21 @@ use buoy_api::ip::{Family, FloatingIp};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::bird::{BirdRow, Section};
 use crate::endpoint::{AttachmentId, EndpointId, IfName, Netns};
 use crate::subject::Subject;
 
+/// Protocol number of every route that this agent writes.
+pub const ROUTE_PROTOCOL: u8 = 177;
 /// Metric from which floating IPs count down: their metric is this minus the epoch.
 pub const FLOATING_METRIC_BASE: u32 = 1_000_000_000;
 /// Epochs that metrics can tell apart; above, routes rest on the newest's turn being last.
 pub const FLOATING_METRIC_RANGE: u32 = 1 << 28;
 /// Metric of a workload's own address.
 pub const OWN_METRIC: u32 = 1024;
+/// Metric of a workload's own address that lies in no block of this node: nobody finds it by a block's route, so it is
+/// announced by itself. The routing daemon knows such routes by this alone.
+pub const BORROWED_METRIC: u32 = 1023;
 /// Metric of the route that keeps packets for an unowned address from bouncing. Any other route wins.
 pub const UNOWNED_METRIC: u32 = u32::MAX;
 
@@ -85,7 +91,7 @@ pub struct Nat {
 }
 
 /// One thing that should be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Row {
     /// A kernel setting of this node.
     Sysctl(String, String),
@@ -95,10 +101,12 @@ pub enum Row {
     Route(RouteKey, Hop),
     /// A translation.
     Nat(FloatingIp, Nat),
+    /// A section of the routing daemon's configuration.
+    Bird(Section, BirdRow),
 }
 
 /// Names one row.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowKey {
     /// By path, `net/ipv4/ip_forward`.
     Sysctl(String),
@@ -108,6 +116,8 @@ pub enum RowKey {
     Route(RouteKey),
     /// By floating IP.
     Nat(FloatingIp),
+    /// By section.
+    Bird(Section),
 }
 
 impl Row {
@@ -118,6 +128,7 @@ impl Row {
             Self::Link(name, _) => RowKey::Link(name.clone()),
             Self::Route(key, _) => RowKey::Route(*key),
             Self::Nat(floating, _) => RowKey::Nat(*floating),
+            Self::Bird(section, _) => RowKey::Bird(section.clone()),
         }
     }
 }
@@ -149,6 +160,7 @@ impl fmt::Display for RowKey {
             Self::Link(name) => write!(f, "link {name}"),
             Self::Route(key) => write!(f, "route {} metric {}", key.prefix, key.metric),
             Self::Nat(floating) => write!(f, "translation of {floating}"),
+            Self::Bird(section) => section.fmt(f),
         }
     }
 }
@@ -245,7 +257,7 @@ impl NodeDesired {
                     && FloatingIp::try_from(key.prefix.addr())
                         .is_ok_and(|floating| self.frozen.contains(&floating))
             }
-            RowKey::Sysctl(_) | RowKey::Link(_) => false,
+            RowKey::Sysctl(_) | RowKey::Link(_) | RowKey::Bird(_) => false,
         }
     }
 
@@ -268,6 +280,15 @@ impl NodeDesired {
         self.claims.iter().filter_map(|(key, claims)| {
             let (subject, row) = claims.first_key_value()?;
             Some((key, row, subject))
+        })
+    }
+
+    /// The sections of the routing daemon's configuration, in order.
+    pub fn bird(&self) -> impl Iterator<Item = (&Section, &BirdRow, &Subject)> {
+        let sections = self.claims.range(RowKey::Bird(Section::Router)..);
+        sections.filter_map(|(_, claims)| match claims.first_key_value()? {
+            (subject, Row::Bird(section, row)) => Some((section, row, subject)),
+            _ => None,
         })
     }
 

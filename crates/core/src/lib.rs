@@ -5,6 +5,7 @@
 //!
 //! Not here: how a record is stored (`buoy-datastore`) and how an operation is applied (`buoy-kernel`, `buoy-agent`).
 
+pub mod bird;
 pub mod calc;
 pub mod desired;
 pub mod duty;

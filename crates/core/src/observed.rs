@@ -75,6 +75,8 @@ pub struct Observed {
     pub nat: BTreeMap<FloatingIp, IpAddr>,
     /// Pairs of floating IP and former internal address whose flows are being ended.
     pub ending: BTreeMap<(FloatingIp, IpAddr), Ending>,
+    /// Configuration that the routing daemon was given last.
+    pub bird: Option<String>,
 }
 
 impl Observed {
@@ -139,6 +141,7 @@ impl Observed {
             (Op::DelRoute(key), _) => {
                 self.routes.remove(key);
             }
+            (Op::LoadBird(text), _) => self.bird = Some(text.clone()),
             (Op::EndFlows(end), _) => self.absorb_end(end.floating, end.pass, now),
             (Op::AddLink(..), _) => {}
         }

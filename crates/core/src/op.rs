@@ -89,6 +89,8 @@ pub enum Op {
     DelRoute(RouteKey),
     /// Ends flows.
     EndFlows(EndFlows),
+    /// Gives the routing daemon this configuration.
+    LoadBird(String),
 }
 
 /// What an operation did.
@@ -141,6 +143,8 @@ impl fmt::Display for Op {
                 write!(f, "put route unreachable {} metric {}", key.prefix, key.metric)
             }
             Self::DelRoute(key) => write!(f, "delete route {} metric {}", key.prefix, key.metric),
+            // Not the text: there are passwords in it.
+            Self::LoadBird(text) => write!(f, "load routing configuration: {} lines", text.lines().count()),
             Self::EndFlows(end) => match end.keep {
                 Some(keep) => write!(f, "end flows of {} but those to {keep}", end.floating),
                 None => write!(f, "end flows of {}", end.floating),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use buoy_api::ip::FloatingIp;
 
+use crate::bird;
 use crate::desired::{Hop, NodeDesired, PodLink, RouteKey, Row, RowKey};
 use crate::endpoint::{IfIndex, IfName, Netns};
 use crate::observed::{Ending, Filter, Observed, ObservedHop};
@@ -52,6 +53,7 @@ pub fn plan(desired: &NodeDesired, observed: &Observed, scope: &Scope, netns_of:
         ops: Vec::new(),
         made: BTreeSet::new(),
         ended: BTreeSet::new(),
+        routing: false,
     };
     if !observed.ruleset {
         draft.ops.push((Phase::Ground, Op::LoadRuleset));
@@ -61,6 +63,9 @@ pub fn plan(desired: &NodeDesired, observed: &Observed, scope: &Scope, netns_of:
     }
     if *scope == Scope::All {
         draft.orphans();
+    }
+    if draft.routing {
+        draft.bird();
     }
     let wake = draft.ending(now);
     draft.finish(wake)
@@ -79,6 +84,8 @@ pub enum Phase {
     Making,
     /// Routes that are added: from here on traffic comes.
     Attract,
+    /// What other machines are told.
+    Announce,
     /// Routes that are removed: from here on traffic stays away.
     Repel,
     /// Elements that are removed.
@@ -98,6 +105,7 @@ struct Draft<'a> {
     ops: Vec<(Phase, Op)>,
     made: BTreeSet<IfName>,
     ended: BTreeSet<(FloatingIp, IpAddr)>,
+    routing: bool,
 }
 
 impl Draft<'_> {
@@ -123,6 +131,8 @@ impl Draft<'_> {
             }
             (RowKey::Nat(floating), Some(Row::Nat(_, nat))) => self.translate(*floating, nat.internal),
             (RowKey::Nat(floating), _) => self.untranslate(*floating),
+            // Sections make one text, whichever of them changed.
+            (RowKey::Bird(_), _) => self.routing = true,
             // A setting that nobody wants any more keeps its value until clean-up.
             (RowKey::Sysctl(_), _) => {}
         }
@@ -240,6 +250,14 @@ impl Draft<'_> {
         if leads.is_some() && leads != there {
             self.ops.push((Phase::Repel, Op::DelRoute(key)));
         }
+    }
+
+    /// The routing daemon's configuration.
+    fn bird(&mut self) {
+        let rows = self.desired.bird().map(|(section, row, _)| (section, row));
+        let wanted = bird::render(rows).filter(|text| self.observed.bird.as_ref() != Some(text));
+        self.ops
+            .extend(wanted.map(|text| (Phase::Announce, Op::LoadBird(text))));
     }
 
     fn translate(&mut self, floating: FloatingIp, internal: IpAddr) {

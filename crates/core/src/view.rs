@@ -6,6 +6,7 @@ mod attachments;
 mod concern;
 mod ownership;
 mod records;
+mod routing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -17,13 +18,15 @@ use buoy_api::ipam::{AffinityOwner, Block, BlockAffinity, IpamConfig};
 use buoy_api::names;
 use buoy_api::v3::{
     BgpConfiguration, BgpPeer, ClusterInformation, FelixConfiguration, IpPool, IpReservation, Node, Profile,
-    WorkloadEndpoint,
+    SecretKeyRef, WorkloadEndpoint,
 };
 use ipnet::IpNet;
 
 use self::ownership::Ownership;
 pub use self::ownership::Withdrawal;
 pub use self::records::{Records, Slot};
+pub use self::routing::BGP_DEFAULT;
+use crate::bird::Secret;
 use crate::endpoint::{Attachment, AttachmentId, EndpointId};
 use crate::store::{Bad, Delta, Key, Value};
 use crate::subject::Subject;
@@ -121,6 +124,8 @@ pub struct View {
     pub bad: BTreeMap<Key, Bad>,
     /// Addresses that this node has, one per family at most.
     pub addresses: Vec<IpNet>,
+    /// Passwords of BGP sessions, by where they are. Changed by [`View::set_secrets`].
+    pub secrets: BTreeMap<SecretKeyRef, Result<Secret, String>>,
     /// How the routing daemon is. Changed by [`View::set_daemon`].
     pub daemon: Daemon,
     /// Somebody waits for this node to take or renew its lease.
@@ -158,6 +163,7 @@ impl View {
             floor: Records::default(),
             bad: BTreeMap::new(),
             addresses: Vec::new(),
+            secrets: BTreeMap::new(),
             daemon: Daemon::Ready,
             lease_wanted: false,
             leaving: false,
@@ -170,76 +176,6 @@ impl View {
             asking: BTreeMap::new(),
             owned: BTreeMap::new(),
         }
-    }
-
-    /// Takes in how the routing daemon is and says whom that concerns.
-    pub fn set_daemon(&mut self, daemon: Daemon) -> BTreeSet<Subject> {
-        if std::mem::replace(&mut self.daemon, daemon.clone()) == daemon {
-            return BTreeSet::new();
-        }
-        self.unready &= daemon != Daemon::Ready;
-        self.asking.keys().copied().map(Subject::Binding).collect()
-    }
-
-    /// Whether what this node claims would be announced.
-    pub fn can_announce(&self) -> bool {
-        self.daemon == Daemon::Ready
-    }
-
-    /// Whether this node's workloads can serve: a routing daemon that is away for a moment is no reason to move an address.
-    pub fn is_ready(&self) -> bool {
-        !self.unready
-    }
-
-    /// When the routing daemon will have been away for so long that this node's workloads count as not ready.
-    pub fn unready_at(&self) -> Option<Mono> {
-        match &self.daemon {
-            Daemon::NotReady { since, .. } if !self.unready => Some(since.after(self.settings.yield_time)),
-            _ => None,
-        }
-    }
-
-    /// Looks whether the routing daemon has been away for too long, and says whom that concerns.
-    pub fn look_at_daemon(&mut self, now: Mono) -> BTreeSet<Subject> {
-        if self.unready_at().is_none_or(|at| now < at) {
-            return BTreeSet::new();
-        }
-        self.unready = true;
-        self.asking.keys().copied().map(Subject::Binding).collect()
-    }
-
-    /// The machine is going down: says whom that concerns.
-    pub fn leave(&mut self) -> BTreeSet<Subject> {
-        self.leaving = true;
-        self.asking.keys().copied().map(Subject::Binding).collect()
-    }
-
-    /// Whether the kernel has a route to this address from the routing daemon: it leads to a newer owner elsewhere.
-    pub fn is_learnt(&self, floating: FloatingIp) -> bool {
-        self.learnt.contains(&floating)
-    }
-
-    /// Takes in that the routing daemon brought, or took back, a host route to an address; says whom that concerns.
-    pub fn set_learnt(&mut self, floating: FloatingIp, is: bool) -> BTreeSet<Subject> {
-        let changed = if is {
-            self.learnt.insert(floating)
-        } else {
-            self.learnt.remove(&floating)
-        };
-        changed
-            .then_some(Subject::Binding(floating))
-            .into_iter()
-            .collect()
-    }
-
-    /// Takes in all host routes of the routing daemon at once; says whom what changed concerns.
-    pub fn replace_learnt(&mut self, learnt: BTreeSet<FloatingIp>) -> BTreeSet<Subject> {
-        let before = std::mem::replace(&mut self.learnt, learnt);
-        before
-            .symmetric_difference(&self.learnt)
-            .copied()
-            .map(Subject::Binding)
-            .collect()
     }
 
     /// Takes a change of a record in, as it comes, and says whom it may concern.

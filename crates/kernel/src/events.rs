@@ -12,7 +12,7 @@ use netlink_packet_core::Parseable;
 use netlink_packet_route::link::LinkMessage;
 
 use crate::{
-    IfIndex, ROUTE_PROTOCOL,
+    BIRD_PROTOCOL, IfIndex, ROUTE_PROTOCOL,
     error::{Doing, Result},
     link::{Link, link_of},
     netlink::{
@@ -47,11 +47,15 @@ pub enum Event {
     RoutePut(Route),
     /// Somebody else deleted a route of our protocol.
     RouteGone(Route),
+    /// The routing daemon made or changed a route.
+    DaemonPut(Route),
+    /// The routing daemon deleted a route.
+    DaemonGone(Route),
     /// So much changed that messages were lost: links and routes must be read again.
     Lost,
 }
 
-/// A subscription to links, and to routes of our protocol that are not our own doing.
+/// A subscription to links, to routes of our protocol that are not our own doing, and to the routing daemon's routes.
 #[derive(Debug)]
 pub struct Events {
     socket: Socket,
@@ -123,8 +127,8 @@ fn read(received: &Received<'_>, own: &OwnPorts) -> Option<Event> {
             ifindex: link.ifindex,
             name: link.name,
         }),
-        NEW_ROUTE => foreign_route(received, own).map(Event::RoutePut),
-        DEL_ROUTE => foreign_route(received, own).map(Event::RouteGone),
+        NEW_ROUTE => route_event(received, own, Event::RoutePut, Event::DaemonPut),
+        DEL_ROUTE => route_event(received, own, Event::RouteGone, Event::DaemonGone),
         _ => None,
     }
 }
@@ -136,7 +140,16 @@ fn link(received: &Received<'_>) -> Option<Link> {
     if is_link { link_of(message) } else { None }
 }
 
-fn foreign_route(received: &Received<'_>, own: &OwnPorts) -> Option<Route> {
+fn route_event(
+    received: &Received<'_>,
+    own: &OwnPorts,
+    ours: impl Fn(Route) -> Event,
+    daemons: impl Fn(Route) -> Event,
+) -> Option<Event> {
     let (protocol, route) = route::parse(received.payload)?;
-    (protocol == ROUTE_PROTOCOL && !own.contains(received.port)).then_some(route)
+    match protocol {
+        ROUTE_PROTOCOL if !own.contains(received.port) => Some(ours(route)),
+        BIRD_PROTOCOL => Some(daemons(route)),
+        _ => None,
+    }
 }

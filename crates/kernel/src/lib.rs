@@ -32,3 +32,5 @@ pub use types::{Family, IfIndex, Mac};
 
 /// Route protocol number of every route Buoy writes (`rtproto` name `buoy`).
 pub const ROUTE_PROTOCOL: u8 = 177;
+/// Route protocol number of every route that the routing daemon BIRD writes.
+pub const BIRD_PROTOCOL: u8 = 12;

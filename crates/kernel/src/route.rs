@@ -105,8 +105,8 @@ impl Route {
     /// The request that deletes it and no other.
     ///
     /// To IPv4 metric 0 means any metric, so there the link tells which route is meant.
-    fn deletion(&self) -> RouteNetlinkMessage {
-        let mut message = skeleton(&self.key(), ROUTE_PROTOCOL);
+    fn deletion(&self, protocol: u8) -> RouteNetlinkMessage {
+        let mut message = skeleton(&self.key(), protocol);
         message.header.scope = RouteScope::NoWhere;
         if let (0, Target::Link { ifindex, .. }) = (self.metric, self.target) {
             message.attributes.push(RouteAttribute::Oif(ifindex.0));
@@ -153,7 +153,15 @@ pub fn put(socket: &mut Socket, routes: &[Route]) -> Result<Vec<Result<()>>> {
 /// # Errors
 /// The whole fails only when the socket does.
 pub fn del(socket: &mut Socket, routes: &[Route]) -> Result<Vec<Result<()>>> {
-    let mut outcomes = submit(socket, routes, "delete", 0, Route::deletion)?;
+    del_of(socket, ROUTE_PROTOCOL, routes)
+}
+
+/// Deletes routes of a protocol, as [`del`] does ours.
+///
+/// # Errors
+/// The whole fails only when the socket does.
+pub fn del_of(socket: &mut Socket, protocol: u8, routes: &[Route]) -> Result<Vec<Result<()>>> {
+    let mut outcomes = submit(socket, routes, "delete", 0, |route| route.deletion(protocol))?;
     for outcome in &mut outcomes {
         if outcome.as_ref().is_err_and(Error::is_not_found) {
             *outcome = Ok(());
@@ -167,18 +175,22 @@ pub fn del(socket: &mut Socket, routes: &[Route]) -> Result<Vec<Result<()>>> {
 /// # Errors
 /// When the kernel refuses, or the list keeps changing.
 pub fn list(socket: &mut Socket) -> Result<Vec<Route>> {
+    list_of(socket, ROUTE_PROTOCOL)
+}
+
+/// All routes of a protocol, in all tables, both families.
+///
+/// # Errors
+/// When the kernel refuses, or the list keeps changing.
+pub fn list_of(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
     let mut routes = Vec::new();
     for family in Family::BOTH {
         let mut message = RouteMessage::default();
         message.header.address_family = address_family(family);
-        message.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
+        message.header.protocol = RouteProtocol::from(protocol);
         let found = socket.dump(request_of(message), read).doing(|| "list routes")?;
         // A kernel before 4.20 does not filter.
-        routes.extend(
-            found
-                .into_iter()
-                .filter(|(protocol, _)| *protocol == ROUTE_PROTOCOL),
-        );
+        routes.extend(found.into_iter().filter(|(found, _)| *found == protocol));
     }
     Ok(routes.into_iter().map(|(_, route)| route).collect())
 }

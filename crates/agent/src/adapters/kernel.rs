@@ -21,9 +21,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub(crate) use apply::Hands;
 pub(crate) use namespaces::Namespaces;
+pub(crate) use observe::learnt_by;
 pub(crate) use sysctls::Originals;
 
-use crate::inputs::Input;
+use crate::adapters::bird::Bird;
+use crate::inputs::{Input, ReadBack};
 use crate::network::Batch;
 
 /// Orders that may wait: the loop has one plan under way at a time, and one reading.
@@ -46,11 +48,17 @@ pub(crate) struct KernelAdapter {
 
 impl KernelAdapter {
     /// Starts the threads, in the namespace of this process.
-    pub(crate) fn start(state_dir: &Path, own: &OwnPorts, inputs: &Sender<Input>) -> Result<Self> {
+    pub(crate) fn start(
+        state_dir: &Path,
+        bird: Option<Bird>,
+        own: &OwnPorts,
+        inputs: &Sender<Input>,
+    ) -> Result<Self> {
         let namespaces = Namespaces::default();
         let (orders, queue) = bounded(QUEUE);
         let unlink = start_unlinking(own, inputs)?;
-        let hands = Hands::new(own.clone(), namespaces.clone(), Originals::open(state_dir)?)?;
+        let originals = Originals::open(state_dir)?;
+        let hands = Hands::new(own.clone(), namespaces.clone(), originals, bird)?;
         let worker = Worker {
             hands,
             unlink,
@@ -90,10 +98,17 @@ struct Worker {
 }
 
 impl Worker {
+    fn read(&mut self) -> buoy_kernel::Result<ReadBack> {
+        Ok(ReadBack {
+            observed: self.hands.observe()?,
+            learnt: self.hands.learnt()?,
+        })
+    }
+
     fn work(mut self, orders: &Receiver<Order>) {
         for order in orders {
             let input = match order {
-                Order::Read => Input::Read(Box::new(self.hands.observe().map_err(|e| e.to_string()))),
+                Order::Read => Input::Read(Box::new(self.read().map_err(|e| e.to_string()))),
                 Order::Apply(batch) => {
                     let applied = self.hands.apply(batch.ops);
                     for link in batch.unlink {

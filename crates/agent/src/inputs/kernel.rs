@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use buoy_core::endpoint::{IfIndex, IfName};
+use buoy_core::view::Routing;
 use buoy_kernel::events::{Event, Events};
 use buoy_kernel::netlink::OwnPorts;
 use buoy_kernel::nft::{TableEvent, TableEvents};
@@ -13,16 +14,21 @@ use crossbeam_channel::Sender;
 use tracing::warn;
 
 use super::Input;
+use crate::adapters::kernel::learnt_by;
 
 /// Pause before a subscription that failed is made anew.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Turns kernel events into inputs for as long as the process lives.
-pub(crate) fn watch(own: &OwnPorts, inputs: &Sender<Input>) -> Result<()> {
+pub(crate) fn watch(own: &OwnPorts, routing: Routing, inputs: &Sender<Input>) -> Result<()> {
     let ports = own.clone();
     spawn("link-events", inputs, move || {
         let mut links = Events::subscribe(ports.clone())?;
-        Ok(move || links.wait(None).map(|event| event.and_then(link_event)))
+        Ok(move || {
+            links
+                .wait(None)
+                .map(|event| event.and_then(|event| link_event(event, routing)))
+        })
     })?;
     let ports = own.clone();
     spawn("table-events", inputs, move || {
@@ -64,8 +70,11 @@ where
     Ok(())
 }
 
-fn link_event(event: Event) -> Option<Input> {
+fn link_event(event: Event, routing: Routing) -> Option<Input> {
     match event {
+        Event::DaemonPut(_) | Event::DaemonGone(_) if routing == Routing::Kernel => None,
+        Event::DaemonPut(route) => Some(Input::Learnt(learnt_by(&route)?, true)),
+        Event::DaemonGone(route) => Some(Input::Learnt(learnt_by(&route)?, false)),
         Event::LinkGone { ifindex, name } => Some(Input::LinkGone(IfName(name), IfIndex(ifindex.0))),
         Event::RoutePut(_) => Some(Input::Foreign("our routes")),
         Event::RouteGone(route) => match route.target {

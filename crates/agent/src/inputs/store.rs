@@ -30,6 +30,8 @@ fn interest(node: &str) -> Vec<Prefix> {
         Prefix::Blocks(Family::V6),
         Prefix::Affinities(AffinityOwner::Host(node.to_owned())),
         Prefix::Bindings,
+        Prefix::BgpPeers,
+        Prefix::BgpConfigurations,
     ]
 }
 

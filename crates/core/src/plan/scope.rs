@@ -70,7 +70,7 @@ impl Draft<'_> {
                     .map(RowKey::Route)
                     .collect()
             }
-            (RowKey::Sysctl(_) | RowKey::Route(_), _) => Vec::new(),
+            (RowKey::Sysctl(_) | RowKey::Route(_) | RowKey::Bird(_), _) => Vec::new(),
         }
     }
 

@@ -6,8 +6,8 @@ use std::ops::Bound;
 use buoy_api::ip::FloatingIp;
 use ipnet::IpNet;
 
-use super::{View, floating_of_name};
-use crate::endpoint::EndpointId;
+use super::{Routing, View, floating_of_name};
+use crate::endpoint::{Attachment, EndpointId};
 use crate::floating::reserved_by;
 use crate::store::Key;
 use crate::subject::Subject;
@@ -32,11 +32,18 @@ impl View {
             Key::Binding(name) => subjects.extend(floating_of_name(name).map(Subject::Binding)),
             Key::Pool(_) | Key::Profile(_) | Key::Felix(_) => {
                 subjects.extend(self.floating_in_use().map(Subject::Binding));
+                if let Key::Pool(name) = key {
+                    subjects.insert(Subject::Pool(name.clone()));
+                }
             }
             Key::Node(name) => {
                 subjects.extend(self.node_addresses(name).into_iter().map(Subject::Binding));
                 if *name == self.settings.node {
                     subjects.insert(Subject::Node);
+                    subjects.extend(self.sessions());
+                } else {
+                    subjects.extend(self.nodes_like(name));
+                    subjects.extend(self.sessions().filter(|s| matches!(s, Subject::Peer(_))));
                 }
             }
             Key::ClusterInformation(_) => {
@@ -56,13 +63,20 @@ impl View {
                     .filter(|floating| !self.bindings.contains(floating));
                 subjects.extend(unbound.copied().map(Subject::Binding));
             }
+            // Two with one address are settled by their order: each concerns all.
             Key::BgpPeer(name) => {
                 subjects.insert(Subject::Peer(name.clone()));
+                subjects.extend(self.sessions().filter(|s| matches!(s, Subject::Peer(_))));
             }
             Key::BgpConfiguration(_) => {
                 subjects.insert(Subject::Node);
+                subjects.extend(self.sessions());
             }
-            Key::Reservation(_) | Key::Affinity { .. } | Key::Handle(_) | Key::IpamConfig | Key::Lease(_) => {
+            Key::Affinity { cidr, .. } if self.settings.routing == Routing::Bird => {
+                subjects.insert(Subject::Block(*cidr));
+                subjects.extend(self.endpoints_within(cidr).map(Subject::Endpoint));
+            }
+            Key::Affinity { .. } | Key::Reservation(_) | Key::Handle(_) | Key::IpamConfig | Key::Lease(_) => {
             }
         }
         subjects
@@ -85,6 +99,13 @@ impl View {
             .iter()
             .map(|(floating, _)| *floating)
             .chain(self.asking.keys().copied())
+    }
+
+    /// Endpoints with an own address in a block.
+    fn endpoints_within(&self, cidr: &IpNet) -> impl Iterator<Item = EndpointId> + '_ {
+        let cidr = *cidr;
+        let within = move |a: &&Attachment| a.own_addresses().any(|address| cidr.contains(&address));
+        self.attachments().filter(within).map(|a| a.endpoint.clone())
     }
 
     fn asked_within(&self, cidr: &IpNet) -> impl Iterator<Item = FloatingIp> + '_ {

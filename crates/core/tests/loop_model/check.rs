@@ -134,6 +134,8 @@ pub(crate) fn programmed(desired: &NodeDesired, kernel: &Kernel) -> Result<(), S
             Row::Route(key, Hop::Unreachable) => {
                 wanted.routes.insert(*key, None);
             }
+            // One text for all: what it should be is what is rendered.
+            Row::Bird(..) => {}
             Row::Nat(floating, nat) => {
                 wanted.nat.insert(*floating, nat.internal);
             }

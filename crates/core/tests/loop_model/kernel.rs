@@ -39,6 +39,8 @@ pub(crate) struct Kernel {
     pub(crate) ending: BTreeSet<(FloatingIp, IpAddr)>,
     pub(crate) routes: BTreeMap<RouteKey, Option<u32>>,
     pub(crate) ended: Vec<EndFlows>,
+    /// Configuration of the routing daemon.
+    pub(crate) bird: Option<String>,
     last_index: u32,
 }
 
@@ -54,6 +56,7 @@ impl Kernel {
                 let index = self.add_link(name, Some(link.attachment.alias()))?;
                 return Ok(Effect::Link(IfIndex(index)));
             }
+            Op::LoadBird(text) => self.bird = Some(text.clone()),
             Op::DelLink(name, index) => {
                 let there = self.links.get(name).filter(|link| link.index == index.0);
                 assert!(there.is_none_or(is_ours), "a stranger's link was deleted: {name}");
@@ -249,6 +252,7 @@ impl Kernel {
                 .collect(),
             nat: self.nat.clone(),
             ending: self.ending.iter().map(|pair| (*pair, Ending::Open)).collect(),
+            bird: self.bird.clone(),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! One call to the kernel for each operation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
+use buoy_api::FloatingIp;
 use buoy_core::desired::{Hop, RouteKey};
 use buoy_core::endpoint::{AttachmentId, IfIndex, IfName};
 use buoy_core::observed::Observed;
@@ -10,12 +11,13 @@ use buoy_core::op::{Effect, Element, LinkRef, NftTransaction, Op};
 use buoy_kernel::netlink::{OwnPorts, Protocol, Socket};
 use buoy_kernel::nft::{self, Loaded, Nft};
 use buoy_kernel::route::{self, Route, Target};
-use buoy_kernel::{Error, link};
+use buoy_kernel::{BIRD_PROTOCOL, Error, link};
 use ipnet::IpNet;
 
 use super::flows::Flows;
-use super::observe::{mend, observe};
+use super::observe::{learnt_by, mend, observe};
 use super::{Namespaces, Originals, links, open_nft};
+use crate::adapters::bird::Bird;
 use crate::inputs::{Applied, OpError};
 
 /// What came of one operation.
@@ -31,13 +33,19 @@ pub(crate) struct Hands {
     makers: Vec<Socket>,
     namespaces: Namespaces,
     originals: Originals,
+    bird: Option<Bird>,
     /// Links that the present plan made or named.
     named: BTreeMap<IfName, IfIndex>,
 }
 
 impl Hands {
     /// Opens what is needed, in the namespace of this thread.
-    pub(crate) fn new(own: OwnPorts, namespaces: Namespaces, originals: Originals) -> Result<Self> {
+    pub(crate) fn new(
+        own: OwnPorts,
+        namespaces: Namespaces,
+        originals: Originals,
+        bird: Option<Bird>,
+    ) -> Result<Self> {
         let route = Socket::open(Protocol::Route).context("open netlink")?;
         own.add(route.port());
         let nft = open_nft(&own)?;
@@ -50,6 +58,7 @@ impl Hands {
             makers: Vec::new(),
             namespaces,
             originals,
+            bird,
             named: BTreeMap::new(),
         })
     }
@@ -57,7 +66,18 @@ impl Hands {
     /// Reads the kernel back.
     pub(crate) fn observe(&mut self) -> buoy_kernel::Result<Observed> {
         mend(&mut self.nft, &self.own)?;
-        observe(&mut self.route, &mut self.nft)
+        let mut observed = observe(&mut self.route, &mut self.nft)?;
+        observed.bird = self.bird.as_ref().and_then(Bird::loaded);
+        Ok(observed)
+    }
+
+    /// Floating IPs to which the routing daemon has a route. None, where somebody else has that daemon.
+    pub(crate) fn learnt(&mut self) -> buoy_kernel::Result<BTreeSet<FloatingIp>> {
+        if self.bird.is_none() {
+            return Ok(BTreeSet::new());
+        }
+        let routes = route::list_of(&mut self.route, BIRD_PROTOCOL)?;
+        Ok(routes.iter().filter_map(learnt_by).collect())
     }
 
     /// Deletes the tables.
@@ -113,6 +133,7 @@ impl Hands {
             Op::Nft(transaction) => vec![self.change_elements(transaction)],
             Op::PutRoute(..) => self.put_routes(run),
             Op::DelRoute(_) => self.del_routes(run),
+            Op::LoadBird(text) => vec![self.load_bird(text)],
             Op::EndFlows(_) => {
                 let ends = run.iter().filter_map(|op| {
                     if let Op::EndFlows(end) = op {
@@ -124,6 +145,15 @@ impl Hands {
                 self.flows.end(&ends.collect::<Vec<_>>())
             }
         }
+    }
+
+    fn load_bird(&self, text: &str) -> Outcome {
+        let absent = || OpError {
+            message: "this agent has no routing daemon".to_owned(),
+            namespace_gone: false,
+        };
+        self.bird.as_ref().ok_or_else(absent)?.load(text)?;
+        Ok(Effect::Done)
     }
 
     fn load_ruleset(&mut self) -> Outcome {

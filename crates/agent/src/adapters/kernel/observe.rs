@@ -9,7 +9,7 @@ use buoy_core::endpoint::{IfIndex, IfName};
 use buoy_core::observed::{Ending, Observed, ObservedHop, ObservedLink};
 use buoy_kernel::netlink::{OwnPorts, Socket};
 use buoy_kernel::nft::{self, Element, Nft, Skeleton, Transaction};
-use buoy_kernel::route::Target;
+use buoy_kernel::route::{Route, Target};
 use buoy_kernel::{Result, link, route, sysctl};
 use ipnet::IpNet;
 
@@ -84,6 +84,16 @@ fn routes(socket: &mut Socket) -> Result<BTreeMap<RouteKey, ObservedHop>> {
         )
     });
     Ok(routes.collect())
+}
+
+/// The floating IP to which a route of the routing daemon leads, if it is one of another node: a host route by a gateway.
+pub(crate) fn learnt_by(route: &Route) -> Option<FloatingIp> {
+    let is_host = route.destination.prefix_len() == route.destination.max_prefix_len();
+    let elsewhere = matches!(route.target, Target::Link { gateway: Some(_), .. });
+    if !is_host || !elsewhere || route.table != route::MAIN_TABLE {
+        return None;
+    }
+    FloatingIp::try_from(route.destination.addr()).ok()
 }
 
 fn settings() -> BTreeMap<String, String> {
