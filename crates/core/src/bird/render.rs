@@ -182,7 +182,3 @@ fn options(session: &Session) -> Vec<String> {
     }
     lines
 }
-
-#[cfg(test)]
-#[path = "render_tests.rs"]
-mod tests;

@@ -188,7 +188,3 @@ fn log_level(text: Option<&str>) -> LogLevel {
         _ => LogLevel::Info,
     }
 }
-
-#[cfg(test)]
-#[path = "routing_tests.rs"]
-mod tests;
