@@ -94,14 +94,6 @@ impl Work {
         self.running.contains_key(subject)
     }
 
-    /// Whether something is being written that gives a subject away: from its beginning on, nobody may rely on owning it.
-    pub(crate) fn gives_away(&self, subject: &Subject) -> bool {
-        matches!(
-            self.running.get(subject),
-            Some(Duty::Offer { .. } | Duty::Release { .. })
-        )
-    }
-
     /// Duties to be carried out now.
     pub(crate) fn turn(&mut self, view: &View, now: Now) -> Vec<(Subject, Duty)> {
         self.dirty.extend(self.alarms.due(now.mono));

@@ -236,21 +236,13 @@ impl Performer {
             Duty::Restamp { floating, seen, term } => self.edit_seen(floating, *seen.clone(), |found| {
                 claim::restamped(found, &seen.0, term)
             }),
-            Duty::Offer {
-                floating,
-                seen,
-                offer,
-            } => {
+            Duty::Offer { seen, offer, .. } => {
                 let now = job.context.now.wall;
-                self.edit_seen(floating, *seen.clone(), |found| {
-                    claim::released(found, &seen.0, Some(&offer), now)
-                })
+                given_away(self.store.run(&claim::given_away(&seen, Some(&offer), now)))
             }
-            Duty::Release { floating, seen } => {
+            Duty::Release { seen, .. } => {
                 let now = job.context.now.wall;
-                self.edit_seen(floating, *seen.clone(), |found| {
-                    claim::released(found, &seen.0, None, now)
-                })
+                given_away(self.store.run(&claim::given_away(&seen, None, now)))
             }
             // The loop itself does these.
             Duty::Withdraw(_) | Duty::Restore(_) => Outcome::Done,
@@ -456,6 +448,14 @@ fn reply(reply: Reply) -> Outcome {
     match reply {
         Reply::Failed(error) => Outcome::Failed(error.to_string()),
         _ => Outcome::Done,
+    }
+}
+
+/// A conflict is an end, too: what the record is now will say what to do.
+fn given_away(answer: Reply) -> Outcome {
+    match answer {
+        Reply::Unknown => Outcome::Failed("the answer was lost".to_owned()),
+        answer => reply(answer),
     }
 }
 

@@ -61,7 +61,12 @@ impl Agent {
                     self.withdraw(floating, None);
                     self.work.ended(&subject, None, now.mono);
                 }
-                duty => self.store.perform(subject, duty, &self.view, now),
+                duty => {
+                    if let Duty::Offer { floating, .. } | Duty::Release { floating, .. } = &duty {
+                        self.view.begin_giving(*floating);
+                    }
+                    self.store.perform(subject, duty, &self.view, now);
+                }
             }
         }
     }

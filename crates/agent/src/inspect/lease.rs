@@ -2,7 +2,6 @@
 
 use buoy_api::FloatingIp;
 use buoy_core::floating::lease::Own;
-use buoy_core::subject::Subject;
 use buoy_core::time::Now;
 use serde_json::Value;
 
@@ -38,10 +37,8 @@ pub(super) fn facts(agent: &Agent, floating: FloatingIp) -> Vec<Value> {
     };
     let now = crate::clock::now();
     if owner.node == agent.settings.node_name {
-        let subject = Subject::Binding(floating);
-        let given = agent.work.gives_away(&subject);
-        let stands = agent.view.own_lease().live_term(now.mono) == Some(owner.term);
-        let says = match (given, stands) {
+        let given = agent.view.is_giving(floating);
+        let says = match (given, agent.view.is_confirmed(floating, now.mono)) {
             (true, _) => "is being given away".to_owned(),
             (false, true) => format!("confirmed, term {}", owner.term.0),
             (false, false) => format!(

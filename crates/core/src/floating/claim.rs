@@ -16,19 +16,30 @@ pub fn binding_key(floating: FloatingIp) -> Key {
 
 /// The binding with another owner, if it still is the one that was decided on.
 pub fn claimed(found: Option<&Value>, seen: &Binding, owner: &Owner) -> Change {
-    changed(found, seen, |spec| {
+    edited(found, seen, |spec| {
+        spec.epoch = spec.epoch.next();
         spec.owner = Some(owner.clone());
+        spec.offer = None;
         spec.released = None;
     })
 }
 
-/// The binding without an owner, if it still is the one that was decided on; `offer` says whom it is meant for.
-pub fn released(found: Option<&Value>, seen: &Binding, offer: Option<&Offer>, now: Timestamp) -> Change {
-    changed(found, seen, |spec| {
-        spec.owner = None;
-        spec.offer = offer.cloned();
-        spec.released = Some(now);
-    })
+/// The write that leaves a binding without an owner; `offer` says whom it is meant for.
+///
+/// It is tied to the revision that was decided on and is not tried at a later one: so a later revision that still names
+/// the owner proves that the address was not given away and will not be, whatever became of the answer.
+pub fn given_away((seen, revision): &Seen, offer: Option<&Offer>, now: Timestamp) -> StoreOp {
+    let mut binding = seen.clone();
+    let spec = &mut binding.spec;
+    spec.epoch = spec.epoch.next();
+    spec.owner = None;
+    spec.offer = offer.cloned();
+    spec.released = Some(now);
+    StoreOp::Update(
+        Key::Binding(seen.name().to_owned()),
+        Value::Binding(binding),
+        *revision,
+    )
 }
 
 /// The binding with its owner's new term, if it still is the one that was decided on. It is the same owner's: the epoch
@@ -38,14 +49,6 @@ pub fn restamped(found: Option<&Value>, seen: &Binding, term: Term) -> Change {
         if let Some(owner) = &mut spec.owner {
             owner.term = term;
         }
-    })
-}
-
-fn changed(found: Option<&Value>, seen: &Binding, change: impl FnOnce(&mut BindingSpec)) -> Change {
-    edited(found, seen, |spec| {
-        spec.epoch = spec.epoch.next();
-        spec.offer = None;
-        change(spec);
     })
 }
 

@@ -37,6 +37,7 @@ pub(super) struct Ownership {
     turns: BTreeMap<FloatingIp, (Epoch, Mono)>,
     deaf: BTreeMap<FloatingIp, (Candidate, Mono)>,
     withdrawals: BTreeMap<FloatingIp, Withdrawal>,
+    given: BTreeMap<FloatingIp, Revision>,
 }
 
 impl View {
@@ -53,6 +54,35 @@ impl View {
     /// Whether this node's record of a binding names it as the owner's.
     pub fn owns(&self) -> bool {
         !self.owned.is_empty()
+    }
+
+    /// Whether this agent is sure that a workload of this node owns an address: its last successful renewal is younger than
+    /// its lease, the owner has the lease's term, and no write that gives the address away was begun.
+    pub fn is_confirmed(&self, floating: FloatingIp, now: Mono) -> bool {
+        let Some((binding, _)) = self.bindings.versioned(&floating) else {
+            return false;
+        };
+        let owner = binding
+            .spec
+            .owner
+            .as_ref()
+            .filter(|owner| owner.node == self.settings.node);
+        owner.is_some_and(|owner| self.own_lease().live_term(now) == Some(owner.term))
+            && !self.is_giving(floating)
+    }
+
+    /// This agent begins to write that an address has no owner any more. Whatever becomes of the answer, nobody here may
+    /// rely on owning it until a later revision says so.
+    pub fn begin_giving(&mut self, floating: FloatingIp) {
+        if let Some((_, revision)) = self.bindings.versioned(&floating) {
+            self.ownership.given.insert(floating, revision);
+        }
+    }
+
+    /// Whether a write that gives an address away was begun, and nothing later is known of it.
+    pub fn is_giving(&self, floating: FloatingIp) -> bool {
+        let seen = self.bindings.versioned(&floating);
+        seen.is_some_and(|(_, revision)| self.ownership.given.get(&floating) == Some(&revision))
     }
 
     /// Takes in what came of this node's lease and says whom it concerns: what this node owns, if its standing is another.
@@ -151,6 +181,7 @@ impl View {
             self.ownership.turns.remove(&floating);
             self.ownership.deaf.remove(&floating);
             self.ownership.withdrawals.remove(&floating);
+            self.ownership.given.remove(&floating);
             return self.look_whom_it_awaits(floating);
         };
         let epoch = binding.spec.epoch;

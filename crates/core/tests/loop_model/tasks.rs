@@ -181,33 +181,20 @@ fn machines(duty: Duty, view: &View, now: Timestamp) -> Vec<Box<dyn Machine>> {
                 |seen: claim::Seen| move |found: Option<&Value>| claim::claimed(found, &seen.0, &owner);
             vec![reserve(floating, view, now), knowing(floating, *seen, change)]
         }
-        Duty::Release { floating, seen } => {
-            let change =
-                |seen: claim::Seen| move |found: Option<&Value>| claim::released(found, &seen.0, None, now);
-            vec![knowing(floating, *seen, change)]
-        }
+        Duty::Release { seen, .. } => vec![once(claim::given_away(&seen, None, now))],
         Duty::Restamp { floating, seen, term } => {
             let change =
                 |seen: claim::Seen| move |found: Option<&Value>| claim::restamped(found, &seen.0, term);
             vec![knowing(floating, *seen, change)]
         }
-        Duty::Offer {
-            floating,
-            seen,
-            offer,
-        } => {
-            let change = |seen: claim::Seen| {
-                move |found: Option<&Value>| claim::released(found, &seen.0, Some(&offer), now)
-            };
-            vec![knowing(floating, *seen, change)]
-        }
+        Duty::Offer { seen, offer, .. } => vec![once(claim::given_away(&seen, Some(&offer), now))],
         Duty::Candidates { floating, candidates } => {
             let part = Part {
                 candidates,
                 conditions: Vec::new(),
             };
             let apply = StoreOp::Apply(claim::binding_key(floating), Writer(NODE.to_owned()), part);
-            vec![Box::new(Once(Some(apply)))]
+            vec![once(apply)]
         }
         Duty::Collect {
             floating,
@@ -236,6 +223,10 @@ fn machines(duty: Duty, view: &View, now: Timestamp) -> Vec<Box<dyn Machine>> {
 }
 
 type Floating = buoy_api::ip::FloatingIp;
+
+fn once(operation: StoreOp) -> Box<dyn Machine> {
+    Box::new(Once(Some(operation)))
+}
 
 fn edit(key: Key, change: impl FnMut(Option<&Value>) -> Change + 'static) -> Box<dyn Machine> {
     Box::new(Of(Edit::new(key, change), |out: Result<(), _>| out.is_ok()))
