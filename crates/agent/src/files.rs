@@ -6,7 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
 
 /// The largest file that is read.
 const LARGEST: u64 = 1 << 20;
@@ -24,18 +25,29 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Holds a state directory for one process: two agents would undo each other's work.
-pub(crate) fn hold(state_dir: &Path) -> Result<Flock<File>> {
+/// Holds a state directory for one process, until the file is closed: two agents would undo each other's work.
+///
+/// The lock is the process's own (fcntl(2)): what it forks does not hold it on when it is killed, so the next agent can
+/// begin at once.
+pub(crate) fn hold(state_dir: &Path) -> Result<File> {
     let path = state_dir.join("lock");
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
     let file = options
         .open(&path)
         .with_context(|| format!("open: {}", path.display()))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(&file, FcntlArg::F_SETLK(&whole)).map_err(|errno| {
         anyhow::anyhow!(
             "another agent has this state directory: {}: {errno}\nstop it, or set another state-dir",
             state_dir.display()
         )
-    })
+    })?;
+    Ok(file)
 }

@@ -54,6 +54,8 @@ pub(crate) struct Network {
     reading: bool,
     stale_again: bool,
     read_after: Mono,
+    /// How often the ruleset could not be loaded since it last was.
+    failed_loads: u32,
     busy: bool,
     suspects: BTreeSet<IfName>,
     down: BTreeSet<IfName>,
@@ -248,6 +250,9 @@ impl Network {
     }
 
     fn succeeded(&mut self, op: &Op, effect: &Effect, now: Mono) {
+        if *op == Op::LoadRuleset {
+            self.failed_loads = 0;
+        }
         let again = self.observed.absorb(op, effect, now);
         self.keys.extend(again);
         for key in self.keys_of(op) {
@@ -262,17 +267,21 @@ impl Network {
             Op::EndFlows(_) => {
                 self.observed.absorb(op, &Effect::Done, now);
             }
-            Op::Nft(_) | Op::LoadRuleset => self.stale = true,
+            Op::Nft(_) => self.stale = true,
+            Op::LoadRuleset => {
+                self.stale = true;
+                self.read_after = now.after(pause(self.failed_loads));
+                self.failed_loads = self.failed_loads.saturating_add(1);
+            }
             Op::DelLink(name, _) => self.link_stays(name, &error.message),
             _ => {}
         }
         for key in self.keys_of(op) {
             let tries = self.trouble.get(&key).map_or(0, |trouble| trouble.tries);
-            let pause = PAUSE.0.saturating_mul(1 << tries.min(16)).min(PAUSE.1);
             let trouble = Trouble {
                 error: error.clone(),
                 tries: tries.saturating_add(1),
-                until: now.after(pause),
+                until: now.after(pause(tries)),
             };
             self.trouble.insert(key, trouble);
         }
@@ -451,4 +460,9 @@ impl Network {
             self.wake
         }
     }
+}
+
+/// How long something rests that has failed so often before.
+fn pause(tries: u32) -> Duration {
+    PAUSE.0.saturating_mul(1 << tries.min(16)).min(PAUSE.1)
 }

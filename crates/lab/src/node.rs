@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -319,10 +320,11 @@ fn plain_environment(command: &mut Command) {
     }
 }
 
-/// Puts a program under another name: a hard link, or a copy where the file systems differ.
+/// Puts a program under another name: a hard link, or a symbolic one where the file systems differ. A copy would for a
+/// moment be open for writing in children that other threads fork, and no kernel runs such a file.
 fn place(program: &Path, at: &Path) -> Result<()> {
     if fs::hard_link(program, at).is_err() {
-        fs::copy(program, at).with_context(|| format!("cannot place {}", at.display()))?;
+        symlink(program, at).with_context(|| format!("cannot place {}", at.display()))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -228,6 +228,16 @@ impl Workload {
         let answered = self.del()?;
         let took = answered.took;
         answered.ok().with_context(|| format!("DEL of {}", self.name()))?;
+        Ok(took)
+    }
+
+    /// The same where an agent runs, which has to carry it out at once. Error: the plugin gave up waiting for the agent,
+    /// and left the DEL in the spool.
+    pub fn delete_by_agent(self) -> Result<Duration> {
+        let (spool, name) = (self.node.spool(), self.name().to_owned());
+        let took = self.delete()?;
+        let left = std::fs::read_dir(spool).map_or(0, Iterator::count);
+        ensure!(left == 0, "the agent did not carry out the DEL of {name}");
         Ok(took)
     }
 

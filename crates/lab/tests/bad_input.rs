@@ -196,11 +196,7 @@ fn no_agent_is_named_with_its_socket() {
         ensure!(refusal.code == 11, "{refusal:?}");
         says(&refusal, &[&lab.node.socket().to_string_lossy()])?;
         late.del()?.ok()?;
-        let took = web.delete()?;
-        ensure!(
-            took < Duration::from_secs(3),
-            "DEL without an agent took {took:?}"
-        );
+        web.delete()?;
         lab.node.start_agent()?;
         bystander.was_undisturbed(lab)
     });

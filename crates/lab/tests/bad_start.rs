@@ -1,14 +1,16 @@
 //! What keeps an agent from working: it says why and what to do, and leaves alone what runs.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use buoy_lab::bystander::Bystander;
 use buoy_lab::dump::Dump;
-use buoy_lab::exec::eventually;
+use buoy_lab::exec::{self, eventually};
 use buoy_lab::lab::Lab;
 use rusqlite::Connection;
 
@@ -117,18 +119,43 @@ fn nft_that_is_missing_or_old() {
         }
         lab.node.set(|settings| settings.path = Some(path.clone()));
         log_says(lab, &["nft", "install"])?;
-        let old = path.join("nft");
-        fs::write(
-            &old,
-            "#!/bin/sh\n[ \"$1\" = --version ] && echo 'nftables v0.8.2 (Joe Btfsplk)'\n",
+        rests_between_tries(lab)?;
+        write_script(
+            &path.join("nft"),
+            "[ \"$1\" = --version ] && echo 'nftables v0.8.2 (Joe Btfsplk)'",
         )?;
-        fs::set_permissions(&old, fs::Permissions::from_mode(0o755))?;
         log_says(lab, &["0.8.2", "install"])?;
         lab.node.set(|settings| settings.path = None);
         lab.node.start_agent()?;
         lab.node.apply(buoy_lab::lab::POOLS)?;
         Bystander::start(lab)?.was_undisturbed(lab)
     });
+}
+
+/// An agent that cannot load its ruleset tries again, and does not keep the machine busy with that.
+fn rests_between_tries(lab: &Lab) -> Result<()> {
+    let tries = || -> Result<usize> { Ok(fs::read_to_string(lab.node.log())?.matches("WARN").count()) };
+    let before = tries()?;
+    let agent = lab.node.launch_agent()?;
+    eventually(SOON, "it tries again", || {
+        ensure!(tries()? >= before + 3, "not yet");
+        Ok(())
+    })?;
+    thread::sleep(Duration::from_secs(1));
+    drop(agent);
+    let tried = tries()? - before;
+    ensure!(tried < 20, "{tried} tries in a second");
+    Ok(())
+}
+
+/// Has another process write a script: a child that another test forks would hold it open for writing, and the kernel
+/// runs no such file.
+fn write_script(at: &Path, text: &str) -> Result<()> {
+    let mut writer = Command::new("sh");
+    writer.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(at);
+    exec::run(&mut writer, &format!("#!/bin/sh\n{text}\n"), exec::PATIENCE)?
+        .ok()
+        .map(drop)
 }
 
 /// Where a program of this machine is.

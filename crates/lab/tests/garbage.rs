@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use buoy_api::names;
@@ -21,8 +21,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 const FLOATING: &str = "172.16.1.3";
 const SOON: Duration = Duration::from_secs(20);
-/// An ADD on a busy machine, with nothing in its way.
-const ADD_LIMIT: Duration = Duration::from_secs(5);
+/// An ADD with nothing in its way, on a machine however busy; the plugin would wait longer.
+const ADD_LIMIT: Duration = Duration::from_secs(20);
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -291,15 +291,9 @@ fn i9_an_add_whose_client_goes_away_is_undone() {
             gone.push(workload);
         }
         // Whoever was quick enough had its answer: a runtime would detach all of them.
-        let begun = Instant::now();
         for workload in gone {
-            workload.delete()?;
+            workload.delete_by_agent()?;
         }
-        ensure!(
-            begun.elapsed() < Duration::from_secs(30),
-            "DELs took {:?}",
-            begun.elapsed()
-        );
         eventually(SOON, "nobody has the floating IP", || {
             probe::nobody_answers(
                 &lab.client,

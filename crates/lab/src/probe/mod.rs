@@ -29,7 +29,7 @@ use crate::netns::Netns;
 use wire::Wire;
 
 /// How long a probe that was stopped waits for answers that are on their way.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(3);
 
 /// How often a probe looks whether it is to stop.
 const ATTENTION: Duration = Duration::from_millis(20);
@@ -175,7 +175,7 @@ impl Probe {
         })
     }
 
-    /// Stops asking, gives what is on its way a second to arrive, and returns what it has seen.
+    /// Stops asking, gives what is on its way some seconds to arrive, and returns what it has seen.
     pub fn stop(mut self) -> Result<Tally> {
         self.end()?;
         Ok(self.tally())

@@ -1,9 +1,10 @@
 //! A client's end of one conversation with an address, by any protocol.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -91,8 +92,24 @@ pub(crate) fn any_like(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// For how long a port that was just closed may still be taken: a child that another thread forks has it until it runs its
+/// program.
+const PORT_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A socket on a port, of one family only: IPv4 and IPv6 may use the same port side by side.
 pub(crate) fn bound(any: IpAddr, port: u16, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let begun = Instant::now();
+    loop {
+        match bound_at_once(any, port, kind, protocol) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < PORT_PATIENCE => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn bound_at_once(any: IpAddr, port: u16, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new(domain_of(any), kind, Some(protocol))?;
     if any.is_ipv6() {
         socket.set_only_v6(true)?;

@@ -217,6 +217,5 @@ mod tests {
             !paths.is_empty() && paths.iter().all(|path| !Path::new(path).exists()),
             "{groups}"
         );
-        assert!(!Path::new("/opt/cni").exists() || !Path::new("/opt/cni/bin/host-local").exists());
     }
 }

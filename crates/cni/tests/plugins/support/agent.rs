@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{IoSliceMut, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use buoy_cni_spec::agent::{Body, Request, Response, decode_request};
 use buoy_cni_spec::frame::{self, Decoder};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, RecvMsg, recvmsg};
 
 /// What to do with a request.
@@ -68,7 +69,7 @@ impl FakeAgent {
 fn serve(socket: PathBuf, mut listener: UnixListener, acts: Vec<Act>) -> Vec<Received> {
     let mut received = Vec::new();
     for act in acts {
-        let (mut stream, _) = listener.accept().unwrap();
+        let mut stream = accept(&listener);
         received.push(receive(&mut stream));
         match act {
             Act::Answer(response) => stream.write_all(&frame::encode(&response).unwrap()).unwrap(),
@@ -86,6 +87,14 @@ fn serve(socket: PathBuf, mut listener: UnixListener, acts: Vec<Act>) -> Vec<Rec
     drop(listener);
     fs::remove_file(&socket).unwrap();
     received
+}
+
+/// The next connection; a test whose client does not call fails, and does not hang.
+fn accept(listener: &UnixListener) -> UnixStream {
+    let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    let called = poll(&mut fds, PollTimeout::from(60_000_u16)).unwrap();
+    assert_eq!(called, 1, "nobody calls");
+    listener.accept().unwrap().0
 }
 
 /// Reads a frame and the descriptor that came with its first bytes.

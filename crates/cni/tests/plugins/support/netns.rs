@@ -1,44 +1,46 @@
-//! Network namespaces that live as long as a process that does nothing.
+//! Network namespaces without a name: they live as long as a descriptor is open, so nothing stays behind, whatever ends
+//! the test.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
-use std::time::Duration;
+
+use nix::sched::{CloneFlags, unshare};
 
 /// A network namespace of the test's own; gone when dropped.
 pub(crate) struct Netns {
-    child: Child,
+    /// Keeps it.
+    _file: File,
     path: PathBuf,
 }
 
 impl Netns {
     pub(crate) fn new() -> Self {
-        let mut command = Command::new("unshare");
-        let child = command
-            .args(["--net", "sleep", "120"])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let path = PathBuf::from(format!("/proc/{}/ns/net", child.id()));
-        let this = Self { child, path };
-        let own = identity("/proc/self/ns/net");
-        for _ in 0..500 {
-            if fs::metadata(&this.path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) != own) {
-                return this;
-            }
-            thread::sleep(Duration::from_millis(5));
+        let made = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET)
+                .expect("cannot make a network namespace: these tests must run as root");
+            File::open("/proc/thread-self/ns/net").unwrap()
+        });
+        let file = made.join().unwrap();
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        Self {
+            _file: file,
+            path: path.into(),
         }
-        panic!("cannot make a network namespace: these tests must run as root");
     }
 
+    /// A path by which other processes find it.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Device and inode.
     pub(crate) fn identity(&self) -> (u64, u64) {
-        identity(&self.path)
+        let metadata = fs::metadata(&self.path).unwrap();
+        (metadata.dev(), metadata.ino())
     }
 
     /// Runs `ip` inside the namespace and returns what it printed.
@@ -62,16 +64,4 @@ impl Netns {
             .lines()
             .any(|line| line.contains(&format!(" {name}@")) || line.contains(&format!(" {name}:")))
     }
-}
-
-impl Drop for Netns {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn identity(path: impl AsRef<Path>) -> (u64, u64) {
-    let metadata = fs::metadata(path).unwrap();
-    (metadata.dev(), metadata.ino())
 }
