@@ -19,6 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::bird;
+use crate::checker::{Checker, Place, Places};
 use crate::dump::Dump;
 use crate::exec::{eventually, tail};
 use crate::lab::{POOLS, connect, give_addresses, how_to_look, judge, shown};
@@ -62,6 +63,9 @@ spec:
 /// Sessions come up within this time, on a busy machine: BIRD tries again every few seconds.
 const SESSIONS: Duration = Duration::from_secs(40);
 
+/// Everything comes to rest within this time: claims, sessions, and flows that end.
+const AT_REST: Duration = Duration::from_secs(40);
+
 /// How it stands with a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
@@ -88,6 +92,7 @@ pub struct Cluster {
     /// The nodes' state before anything of Buoy was there.
     pub before: Vec<Dump>,
     standing: Mutex<BTreeMap<String, Standing>>,
+    checker: Mutex<Checker>,
     run: Run,
 }
 
@@ -128,6 +133,7 @@ impl Cluster {
             switch,
             before,
             standing: Mutex::default(),
+            checker: Mutex::default(),
             run,
         };
         cluster.router.set(|settings| settings.peers = peers())?;
@@ -254,6 +260,32 @@ impl Cluster {
         let index = self.nodes.iter().position(|other| other.name() == node.name());
         let index = index.with_context(|| format!("no node {}", node.name()))?;
         self.switch.ip(&format!("link set port{index} {state}"))
+    }
+
+    /// Waits until kernels, network and records agree with the invariants, by the independent checker. Error: what still
+    /// does not after a while.
+    pub fn check(&self) -> Result<()> {
+        lock(&self.checker).wait(&self.places(), AT_REST)
+    }
+
+    /// What the checker reads, and how it stands with each.
+    pub fn places(&self) -> Places {
+        let nodes = self.nodes.iter().map(|node| Place {
+            name: node.known_as(),
+            netns: node.netns().path().to_owned(),
+            bird: (node.routing() == "bird").then(|| node.bird_socket()),
+            standing: self.standing(node),
+        });
+        Places {
+            store: self.nodes[0].store_file(),
+            nodes: nodes.collect(),
+            router: Some(Place {
+                name: "router".to_owned(),
+                netns: self.router.netns().path().to_owned(),
+                bird: Some(self.router.socket()),
+                standing: Standing::Live,
+            }),
+        }
     }
 
     /// What somebody needs who wants to know why something failed: state, logs, and how to step in.

@@ -9,6 +9,7 @@ pub mod bench;
 pub mod binaries;
 pub mod bird;
 pub mod bystander;
+pub mod checker;
 pub mod cluster;
 pub mod daemon;
 pub mod demo;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use buoy_lab::checker::{self, Place, Places};
 use buoy_lab::{bench, demo, locker, sweep, up};
 use clap::{Parser, Subcommand};
 
@@ -33,6 +34,18 @@ enum Command {
     },
     /// Make a node and a client to play with; Ctrl-C removes them.
     Up,
+    /// Check what nodes, a router and the store have against the invariants, and show what does not agree.
+    Check {
+        /// The embedded store's file.
+        #[arg(long, value_name = "FILE")]
+        store: PathBuf,
+        /// A node: its name, its network namespace, and the control socket of its BIRD if it has one.
+        #[arg(long = "node", value_name = "NAME=NETNS[,SOCKET]")]
+        nodes: Vec<Place>,
+        /// The router outside.
+        #[arg(long, value_name = "NAME=NETNS,SOCKET")]
+        router: Option<Place>,
+    },
     /// Remove what failed tests and killed runs left.
     Sweep,
     /// Keep a store to oneself until standard input ends.
@@ -58,6 +71,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo => return demo::run(),
         Command::Bench { only, quick, out } => bench::run(&bench::Options { only, quick, out })?,
         Command::Up => up::run()?,
+        Command::Check { store, nodes, router } => {
+            let places = Places { store, nodes, router };
+            return checker::report(&places);
+        }
         Command::Sweep => {
             let swept = sweep::sweep(&sweep::Which::All);
             eprintln!(

@@ -184,6 +184,17 @@ impl Node {
         change(&mut lock(&self.inner.settings));
     }
 
+    /// The name by which its agent goes in the records.
+    pub fn known_as(&self) -> String {
+        let name = lock(&self.inner.settings).node_name.clone();
+        name.unwrap_or_else(|| self.name().to_owned())
+    }
+
+    /// Who announces its routes: `kernel` or `bird`.
+    pub fn routing(&self) -> String {
+        lock(&self.inner.settings).routing.clone()
+    }
+
     /// Starts the agent and waits until it is ready; says how long that took.
     pub fn start_agent(&self) -> Result<Duration> {
         let agent = Daemon::start(
