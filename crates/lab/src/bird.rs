@@ -31,7 +31,9 @@ pub(crate) fn ask(netns: &Netns, socket: &Path, line: &str) -> Result<String> {
 pub(crate) fn established(table: &str) -> Vec<String> {
     table
         .lines()
-        .filter(|line| line.trim_end().ends_with("Established") && line.split_whitespace().nth(1) == Some("BGP"))
+        .filter(|line| {
+            line.trim_end().ends_with("Established") && line.split_whitespace().nth(1) == Some("BGP")
+        })
         .filter_map(|line| line.split_whitespace().next())
         .map(str::to_owned)
         .collect()

@@ -1,7 +1,9 @@
-//! `buoy-lab demo`: what a floating IP is and does, told on one node and a client, every claim checked.
+//! `buoy-lab demo`: what a floating IP is and does, told first on one node and a client, then on three nodes and a router;
+//! every claim is checked.
 
 mod fail_over;
 mod faults;
+mod network;
 mod reach;
 mod remove;
 mod request;
@@ -18,6 +20,7 @@ use anyhow::{Context, Result};
 use crate::lab::{CLIENT, Lab, NODE_IPS};
 use crate::probe::{self, Answer, Via};
 use crate::workload::Workload;
+use network::Network;
 use story::Story;
 
 /// Namespace of all the pods.
@@ -57,7 +60,17 @@ pub fn run() -> Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     }
-    remove::close(stage)?;
+    go_on(remove::close(stage)?)
+}
+
+/// The second part.
+fn go_on(story: Story) -> Result<ExitCode> {
+    let mut network = Network::make(story)?;
+    if let Err(error) = network.tell() {
+        network.failed(&error)?;
+        return Ok(ExitCode::FAILURE);
+    }
+    network::close(network)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 
+use super::story::Story;
 use super::{FLOATING, SOON, Stage};
 use crate::dump::Dump;
 use crate::exec::eventually;
@@ -56,8 +57,8 @@ fn clean_up(stage: &mut Stage) -> Result<()> {
     stage.story.check("no process is left on the node")
 }
 
-/// Removes the lab itself, checks that, and says goodbye.
-pub(super) fn close(stage: Stage) -> Result<()> {
+/// Removes the lab itself, checks that, and hands the story on.
+pub(super) fn close(stage: Stage) -> Result<Story> {
     let Stage { lab, mut story, .. } = stage;
     let run = lab.run().id().to_owned();
     let base = lab.run().base().to_owned();
@@ -65,10 +66,6 @@ pub(super) fn close(stage: Stage) -> Result<()> {
     let namespaces = made::namespaces_of(&run);
     ensure!(namespaces.is_empty(), "namespaces are left: {namespaces:?}");
     ensure!(!base.exists(), "files are left: {}", base.display());
-    story.check("no namespace and no file of the lab is left on this machine")?;
-    story.line(&format!(
-        "\n{} claims checked in {}.",
-        story.checks(),
-        super::story::figure(story.took())
-    ))
+    story.check("no namespace and no file of this node is left on the machine")?;
+    Ok(story)
 }
