@@ -48,7 +48,7 @@ mod tests {
         let table = "\
 Name       Proto      Table      State  Since         Info
 device1    Device     ---        up     21:30:01.010
-n1_v4      BGP        ---        up     21:30:04.120  Established
+n1_v4      BGP        ---        up     21:30:04.120  Established   
 n2_v4      BGP        ---        start  21:30:01.010  Connect       Socket: No route to host
 n3_v4      BGP        ---        start  21:30:01.010  Active        Received: Administrative shutdown
 ";

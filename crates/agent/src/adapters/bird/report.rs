@@ -102,15 +102,24 @@ fn sessions(lines: &[Line]) -> Vec<Session> {
             let session = session(&line.text);
             within = session.is_some();
             sessions.extend(session);
-        } else if within
-            && let Some(session) = sessions.last_mut()
-            && let Some((key, value)) = line.text.split_once(':')
-            && key.trim() == "Neighbor address"
-        {
-            value.trim().clone_into(&mut session.neighbor);
+        } else if within && let Some(session) = sessions.last_mut() {
+            detail(session, &line.text);
         }
     }
     sessions
+}
+
+fn detail(session: &mut Session, line: &str) {
+    match line
+        .split_once(':')
+        .map(|(key, value)| (key.trim(), value.trim()))
+    {
+        Some(("Neighbor address", address)) => address.clone_into(&mut session.neighbor),
+        Some(("Import limit", limit)) if limit.ends_with("[HIT]") => {
+            session.info.push_str(": announces more than is taken");
+        }
+        _ => {}
+    }
 }
 
 /// `name BGP table state since info…`
@@ -157,6 +166,7 @@ mod tests {
                 "peer_r     BGP        ---        start  2026-11-26T21:00:02  Idle          BGP Error: Bad peer AS",
             ),
             line(1006, "    Neighbor address: fd00::9"),
+            line(1006, "    Import limit:   10000 [HIT]"),
             line(0, ""),
         ];
         let read = sessions(&shown);
@@ -171,7 +181,10 @@ mod tests {
         );
         assert_eq!(
             (read[1].neighbor.as_str(), read[1].info.as_str()),
-            ("fd00::9", "Idle BGP Error: Bad peer AS")
+            (
+                "fd00::9",
+                "Idle BGP Error: Bad peer AS: announces more than is taken"
+            )
         );
         assert_eq!(read[1].since, "2026-11-26T21:00:02");
     }
