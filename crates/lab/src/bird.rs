@@ -31,7 +31,7 @@ pub(crate) fn ask(netns: &Netns, socket: &Path, line: &str) -> Result<String> {
 pub(crate) fn established(table: &str) -> Vec<String> {
     table
         .lines()
-        .filter(|line| line.ends_with("Established") && line.split_whitespace().nth(1) == Some("BGP"))
+        .filter(|line| line.trim_end().ends_with("Established") && line.split_whitespace().nth(1) == Some("BGP"))
         .filter_map(|line| line.split_whitespace().next())
         .map(str::to_owned)
         .collect()
@@ -46,7 +46,7 @@ mod tests {
         let table = "\
 Name       Proto      Table      State  Since         Info
 device1    Device     ---        up     21:30:01.010
-n1_v4      BGP        ---        up     21:30:04.120  Established
+n1_v4      BGP        ---        up     21:30:04.120  Established   
 n2_v4      BGP        ---        start  21:30:01.010  Connect       Socket: No route to host
 n3_v4      BGP        ---        start  21:30:01.010  Active        Received: Administrative shutdown
 ";
