@@ -144,13 +144,18 @@ impl Cluster {
     /// Makes the network, the records and the agents, and waits until all sessions stand.
     pub fn start() -> Result<Self> {
         let cluster = Self::bare()?;
-        cluster
-            .start_agents()
-            .inspect_err(|_| cluster.run.keep_directory())?;
-        cluster.nodes[0].apply(POOLS).context("cannot make the pools")?;
-        cluster.nodes[0].apply(PEERS).context("cannot make the peers")?;
-        cluster.wait_for_sessions()?;
+        if let Err(error) = cluster.begin() {
+            cluster.run.keep_directory();
+            return Err(error.context(cluster.evidence()));
+        }
         Ok(cluster)
+    }
+
+    fn begin(&self) -> Result<()> {
+        self.start_agents()?;
+        self.nodes[0].apply(POOLS).context("cannot make the pools")?;
+        self.nodes[0].apply(PEERS).context("cannot make the peers")?;
+        self.wait_for_sessions()
     }
 
     /// Its run.

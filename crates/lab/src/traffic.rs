@@ -1,13 +1,14 @@
-//! A client that talks to one address in several ways at once, to see whether anything is lost.
+//! A client that talks to one address in several ways at once: to see that nothing is lost, or what a move costs.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::netns::Netns;
-use crate::probe::{Probe, Tally, Via};
+use crate::probe::{Probe, Reader, Tally, Via};
 
 /// How often each way asks.
 const OFTEN: Duration = Duration::from_millis(10);
@@ -24,8 +25,7 @@ pub struct Traffic {
 impl Traffic {
     /// Starts it, and waits until every way is answered.
     pub fn start(client: &Netns, to: IpAddr) -> Result<Self> {
-        static PORT: AtomicU16 = AtomicU16::new(20_000);
-        let port = PORT.fetch_add(1, Ordering::Relaxed);
+        let port = fresh_port();
         let mut traffic = Self { probes: Vec::new() };
         for via in [Via::Ping, Via::UdpFrom(port), Via::Tcp] {
             let probe = Probe::start(client, via, to, OFTEN)
@@ -60,5 +60,115 @@ impl Traffic {
             seen.push((via, tally));
         }
         Ok(seen)
+    }
+}
+
+/// A port from which nobody has sent yet.
+fn fresh_port() -> u16 {
+    static PORT: AtomicU16 = AtomicU16::new(20_000);
+    PORT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// How often the UDP sender of [`Witnesses`] asks: it says when the new owner answers.
+const CLOSELY: Duration = Duration::from_millis(2);
+
+/// How long clients get to hear of the end of their connections.
+const HEARD: Duration = Duration::from_secs(5);
+
+/// A ping, a UDP sender that keeps its ports, a TCP conversation and a TCP client that only reads, all talking to one
+/// address while it moves.
+#[derive(Debug)]
+pub struct Witnesses {
+    ping: Probe,
+    udp: Probe,
+    tcp: Probe,
+    reader: Reader,
+}
+
+/// What a move cost.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// From the move's beginning to the new owner's first answer to the UDP sender.
+    pub first_answer: Duration,
+    /// Questions of the UDP sender that nobody answered.
+    pub lost: u32,
+    /// Pings sent, and pings that nobody answered.
+    pub pings: (u32, u32),
+    /// Longest time from one answered ping to the next.
+    pub gap: Duration,
+    /// How the TCP conversation ended; `None` if it did not.
+    pub talk: Option<String>,
+    /// From the move's beginning to the reset that the reading client got, if it got one.
+    pub reset: Option<Duration>,
+}
+
+impl Witnesses {
+    /// Starts them, and waits until each is answered.
+    pub fn start(client: &Netns, to: IpAddr) -> Result<Self> {
+        let start = |via: Via, every| {
+            Probe::start(client, via, to, every)
+                .with_context(|| format!("cannot begin {} to {to}", via.name()))
+        };
+        let witnesses = Self {
+            ping: start(Via::Ping, OFTEN)?,
+            udp: start(Via::UdpFrom(fresh_port()), CLOSELY)?,
+            tcp: start(Via::Tcp, OFTEN)?,
+            reader: Reader::start(client, to)?,
+        };
+        for probe in [&witnesses.ping, &witnesses.udp, &witnesses.tcp] {
+            probe.wait_for_more(10, SOON)?;
+        }
+        Ok(witnesses)
+    }
+
+    /// Waits until the workload `to` answers, then until pings are answered again, and counts. Error: it does not within
+    /// `limit`.
+    pub fn moved(self, begun: Instant, to: &str, limit: Duration) -> Result<Seen> {
+        self.moved_and_heard(begun, to, limit, HEARD)
+    }
+
+    /// The same; clients get `heard` to hear of the end of their connections.
+    pub fn moved_and_heard(self, begun: Instant, to: &str, limit: Duration, heard: Duration) -> Result<Seen> {
+        let is_there = |tally: &Tally| {
+            let last = tally.changes.last();
+            last.is_some_and(|(at, who)| *at > begun && who == to)
+        };
+        let udp = self.udp.wait(limit, &format!("{to} answers"), is_there)?;
+        let first = udp.changes.last().map_or(begun, |(at, _)| *at);
+        self.ping.wait_for_more(20, SOON)?;
+        let talked = self
+            .tcp
+            .wait(heard, "the conversation ends", |tally| tally.ended.is_some());
+        let ending = self.reader.ending(heard).ok();
+        let (ping, udp) = (self.ping.stop()?, self.udp.stop()?);
+        Ok(Seen {
+            first_answer: first.saturating_duration_since(begun),
+            lost: udp.lost(),
+            pings: (ping.sent, ping.lost()),
+            gap: ping.longest_gap,
+            talk: talked.ok().and_then(|tally| tally.ended),
+            reset: ending
+                .filter(|ending| ending.is_reset())
+                .map(|ending| ending.at.saturating_duration_since(begun)),
+        })
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sent, lost) = self.pings;
+        write!(
+            f,
+            "first answer after {:.0?}, {lost} of {sent} pings lost, longest gap {:.0?}, {} UDP questions lost",
+            self.first_answer, self.gap, self.lost
+        )?;
+        match &self.talk {
+            Some(end) => write!(f, ", TCP ended: {end}")?,
+            None => write!(f, ", TCP goes on")?,
+        }
+        match self.reset {
+            Some(after) => write!(f, ", reader reset after {after:.0?}"),
+            None => write!(f, ", no reset for the reader"),
+        }
     }
 }
