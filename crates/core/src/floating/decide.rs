@@ -125,6 +125,11 @@ pub fn decide(case: &Case, now: Now) -> Decision {
     match decision {
         Decision::Hold => publish(case).unwrap_or_else(|| collect(case, now)),
         Decision::Wait(_) | Decision::NeedLease => publish(case).unwrap_or(decision),
+        // Who takes it must not find the one that is gone among the candidates, and give it back.
+        Decision::Offer {
+            reason: Reason::OwnerGone,
+            ..
+        } => publish(case).unwrap_or(decision),
         decision => decision,
     }
 }

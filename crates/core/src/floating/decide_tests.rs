@@ -206,6 +206,13 @@ fn the_living_give_and_say_whom_they_mean() {
 }
 
 #[test]
+fn an_owner_that_is_gone_is_no_candidate_any_more_before_its_address_is_offered() {
+    let (owner, elsewhere) = (candidate("a", 1), on("n2", "b", 2));
+    let gone = binding(Some(&owner), &[owner.clone(), elsewhere]);
+    assert_eq!(decision(&gone, &[], 9), Decision::Publish(Vec::new()));
+}
+
+#[test]
 fn who_did_not_take_what_it_was_offered_is_passed_over() {
     let (owner, mut better) = (candidate("a", 1), on("n2", "b", 2));
     better.priority = 1;
