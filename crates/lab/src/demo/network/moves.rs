@@ -37,11 +37,11 @@ pub(super) fn tell(network: &mut Network) -> Result<()> {
     agrees(network)?;
 
     network.start("n3", "web-3")?;
-    let seen = during(network, "web-3", SOON, |network| {
+    let seen = during(network, "web-1", SOON, |network| {
         let took = network.take("web-2")?.delete()?;
         network.story.timed("n2: CNI DEL of web-2, the owner", took)
     })?;
-    network.cost("its owner is deleted, a standby on n3 has it", &seen)?;
+    network.cost("its owner is deleted, the eldest standby on n1 has it", &seen)?;
     agrees(network)?;
     fail(network)
 }
@@ -51,28 +51,28 @@ fn fail(network: &mut Network) -> Result<()> {
     network
         .story
         .step(10, "Its node is cut off; then its agent stands still")?;
-    let seen = during(network, "web-1", TAKEOVER, |network| {
+    let seen = during(network, "web-3", TAKEOVER, |network| {
         network
             .story
-            .command("switch# ip link set port2 down      (all links of n3)", "")?;
-        network.cluster.cut(network.node("n3")?)
+            .command("switch# ip link set port0 down      (all links of n1)", "")?;
+        network.cluster.cut(network.node("n1")?)
     })?;
-    network.cost("n3 is cut off, web-1 on n1 has it", &seen)?;
-    network.cluster.restore(network.node("n3")?)?;
+    network.cost("n1 is cut off, web-3 on n3 has it", &seen)?;
+    network.cluster.restore(network.node("n1")?)?;
     network.cluster.wait_for_sessions()?;
     agrees(network)?;
 
-    let seen = during(network, "web-3", TAKEOVER, |network| {
-        network.story.command("n1# kill -STOP $(pidof buoy-agent)", "")?;
-        network.cluster.freeze(network.node("n1")?)
+    let seen = during(network, "web-1", TAKEOVER, |network| {
+        network.story.command("n3# kill -STOP $(pidof buoy-agent)", "")?;
+        network.cluster.freeze(network.node("n3")?)
     })?;
-    network.cost("n1's agent is frozen, web-3 on n3 has it", &seen)?;
-    let answer = probe::ask(network.node("n1")?.netns(), Via::Udp, ip(FLOATING[0])?, SOON)?;
-    ensure!(answer.who == "web-3", "on n1 {} answers", answer.who);
+    network.cost("n3's agent is frozen, web-1 on n1 has it", &seen)?;
+    let answer = probe::ask(network.node("n3")?.netns(), Via::Udp, ip(FLOATING[0])?, SOON)?;
+    ensure!(answer.who == "web-1", "on n3 {} answers", answer.who);
     network
         .story
-        .check("n1 itself sends new flows to n3, with nobody there who decides: NAT follows the route")?;
-    network.cluster.thaw(network.node("n1")?)?;
+        .check("n3 itself sends new flows to n1, with nobody there who decides: NAT follows the route")?;
+    network.cluster.thaw(network.node("n3")?)?;
     network
         .story
         .say("It wakes up, finds its lease revoked, and gives up what is no longer its own.")?;

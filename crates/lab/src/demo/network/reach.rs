@@ -9,6 +9,9 @@ use crate::exec::eventually;
 use crate::lab::POOLS;
 use crate::probe::{self, Via};
 
+/// With two nodes and a router, in two families.
+const SESSIONS: usize = 6;
+
 pub(super) fn tell(network: &mut Network) -> Result<()> {
     network.story.step(8, "Three nodes announce what lives on them")?;
     network.cluster.start_agents()?;

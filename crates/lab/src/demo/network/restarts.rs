@@ -8,7 +8,7 @@ use crate::exec;
 use crate::traffic::Traffic;
 
 /// The owner's node after step 10.
-const OWNER: &str = "n3";
+const OWNER: &str = "n1";
 
 pub(super) fn tell(network: &mut Network) -> Result<()> {
     network
