@@ -40,6 +40,15 @@ pub fn why_says(node: &Node, floating: &str, words: &[&str]) -> Result<String> {
     })
 }
 
+/// Reads the row of `fip list` for an address until it is so.
+pub fn listed_as(node: &Node, floating: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
+    eventually(SOON, &format!("{floating}: {what}"), || {
+        let row = listed(node, floating)?;
+        ensure!(is_so(&row), "{row}");
+        Ok(row)
+    })
+}
+
 /// The row of `fip list` for an address.
 pub fn listed(node: &Node, floating: &str) -> Result<Value> {
     let rows: Vec<Value> = serde_json::from_str(&node.ctl("fip list -o json")?)?;

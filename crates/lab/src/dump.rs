@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::exec::eventually;
 use crate::netns::Netns;
 
 /// Sections of sorted lines. Counters, indexes and time are left out.
@@ -87,7 +89,23 @@ const SYSCTLS: [(&str, &[&str]); 6] = [
     ),
 ];
 
+/// How long a namespace may take to come to rest on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 impl Dump {
+    /// Takes the state of a namespace once nothing changes any more.
+    pub fn at_rest(netns: &Netns) -> Result<Self> {
+        netns.wait_for_addresses()?;
+        let mut last = Self::take(netns)?;
+        eventually(PATIENCE, &format!("{} comes to rest", netns.name()), || {
+            let before = std::mem::replace(&mut last, Self::take(netns)?);
+            let difference = before.difference(&last);
+            ensure!(difference.is_empty(), "{difference}");
+            Ok(())
+        })?;
+        Ok(last)
+    }
+
     /// Takes the state of a namespace.
     pub fn take(netns: &Netns) -> Result<Self> {
         let mut dump = Self::default();
@@ -209,8 +227,7 @@ mod tests {
         let run = Run::begin().unwrap();
         let (a, b) = (Netns::make(&run, "a").unwrap(), Netns::make(&run, "b").unwrap());
         a.link("eth0", &b, "eth0").unwrap();
-        let before = Dump::take(&a).unwrap();
-        assert_eq!(before.difference(&Dump::take(&a).unwrap()), "");
+        let before = Dump::at_rest(&a).unwrap();
         for (change, back, seen) in [
             (
                 "ip address add 192.0.2.1/24 dev eth0",

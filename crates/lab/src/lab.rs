@@ -98,7 +98,7 @@ impl Lab {
                 from.add_route(prefix, of_family(NODE_IPS, prefix.addr())?)?;
             }
         }
-        let before = Dump::take(node.netns())?;
+        let before = Dump::at_rest(node.netns())?;
         Ok(Self {
             node,
             client,

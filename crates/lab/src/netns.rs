@@ -150,11 +150,15 @@ impl Netns {
         self.ip(&format!("address add {address} dev {ifname}{nodad}"))
     }
 
-    /// Waits until the kernel has checked the addresses that it gave itself: before that they come and go in dumps.
+    /// Waits until every link that is up has its carrier, and the kernel has checked the addresses that it gave itself:
+    /// before that they come and go in dumps.
     pub fn wait_for_addresses(&self) -> Result<()> {
-        exec::eventually(PATIENCE, "no address is tentative", || {
-            let shown = self.exec("ip -6 address show tentative")?.stdout;
-            ensure!(shown.trim().is_empty(), "still tentative:\n{shown}");
+        exec::eventually(PATIENCE, "links and addresses come to rest", || {
+            let shown = self.exec("ip address show up")?.stdout;
+            ensure!(
+                !shown.contains("NO-CARRIER") && !shown.contains("tentative"),
+                "not yet:\n{shown}"
+            );
             Ok(())
         })
     }

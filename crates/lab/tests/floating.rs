@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use buoy_lab::ask::{answered_by, listed, silent, why_says};
+use buoy_lab::ask::{answered_by, listed, listed_as, silent, why_says};
 use buoy_lab::lab::{CLIENT, Lab};
 use buoy_lab::leaks::assert_nothing_leaked;
 use buoy_lab::probe::{self, Probe, RawProtocol, Reader, Via};
@@ -99,11 +99,9 @@ fn a_standby_takes_over_and_no_client_keeps_the_past() {
     Lab::start().unwrap().test(|lab| {
         let first = Workload::start(&lab.node, shop("web-0").floating(&[V4, V6]))?;
         let second = Workload::start(&lab.node, shop("web-1").floating(&[V4, V6]))?;
-        let row = listed(&lab.node, V4)?;
-        ensure!(
-            row["owner"] == "web-0" && row["standby"] == json!(["web-1"]),
-            "{row}"
-        );
+        let row = listed_as(&lab.node, V4, "web-1 stands by", |row| {
+            row["owner"] == "web-0" && row["standby"] == json!(["web-1"])
+        })?;
         let epoch = row["epoch"].as_u64().context("an epoch")?;
         let udp = Probe::start(&lab.client, Via::UdpFrom(4000), ip(V4), OFTEN)?;
         let udp6 = Probe::start(&lab.client, Via::UdpFrom(4000), ip(V6), OFTEN)?;

@@ -32,19 +32,6 @@ fn shop(name: &str) -> Spec {
     Spec::pod("shop", name)
 }
 
-/// The node's state once nothing changes any more.
-fn settled(node: &Node) -> Result<Dump> {
-    node.netns().wait_for_addresses()?;
-    let mut last = Dump::take(node.netns())?;
-    eventually(SOON, "the node comes to rest", || {
-        let before = std::mem::replace(&mut last, Dump::take(node.netns())?);
-        let difference = before.difference(&last);
-        ensure!(difference.is_empty(), "{difference}");
-        Ok(())
-    })?;
-    Ok(last)
-}
-
 /// Fails with what is different.
 fn assert_same(before: &Dump, node: &Node, when: &str) -> Result<()> {
     let difference = before.difference(&Dump::take(node.netns())?);
@@ -173,7 +160,7 @@ fn i5_agent_restart_keeps_flows() {
             .map(|to| Traffic::start(&lab.client, to))
             .collect::<Result<Vec<_>>>()?;
         let hairpin = Traffic::start(web.netns(), ip(V4))?;
-        let before = settled(&lab.node)?;
+        let before = Dump::at_rest(lab.node.netns())?;
         let progress = || traffic.iter().chain([&hairpin]).try_for_each(Traffic::progress);
 
         for _ in 0..3 {
@@ -227,7 +214,7 @@ fn i6_store_held_changes_nothing() {
         for workload in [other, more] {
             workload.delete_by_agent()?;
         }
-        let during = settled(&lab.node)?;
+        let during = Dump::at_rest(lab.node.netns())?;
         while locker.held() < Duration::from_secs(10) {
             traffic.progress()?;
         }
@@ -249,7 +236,7 @@ fn i6_store_away_changes_nothing() {
             Workload::start(node, shop("b"))?,
         ];
         let traffic = Traffic::start(&lab.client, ip(V4))?;
-        let before = settled(node)?;
+        let before = Dump::at_rest(node.netns())?;
         // The store is gone for good for an agent that starts: its descriptors are its own, so it is started anew.
         let directory = node.store_file().parent().context("a directory")?.to_owned();
         let aside = directory.with_extension("away");
@@ -281,7 +268,7 @@ fn i7_foreign_state_untouched() {
     lab.test(|lab| {
         let node = &lab.node;
         be_a_stranger(node)?;
-        let foreign = settled(node)?;
+        let foreign = Dump::at_rest(node.netns())?;
         let note = node.state().join("notes.txt");
         fs::write(&note, "somebody's")?;
         node.start_agent()?;
@@ -340,7 +327,7 @@ fn be_a_stranger(node: &Node) -> Result<()> {
 
 /// Checks that every foreign line still stands; sysctls are a node's to set.
 fn stands(foreign: &Dump, node: &Node, when: &str) -> Result<()> {
-    let difference = foreign.difference(&settled(node)?);
+    let difference = foreign.difference(&Dump::at_rest(node.netns())?);
     let gone: Vec<&str> = difference
         .lines()
         .filter(|line| line.starts_with('-') && !line.contains("sysctls:"))
@@ -395,7 +382,7 @@ fn i8_a_sysctl_that_somebody_changed_since_is_theirs() {
         let web = Workload::start(node, shop("web-0").floating(&[V4]))?;
         ensure!(value(&lab.before)? == "0", "the lab's node forwards by itself");
         ensure!(
-            value(&settled(node)?)? == "1",
+            value(&Dump::at_rest(node.netns())?)? == "1",
             "the agent does not let its node forward"
         );
         // Any number but 0 means yes: somebody has set it since, to another yes.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use buoy_lab::ask::{answered_by, listed, silent, why_says};
+use buoy_lab::ask::{answered_by, listed, listed_as, silent, why_says};
 use buoy_lab::exec::eventually;
 use buoy_lab::lab::{CLIENT, Lab, POOLS};
 use buoy_lab::leaks::assert_nothing_leaked;
@@ -35,8 +35,9 @@ fn another_namespace_is_refused_with_the_reason_and_gets_it_once_it_is_free() {
         why_says(&lab.node, V4, &["bank", "shop"])?;
         owner.delete()?;
         silent(&lab.client, V4)?;
-        let row = listed(&lab.node, V4)?;
-        ensure!(row["state"] == "Held" && row["namespace"] == "shop", "{row}");
+        listed_as(&lab.node, V4, "it is held for shop", |row| {
+            row["state"] == "Held" && row["namespace"] == "shop"
+        })?;
         lab.node.ctl(&format!("fip release {V4}"))?;
         answered_by(&lab.client, Via::Tcp, V4, "vault")?;
         assert_nothing_leaked(&lab.node, &[&other])
@@ -51,10 +52,10 @@ fn a_hold_ends_by_itself() {
     lab.node.apply(POOLS).unwrap();
     lab.test(|lab| {
         let web = Workload::start(&lab.node, shop("web-0").floating(&[V4]))?;
-        let epoch = listed(&lab.node, V4)?["epoch"].as_u64();
+        let owned = |row: &Value| row["owner"] == "web-0";
+        let epoch = listed_as(&lab.node, V4, "web-0 has it", owned)?["epoch"].as_u64();
         let deleted = Instant::now();
         web.delete()?;
-        ensure!(listed(&lab.node, V4)?["state"] == "Held", "not held");
         eventually(Duration::from_secs(60), "the hold ends", || {
             ensure!(listed(&lab.node, V4).is_err(), "still listed");
             Ok(())
@@ -62,10 +63,8 @@ fn a_hold_ends_by_itself() {
         ensure!(deleted.elapsed() >= Duration::from_secs(2), "collected too early");
         assert_nothing_leaked(&lab.node, &[])?;
         let _again = Workload::start(&lab.node, shop("web-0").floating(&[V4]))?;
-        ensure!(
-            listed(&lab.node, V4)?["epoch"].as_u64() > epoch,
-            "an epoch came again"
-        );
+        let again = listed_as(&lab.node, V4, "web-0 has it again", owned)?;
+        ensure!(again["epoch"].as_u64() > epoch, "an epoch came again");
         Ok(())
     });
 }
