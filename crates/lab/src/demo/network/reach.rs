@@ -19,11 +19,13 @@ pub(super) fn tell(network: &mut Network) -> Result<()> {
     n1.apply(POOLS)?;
     n1.apply(PEERS)?;
     network.cluster.wait_for_sessions()?;
-    let status = network.show_ctl("n1", "node status")?;
-    ensure!(
-        status.matches("Established").count() == 6,
-        "not all sessions stand"
-    );
+    let n1 = network.node("n1")?;
+    eventually(SOON, "the agent has seen its sessions", || {
+        let status = n1.ctl("node status")?;
+        ensure!(status.matches("Established").count() == SESSIONS, "{status}");
+        Ok(())
+    })?;
+    network.show_ctl("n1", "node status")?;
     network
         .story
         .check("every node has a session with every other and with the router, in both families")?;
