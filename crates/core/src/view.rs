@@ -181,6 +181,7 @@ impl View {
     /// Takes a change of a record in, as it comes, and says whom it may concern.
     pub fn apply(&mut self, delta: Delta, now: Mono) -> BTreeSet<Subject> {
         let mut dirty = self.concerned(&delta.key);
+        let owned = self.owns();
         match &delta.value {
             Some(Err(bad)) => self.bad.insert(delta.key.clone(), bad.clone()),
             _ => self.bad.remove(&delta.key),
@@ -195,6 +196,9 @@ impl View {
             dirty.extend(self.reindex(&id));
         }
         dirty.extend(self.concerned(&key));
+        if self.owns() != owned {
+            dirty.insert(Subject::Lease);
+        }
         dirty
     }
 

@@ -212,3 +212,20 @@ fn a_garbled_endpoint_record_leaves_the_requests_in_force() {
         vec![floating("172.16.1.9")]
     );
 }
+
+#[test]
+fn the_first_address_that_is_owned_and_the_last_concern_the_lease() {
+    let mut view = view();
+    let owner = candidate(&pod("web-0", 7));
+    let lease = |dirty: BTreeSet<Subject>| dirty.contains(&Subject::Lease);
+    assert!(!lease(put(&mut view, Value::Binding(binding(None)))));
+    assert!(
+        lease(put(&mut view, Value::Binding(binding(Some(&owner))))),
+        "renewed from now on"
+    );
+    assert!(!lease(put(&mut view, Value::Binding(binding(Some(&owner))))));
+    assert!(
+        lease(put(&mut view, Value::Binding(binding(None)))),
+        "left after a while"
+    );
+}
