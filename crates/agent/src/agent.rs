@@ -313,7 +313,7 @@ impl Agent {
             }
             Outcome::Assigned(result) => self.assigned(subject, result, now),
             Outcome::Lease(own) => self.lease_kept(subject, own, now.mono),
-            Outcome::Sighted(lease, ended) => self.lease_sighted(subject, lease, ended),
+            Outcome::Sighted(lease, ended) => self.lease_sighted(subject, *lease, ended),
         }
     }
 

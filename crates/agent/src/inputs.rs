@@ -113,7 +113,7 @@ pub(crate) enum Outcome {
     /// This node's lease, as it is now.
     Lease(Own),
     /// A node's lease, as it was when a reading of it ended.
-    Sighted(Option<(NodeLease, Revision)>, Mono),
+    Sighted(Box<Option<(NodeLease, Revision)>>, Mono),
     /// It was carried out; its records say what came of it.
     Done,
     /// It was not.

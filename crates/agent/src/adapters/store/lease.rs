@@ -43,7 +43,7 @@ fn sighted<E: std::fmt::Display>(
     found: Result<Option<(buoy_api::NodeLease, buoy_core::store::Revision)>, E>,
 ) -> Outcome {
     match found {
-        Ok(lease) => Outcome::Sighted(lease, clock::mono()),
+        Ok(lease) => Outcome::Sighted(Box::new(lease), clock::mono()),
         Err(error) => Outcome::Failed(error.to_string()),
     }
 }

@@ -12,8 +12,11 @@ use crate::traffic::{Seen, Witnesses};
 
 /// Patience with clients that cannot hear of the end of their connections: who had them is gone.
 const DEAF: Duration = Duration::from_millis(500);
-/// A lease may be revoked when it was not renewed for six seconds and a tenth, and a takeover takes a second at most.
-const TAKEOVER: Duration = Duration::from_millis(7_600);
+/// A lease may be revoked when it was not renewed for six seconds and a tenth, and a takeover takes a second at most; three
+/// times that, where the machine is busy with other demos.
+const TAKEOVER: Duration = Duration::from_millis(3 * 7_600);
+/// Pings that a planned move may lose, there.
+const LOST: u32 = 3 * 2;
 
 pub(super) fn tell(network: &mut Network) -> Result<()> {
     network
@@ -29,7 +32,7 @@ pub(super) fn tell(network: &mut Network) -> Result<()> {
             .map(drop)
     })?;
     network.cost("planned, to web-2 on n2", &seen)?;
-    ensure!(seen.pings.1 <= 2, "a planned move lost pings: {seen}");
+    ensure!(seen.pings.1 <= LOST, "a planned move lost pings: {seen}");
     ensure!(seen.reset.is_some(), "the reading client heard nothing: {seen}");
     network
         .story
@@ -89,7 +92,7 @@ fn during(
     let witnesses = Witnesses::start(&network.cluster.client, ip(FLOATING[0])?)?;
     let begun = Instant::now();
     happens(network)?;
-    let hears = if limit < SOON { DEAF } else { SOON };
+    let hears = if limit == TAKEOVER { DEAF } else { SOON };
     witnesses.moved_and_heard(begun, to, limit, hears)
 }
 
