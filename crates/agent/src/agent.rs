@@ -276,7 +276,10 @@ impl Agent {
         if daemon != self.view.daemon {
             match &daemon {
                 Daemon::Ready => info!("BIRD is ready"),
-                Daemon::NotReady { why, .. } => warn!("BIRD is not ready: {why}"),
+                Daemon::NotReady { why, .. } if self.view.daemon == Daemon::Ready => {
+                    warn!("BIRD is not ready any more: {why}");
+                }
+                Daemon::NotReady { why, .. } => info!("BIRD is not ready yet: {why}"),
             }
         }
         self.dirty.extend(self.view.set_daemon(daemon));

@@ -191,6 +191,34 @@ Problems:
     }
 
     #[test]
+    fn sessions_are_shown_as_calicoctl_does() {
+        let status = serde_json::from_value(json!({
+            "notes": ["nodes differ\nsee to it"],
+            "bgp": {"ipv4": [{"peer": "192.0.2.2", "type": "node-to-node mesh", "state": "up",
+                              "since": "2026-11-26T22:05:18", "info": "Established"}], "ipv6": []},
+        }));
+        let text = status_text(&status.unwrap());
+        let (_, shown) = text.split_once("Notes:").unwrap();
+        assert_eq!(
+            shown,
+            "
+  - nodes differ
+    see to it
+Problems:       none
+
+IPv4 BGP status
++--------------+-------------------+-------+---------------------+-------------+
+| PEER ADDRESS |     PEER TYPE     | STATE |        SINCE        |    INFO     |
++--------------+-------------------+-------+---------------------+-------------+
+| 192.0.2.2    | node-to-node mesh | up    | 2026-11-26T22:05:18 | Established |
++--------------+-------------------+-------+---------------------+-------------+
+
+IPv6 BGP status
+No IPv6 peers found."
+        );
+    }
+
+    #[test]
     fn a_plan_is_its_operations() {
         assert_eq!(
             plan_text(&Plan::default()),

@@ -249,6 +249,7 @@ fn key_of(value: &Value) -> Key {
         Value::Felix(felix) => Key::Felix(felix.name().to_owned()),
         Value::Profile(profile) => Key::Profile(profile.name().to_owned()),
         Value::ClusterInformation(cluster) => Key::ClusterInformation(cluster.name().to_owned()),
+        Value::BgpPeer(peer) => Key::BgpPeer(peer.name().to_owned()),
         Value::Block(block) => Key::Block(block.cidr),
         Value::Binding(binding) => Key::Binding(binding.name().to_owned()),
         Value::EpochFloor(_) => Key::EpochFloor,

@@ -128,14 +128,14 @@ impl World {
         let text = render(self.desired.bird().map(|(section, row, _)| (section, row))).unwrap();
         assert_eq!(
             Some(&text),
-            render(&self.all_rows()).as_ref(),
+            render(&self.whole()).as_ref(),
             "what is not dirty has not changed"
         );
         text
     }
 
     /// Every subject's rows, whoever was said to be concerned.
-    fn all_rows(&self) -> BTreeMap<Section, BirdRow> {
+    fn whole(&self) -> BTreeMap<Section, BirdRow> {
         let view = &self.view;
         let blocks = view.affinities.iter().map(|(cidr, _)| Subject::Block(*cidr));
         let pools = view.pools.iter().map(|(name, _)| Subject::Pool(name.clone()));
@@ -502,6 +502,6 @@ fn whoever_the_peer_is_for_has_it() {
 fn with_another_routing_daemon_there_is_nothing() {
     let mut world = two_nodes().pool("floating", "172.16.1.0/24", true);
     world.view.settings.routing = Routing::Kernel;
-    assert!(world.all_rows().is_empty());
-    assert_eq!(render(&world.all_rows()), None);
+    assert!(world.whole().is_empty());
+    assert_eq!(render(&world.whole()), None);
 }

@@ -5,6 +5,7 @@
 mod common;
 
 use buoy_kernel::{
+    BIRD_PROTOCOL,
     events::{Event, Events},
     netlink::{OwnPorts, Protocol},
     route::{self, MAIN_TABLE, Route, Target},
@@ -86,4 +87,39 @@ fn only_a_strangers_change_of_our_routes_is_told() {
         Event::RoutePut(route("172.16.1.4")),
     ];
     assert_eq!(of_routes(&mut events), expected);
+}
+
+#[test]
+fn what_the_routing_daemon_does_is_told_and_its_routes_can_be_listed_and_deleted() {
+    let (node, other) = (TestNs::new(), TestNs::new());
+    common::join(&node, "up0", &other, "up0");
+    node.ip("address add 192.0.2.1/24 dev up0");
+    node.ip("address add 2001:db8::1/64 dev up0 nodad");
+    let mut events = node.run(|| Events::subscribe(OwnPorts::default())).unwrap();
+    let route = |destination: &str, gateway: &str| Route {
+        destination: ip(destination).into(),
+        table: MAIN_TABLE,
+        metric: 32,
+        target: Target::Link {
+            ifindex: ifindex(&node, "up0"),
+            gateway: Some(ip(gateway)),
+        },
+    };
+    let daemons = [route("172.16.1.3", "192.0.2.2"), route("fd16::3", "2001:db8::2")];
+    node.ip("route add 172.16.1.3 via 192.0.2.2 metric 32 proto bird");
+    node.ip("-6 route add fd16::3 via 2001:db8::2 metric 32 proto bird");
+    node.ip("route add 172.16.1.4 via 192.0.2.2 metric 32 proto static");
+    assert_eq!(of_routes(&mut events), daemons.map(Event::DaemonPut));
+
+    let mut socket = node.socket(Protocol::Route);
+    assert_eq!(route::list_of(&mut socket, BIRD_PROTOCOL).unwrap(), daemons);
+    assert_eq!(route::list(&mut socket).unwrap(), []);
+    for outcome in route::del_of(&mut socket, BIRD_PROTOCOL, &daemons).unwrap() {
+        outcome.unwrap();
+    }
+    assert_eq!(of_routes(&mut events), daemons.map(Event::DaemonGone));
+    assert!(
+        node.ip("route show proto static").contains("172.16.1.4"),
+        "a stranger's stays"
+    );
 }

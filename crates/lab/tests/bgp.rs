@@ -198,6 +198,12 @@ fn a_pool_that_is_not_exported_is_not_announced() {
             );
             Ok(())
         })?;
+        // The file is there a moment before BIRD has read it.
+        eventually(SOON, "it is loaded", || {
+            let plan = n1.ctl("node plan")?;
+            ensure!(plan.contains("nothing to do"), "{plan}");
+            Ok(())
+        })?;
         cluster.freeze(n1)?;
         workload_link(n1)?;
         n1.netns()

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use buoy_lab::ask::why_says;
 use buoy_lab::cluster::{Cluster, PEERS};
 use buoy_lab::exec::{self, PATIENCE, eventually};
+use buoy_lab::lab::POOLS;
 use buoy_lab::node::Node;
+use buoy_lab::workload::{Spec, Workload};
 
 /// BIRD starts, tries again, or gives up within this time.
 const SOON: Duration = Duration::from_secs(30);
@@ -67,7 +70,6 @@ fn block_stays(cluster: &Cluster, other: &Node, block: &str, until: impl Fn() ->
 
 /// Gives a node a block, by an affinity as an allocation would leave it.
 fn block_of(cluster: &Cluster, node: &Node) -> Result<String> {
-    use buoy_lab::workload::{Spec, Workload};
     let workload = Workload::start(node, Spec::pod("shop", "web-0"))?;
     let address = workload.addresses().iter().find(|address| address.is_ipv4());
     let address = address.context("no IPv4 address")?.to_string();
@@ -96,7 +98,7 @@ fn block_of(cluster: &Cluster, node: &Node) -> Result<String> {
 }
 
 #[test]
-fn the_daemon_dies_and_its_routes_stay() {
+fn i5_the_daemon_dies_and_its_routes_stay() {
     Cluster::start().unwrap().test(|cluster| {
         let [n1, n2, _] = cluster.nodes.as_slice() else {
             unreachable!("a cluster has three nodes")
@@ -161,6 +163,10 @@ fn a_missing_or_foreign_daemon_is_said() {
         other_bird(n1, &directory, None)?;
         n1.start_agent()?;
         status_says(n1, &["no program bird", "install the package bird2, or set routing: kernel"])?;
+        // What would not be announced is not claimed.
+        n1.apply(POOLS)?;
+        let workload = Workload::start(n1, Spec::pod("shop", "web-0").floating(&["172.16.1.3"]))?;
+        why_says(n1, "172.16.1.3", &["asks for it; not decided yet"])?;
         fs::write(directory.join("bird"), "#!/bin/sh\necho 'BIRD version 3.0.1' >&2\n")?;
         fs::set_permissions(directory.join("bird"), fs::Permissions::from_mode(0o755))?;
         status_says(n1, &["BIRD is of another major version: 3.0.1", "install BIRD 2"])?;
@@ -173,7 +179,10 @@ fn a_missing_or_foreign_daemon_is_said() {
         // The right one comes, and all is well without a word to the agent.
         fs::remove_file(directory.join("bird"))?;
         symlink(found("bird")?, directory.join("bird"))?;
-        status_says(n1, &["BIRD 2", "ready", "Problems:       none"]).map(|_| ())
+        status_says(n1, &["BIRD 2", "ready", "Problems:       none"])?;
+        eventually(SOON, "it is claimed", || why_says(n1, "172.16.1.3", &["fronts shop/web-0"]))?;
+        drop(workload);
+        Ok(())
     });
 }
 

@@ -65,7 +65,7 @@ mod tests {
     fn a_name_cannot_leave_its_place_in_the_text() {
         assert_eq!(
             names(&["n1; }\nprotocol static { route 0.0.0.0/0 blackhole; } #"]),
-            ["peer_n1____protocol_static___route_0__0__0__0_0_blac"]
+            ["peer_n1____protocol_static___route_0__0__0__0_0_black"]
         );
         assert_eq!(names(&["é\"'"]), ["peer____"]);
         assert_eq!(names(&[""]), ["peer_"]);

@@ -153,3 +153,7 @@ impl View {
             .collect()
     }
 }
+
+#[cfg(test)]
+#[path = "routing_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use buoy_api::ip::FloatingIp;
+use buoy_core::bird::render;
 use buoy_core::desired::{
     FLOATING_METRIC_BASE, FLOATING_METRIC_RANGE, Hop, NodeDesired, RouteKey, Row, RowKey,
 };
@@ -158,6 +159,8 @@ pub(crate) fn programmed(desired: &NodeDesired, kernel: &Kernel) -> Result<(), S
     same("translations", &wanted.nat, &nat)?;
     same("routes", &wanted.routes, &routes)?;
     same("flows to end", &wanted.ending, &kernel.ending)?;
+    let routing = render(desired.bird().map(|(section, row, _)| (section, row)));
+    same("routing", &routing, &kernel.bird)?;
     same("sysctls", &wanted.sysctls, &kernel.sysctls)
 }
 
