@@ -247,10 +247,14 @@ impl View {
             Key::Binding(name) => {
                 if let Some(floating) = floating_of_name(&name) {
                     let before = self.bindings.get(&floating).cloned();
+                    let owned = self.owns();
                     self.forget_owner(floating);
                     set!(self.bindings, floating, Binding);
                     self.note_owner(floating);
-                    return self.note_turn(floating, before.as_ref(), now);
+                    let mut dirty = self.note_turn(floating, before.as_ref(), now);
+                    // The first that is owned asks for renewals, and after the last there are none.
+                    dirty.extend((owned != self.owns()).then_some(Subject::Lease));
+                    return dirty;
                 }
             }
             Key::EpochFloor => set!(self.floor, (), EpochFloor),

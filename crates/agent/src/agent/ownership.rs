@@ -43,7 +43,9 @@ impl Agent {
         self.begin_duties(now);
         if self.work.wants_lease() != self.view.lease_wanted {
             self.view.lease_wanted = self.work.wants_lease();
-            self.work.look_at([Subject::Lease]);
+            let node = self.view.settings.node.clone();
+            // Another agent may hold it, and is watched then.
+            self.work.look_at([Subject::Lease, Subject::OtherNode(node)]);
             self.begin_duties(now);
         }
     }

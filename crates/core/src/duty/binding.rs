@@ -37,7 +37,10 @@ pub(super) fn owed(view: &View, floating: FloatingIp, now: Now) -> Owed {
             .into(),
         },
         _ if view.withdrawal(floating).is_some() => Duty::Restore(floating).into(),
-        Decision::Hold => Owed::default(),
+        Decision::Hold => Owed {
+            again: view.hears_again(floating, now.mono),
+            ..Owed::default()
+        },
         Decision::Wait(until) => Owed {
             again: Some(until),
             ..Owed::default()

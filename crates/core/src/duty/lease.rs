@@ -41,7 +41,7 @@ pub(super) fn own(view: &View, now: Now) -> Owed {
 /// The lease of a node is read again and again while somebody here stands by for what its workloads own, until it can be
 /// revoked. A foreign holder of this node's own lease is watched like another node.
 pub(super) fn watched(view: &View, node: &str, now: Now) -> Owed {
-    let foreign = view.is_foreign(node) && view.lease_wanted;
+    let foreign = view.is_foreign(node) && (view.lease_wanted || view.owns());
     if !foreign && in_force(view, node).next().is_none() {
         return Owed::default();
     }
@@ -89,3 +89,7 @@ fn highest_stood_by_for(view: &View, node: &str) -> Option<Term> {
         .map(|(_, _, term)| term)
         .max()
 }
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;

@@ -28,6 +28,15 @@ pub enum Standing {
     Foreign,
 }
 
+impl Standing {
+    fn term(self) -> Option<Term> {
+        match self {
+            Self::Holder(term) => Some(term),
+            Self::Without | Self::Foreign => None,
+        }
+    }
+}
+
 /// The lease of the owner's node, as it was read last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rival {
@@ -56,8 +65,8 @@ pub struct Case<'a> {
     pub since: Mono,
     /// Whether what this node claims would be announced.
     pub can_announce: bool,
-    /// A candidate that did not take what it was offered.
-    pub deaf: Option<&'a Candidate>,
+    /// Candidates that did not take what they were offered.
+    pub deaf: Vec<&'a Candidate>,
     /// Whether the owner, if it is of this node, wants to be withdrawn before it gives the address away.
     pub exclusive: bool,
 }
@@ -189,10 +198,14 @@ fn owned_elsewhere(case: &Case, owner: &Owner, now: Mono) -> Decision {
 }
 
 fn owned_here(case: &Case, owner: &Owner) -> Decision {
-    let Standing::Holder(term) = case.standing else {
+    // A higher term than this agent's is of a lease that was taken after it: by another agent under this node's name,
+    // while this machine's clock stood.
+    let Some(term) = case.standing.term().filter(|term| *term >= owner.term) else {
         return Decision::NeedLease;
     };
-    let heard = case.all().filter(|c| Some(*c) != case.deaf);
+    let heard = case
+        .all()
+        .filter(|c| c.node == case.node || !case.deaf.contains(c));
     let best = order::best(case.binding, heard);
     let present = case.mine.iter().find(|c| c.is(owner));
     let (Some(best), Some(present)) = (best, present) else {
@@ -230,10 +243,9 @@ fn pass(case: &Case, to: &Candidate, reason: Reason) -> Decision {
 }
 
 fn claim(case: &Case, by: &Candidate, reason: Reason) -> Decision {
-    match case.standing {
-        Standing::Holder(term) => Decision::Claim(by.as_owner(term), reason),
-        Standing::Without | Standing::Foreign => Decision::NeedLease,
-    }
+    case.standing.term().map_or(Decision::NeedLease, |term| {
+        Decision::Claim(by.as_owner(term), reason)
+    })
 }
 
 impl Case<'_> {

@@ -45,7 +45,7 @@ fn case<'a>(binding: &'a Binding, mine: &'a [Candidate]) -> Case<'a> {
         rival: None,
         since: Mono::default(),
         can_announce: true,
-        deaf: None,
+        deaf: Vec::new(),
         exclusive: false,
     }
 }
@@ -219,10 +219,29 @@ fn who_did_not_take_what_it_was_offered_is_passed_over() {
     let both = binding(Some(&owner), &[owner.clone(), better.clone()]);
     let mine = [owner];
     let deaf = Case {
-        deaf: Some(&better),
+        deaf: vec![&better],
         ..case(&both, &mine)
     };
     assert_eq!(decide(&deaf, now(9)), Decision::Hold);
+}
+
+#[test]
+fn what_a_later_term_owns_is_not_written_over() {
+    let (owner, better) = (candidate("a", 1), candidate("b", 2));
+    let mut theirs = binding(Some(&owner), &[]);
+    theirs.spec.owner = Some(owner.as_owner(Term(3)));
+    // Its clock stood, and another agent under this node's name took the lease meanwhile.
+    let paused = Case {
+        standing: Standing::Holder(Term(1)),
+        ..case(&theirs, std::slice::from_ref(&better))
+    };
+    assert_eq!(decide(&paused, now(9)), Decision::Publish(vec![better.clone()]));
+    theirs.status.candidates = vec![better.clone()];
+    let paused = Case {
+        standing: Standing::Holder(Term(1)),
+        ..case(&theirs, std::slice::from_ref(&better))
+    };
+    assert_eq!(decide(&paused, now(9)), Decision::NeedLease);
 }
 
 #[test]

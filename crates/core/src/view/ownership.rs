@@ -35,7 +35,7 @@ pub(super) struct Ownership {
     awaited: BTreeMap<String, BTreeSet<FloatingIp>>,
     awaits: BTreeMap<FloatingIp, String>,
     turns: BTreeMap<FloatingIp, (Epoch, Mono)>,
-    deaf: BTreeMap<FloatingIp, (Candidate, Mono)>,
+    deaf: BTreeMap<FloatingIp, BTreeMap<Candidate, Mono>>,
     withdrawals: BTreeMap<FloatingIp, Withdrawal>,
     given: BTreeMap<FloatingIp, Revision>,
 }
@@ -145,10 +145,22 @@ impl View {
         turn.map(|(_, since)| *since).unwrap_or_default()
     }
 
-    /// A candidate that did not take an address when this node offered it.
-    pub fn deaf(&self, floating: FloatingIp, now: Mono) -> Option<&Candidate> {
-        let (candidate, since) = self.ownership.deaf.get(&floating)?;
-        (now < since.after(DEAF)).then_some(candidate)
+    /// Candidates that did not take an address when it was offered to them.
+    pub fn deaf(&self, floating: FloatingIp, now: Mono) -> Vec<&Candidate> {
+        let noted = self.ownership.deaf.get(&floating).into_iter().flatten();
+        noted
+            .filter(|(_, since)| now < since.after(DEAF))
+            .map(|(candidate, _)| candidate)
+            .collect()
+    }
+
+    /// When the first of them may be offered it again.
+    pub fn hears_again(&self, floating: FloatingIp, now: Mono) -> Option<Mono> {
+        let noted = self.ownership.deaf.get(&floating).into_iter().flatten();
+        noted
+            .map(|(_, since)| since.after(DEAF))
+            .filter(|again| now < *again)
+            .min()
     }
 
     /// How far an address is on its way out of the kernel, if it is to be withdrawn before it is given away.
@@ -203,25 +215,28 @@ impl View {
             None => drop(self.ownership.withdrawals.remove(&floating)),
         }
         let returned = mine.is_some();
-        self.note_deaf(floating, before.filter(|_| returned), &binding, now);
-        self.look_whom_it_awaits(floating)
+        self.note_deaf(floating, before, &binding, now);
+        let mut dirty = self.look_whom_it_awaits(floating);
+        // Who holds this node's lease is watched for what the node owns.
+        if returned && self.is_foreign(&self.settings.node) {
+            dirty.insert(Subject::OtherNode(self.settings.node.clone()));
+        }
+        dirty
     }
 
-    /// An offer of this node that came back was not heard by whom it was meant for. That holds until they say something
-    /// else of themselves.
+    /// An offer that somebody else took, or that went back, was not heard by whom it was meant for. That holds until they
+    /// say something else of themselves, or take an address after all.
     fn note_deaf(&mut self, floating: FloatingIp, before: Option<&Binding>, binding: &Binding, now: Mono) {
+        let candidates = &binding.status.candidates;
+        let owner = binding.spec.owner.as_ref();
+        let deaf = self.ownership.deaf.entry(floating).or_default();
+        deaf.retain(|deaf, _| candidates.contains(deaf) && !owner.is_some_and(|owner| deaf.is(owner)));
         let offer = before.and_then(|before| before.spec.offer.as_ref());
-        let meant = offer
-            .filter(|offer| offer.from == self.settings.node)
-            .and_then(|offer| {
-                let mut candidates = binding.status.candidates.iter();
-                candidates.find(|c| c.matches(&offer.to))
-            });
-        if let Some(meant) = meant {
-            self.ownership.deaf.insert(floating, (meant.clone(), now));
-        } else if let Some((deaf, _)) = self.ownership.deaf.get(&floating)
-            && !binding.status.candidates.contains(deaf)
-        {
+        if let (Some(offer), Some(owner)) = (offer, owner) {
+            let mut meant = candidates.iter().filter(|c| c.matches(&offer.to));
+            deaf.extend(meant.find(|c| !c.is(owner)).map(|c| (c.clone(), now)));
+        }
+        if deaf.is_empty() {
             self.ownership.deaf.remove(&floating);
         }
     }
@@ -273,3 +288,7 @@ fn standing(own: &Own) -> Result<Option<Term>, &str> {
         Own::Foreign(holder) => Err(holder),
     }
 }
+
+#[cfg(test)]
+#[path = "ownership_tests.rs"]
+mod tests;
