@@ -1,5 +1,9 @@
 //! Translation and route of a floating IP.
 
+use std::time::Duration;
+
+use buoy_api::annotations;
+use buoy_api::binding::{BindingSpec, Owner};
 use buoy_api::ip::FloatingIp;
 
 use crate::desired::{Hop, Nat, RouteKey, Row, UNOWNED_METRIC, floating_metric};
@@ -34,10 +38,20 @@ pub(super) fn rows(view: &View, floating: FloatingIp) -> Vec<Row> {
         internal: owner.internal_ip,
         endpoint: attachment.endpoint.clone(),
         epoch,
+        drain: asked_drain(&binding.spec, owner),
     };
     let key = RouteKey::host(floating.addr(), floating_metric(epoch));
     vec![
         Row::Nat(floating, nat),
         Row::Route(key, Hop::Link(attachment.request.host_ifname.clone())),
     ]
+}
+
+/// How long flows to the former owner go on, as whoever asked for the move to this one says.
+fn asked_drain(spec: &BindingSpec, owner: &Owner) -> Option<Duration> {
+    let asked = spec
+        .requested_move
+        .as_ref()
+        .filter(|asked| owner.matches(&asked.to))?;
+    annotations::drain(asked.drain.as_deref()?).ok()
 }

@@ -1,6 +1,9 @@
 //! Reading sets and maps back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     TABLE, api, batch,
@@ -12,7 +15,7 @@ use crate::{
     error::{Doing, Result},
     netlink::{
         Socket,
-        wire::{Attributes, Received},
+        wire::{Attributes, Received, big_endian},
     },
     types,
 };
@@ -85,6 +88,11 @@ fn meaning(raw: &Raw) -> Option<Element> {
             Some(Element::SourcePrefix(link, prefix_of(first, last)?))
         }
         Set::Ending => split_pair(&raw.key).map(|(floating, internal)| Element::Ending(floating, internal)),
+        Set::Draining => {
+            // One that never ends is not of our making, and counts as partial.
+            let time = Duration::from_millis(raw.time.unwrap_or_default());
+            split_pair(&raw.key).map(|(floating, internal)| Element::Draining(floating, internal, time))
+        }
     }
 }
 
@@ -116,6 +124,7 @@ fn read_element(element: Attributes<'_>, family: Family, set: Set) -> Option<Raw
         key: value(api::ELEMENT_KEY)?,
         key_end: value(api::ELEMENT_KEY_END),
         data: value(api::ELEMENT_DATA),
+        time: element.get(api::ELEMENT_EXPIRATION).and_then(big_endian),
     })
 }
 
