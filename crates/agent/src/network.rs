@@ -306,7 +306,7 @@ impl Network {
     fn key_of(&self, element: &Element) -> Option<RowKey> {
         match element {
             Element::Nat(floating, _) => Some(RowKey::Nat(*floating)),
-            Element::Ending(..) => None,
+            Element::Ending(..) | Element::Draining(..) => None,
             Element::Member(LinkRef::Name(name)) | Element::Source(LinkRef::Name(name), _) => {
                 Some(RowKey::Link(name.clone()))
             }
@@ -393,7 +393,7 @@ impl Network {
             Op::Nft(NftTransaction { del, add }) => del
                 .iter()
                 .chain(add)
-                .all(|element| matches!(element, Element::Ending(..))),
+                .all(|element| matches!(element, Element::Ending(..) | Element::Draining(..))),
             _ => false,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use buoy_api::annotations::PodRequest;
 use buoy_api::ip::Family;
@@ -66,6 +67,8 @@ pub(crate) fn parse(
         floating: pod.floating_ips,
         gate: conf.feature_control.floating_ips,
         priority: pod.priority,
+        exclusive: pod.exclusive_move,
+        drain: pod.drain,
         source_prefixes: pod.allowed_source_prefixes,
         labels: labels(&who, &conf),
         workload: who.workload,
@@ -158,6 +161,8 @@ impl Removal {
             floating: Vec::new(),
             gate: false,
             priority: 0,
+            exclusive: false,
+            drain: Duration::ZERO,
             source_prefixes: Vec::new(),
             labels: BTreeMap::new(),
             orchestrator: who.orchestrator.as_str().to_owned(),

@@ -74,6 +74,33 @@ fn a_container_is_named_by_its_id_and_belongs_to_a_namespace() {
 }
 
 #[test]
+fn how_a_floating_ip_leaves_is_kept_with_the_attachment() {
+    let asked = json!({"buoy.dev/floatingIPDrain": "30s", "buoy.dev/floatingIPMove": "exclusive"});
+    let request = read(&add(annotated(asked, json!({})), POD))
+        .unwrap()
+        .attachment
+        .request;
+    assert_eq!(
+        (request.drain, request.exclusive),
+        (Duration::from_secs(30), true)
+    );
+    let wrong = json!({"buoy.dev/floatingIPDrain": "2h"});
+    let refused = read(&add(annotated(wrong, json!({})), POD)).unwrap_err();
+    assert_eq!(refused.msg, "buoy.dev/floatingIPDrain: too long: 2h");
+}
+
+#[test]
+fn an_attachment_of_a_version_that_knew_no_drain_is_read() {
+    let attachment = read(&add(config(json!({})), POD)).unwrap().attachment;
+    let mut stored = serde_json::to_value(&attachment).unwrap();
+    let request = stored["request"].as_object_mut().unwrap();
+    for field in ["drain", "exclusive"] {
+        request.remove(field).unwrap();
+    }
+    assert_eq!(serde_json::from_value::<Attachment>(stored).unwrap(), attachment);
+}
+
+#[test]
 fn a_repeated_request_asks_for_the_same() {
     let request = add(config(json!({})), POD);
     assert_eq!(

@@ -33,7 +33,8 @@ pub const ALLOWED_SOURCE_PREFIXES: &str = "cni.projectcalico.org/allowedSourcePr
 pub const FLOATING_IP_PRIORITY: &str = "buoy.dev/floatingIPPriority";
 /// `exclusive`: when a floating IP leaves this pod it is withdrawn first and given afterwards.
 pub const FLOATING_IP_MOVE: &str = "buoy.dev/floatingIPMove";
-/// How long established flows go on after a floating IP has left this pod, such as `30s`.
+/// How long established flows go on after a floating IP has left this pod for another of its node, such as `30s`; at most
+/// [`MAX_DRAIN`].
 pub const FLOATING_IP_DRAIN: &str = "buoy.dev/floatingIPDrain";
 /// On a BGPPeer, or on BGPConfiguration `default` for the mesh: `true` watches the sessions by BFD.
 pub const BFD: &str = "buoy.dev/bfd";
@@ -48,6 +49,8 @@ pub const AGENT: &str = "buoy.dev/agent";
 pub const MAX_VALUE: usize = 16 * 1024;
 /// Most floating IPs of one workload.
 pub const MAX_FLOATING_IPS: usize = 32;
+/// Longest time that flows go on after a move.
+pub const MAX_DRAIN: Duration = Duration::from_secs(60 * 60);
 
 /// What a pod's annotations ask of a CNI ADD.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -233,6 +236,9 @@ pub enum Problem {
     /// Not a length of time.
     #[error("not a length of time: {0}\nwrite it as 30s or 2m")]
     Duration(String),
+    /// Longer than [`MAX_DRAIN`].
+    #[error("too long: {0}\nold flows go on for at most 1h")]
+    TooLongDrain(String),
     /// Neither `Allow` nor `Deny` nor `Only`.
     #[error("unknown use: {0}\nwrite Allow, Deny or Only")]
     FloatingUse(String),
@@ -369,10 +375,17 @@ fn exclusive(text: &str) -> Result<bool, Problem> {
     }
 }
 
-fn drain(text: &str) -> Result<Duration, Problem> {
+/// Reads how long established flows go on, such as `30s`: of [`FLOATING_IP_DRAIN`], or of a move that a person asks for.
+///
+/// Error: it is no length of time, or longer than [`MAX_DRAIN`].
+pub fn drain(text: &str) -> Result<Duration, Problem> {
     let refuse = || Problem::Duration(text.to_owned());
     let duration: SignedDuration = text.trim().parse().map_err(|_| refuse())?;
-    Duration::try_from(duration).map_err(|_| refuse())
+    let duration = Duration::try_from(duration).map_err(|_| refuse())?;
+    if duration > MAX_DRAIN {
+        return Err(Problem::TooLongDrain(text.to_owned()));
+    }
+    Ok(duration)
 }
 
 #[cfg(test)]
@@ -482,6 +495,7 @@ mod tests {
             (FLOATING_IP_MOVE, "never", "unknown way to move: never"),
             (FLOATING_IP_DRAIN, "soon", "not a length of time: soon"),
             (FLOATING_IP_DRAIN, "-5s", "not a length of time: -5s"),
+            (FLOATING_IP_DRAIN, "3601s", "too long: 3601s"),
         ] {
             let message = message(name, value);
             assert!(message.starts_with(&format!("{name}: {begins}")), "{message}");
@@ -519,6 +533,7 @@ mod tests {
         assert!(message(FLOATING_IPS, &list(33)).contains("too many floating IPs: 33"));
         let padded = |n: usize| format!("{:<n$}", "[]");
         assert!(parse(&[(FLOATING_IPS, &padded(MAX_VALUE))]).is_ok());
+        assert_eq!(parse(&[(FLOATING_IP_DRAIN, "1h")]).unwrap().drain, MAX_DRAIN);
         assert!(message(FLOATING_IPS, &padded(MAX_VALUE + 1)).contains("value is too long: 16385 bytes"));
     }
 

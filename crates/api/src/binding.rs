@@ -98,6 +98,13 @@ pub struct Owner {
     pub term: Term,
 }
 
+impl Owner {
+    /// Whether this owner is the workload that a person or an offer names.
+    pub fn matches(&self, target: &Target) -> bool {
+        target.names(&self.node, &self.workload, &self.endpoint)
+    }
+}
+
 /// A workload somewhere, as people name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -110,6 +117,14 @@ pub struct Target {
     /// Interface inside the workload; any, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+}
+
+impl Target {
+    fn names(&self, node: &str, workload: &str, endpoint: &str) -> bool {
+        self.workload == workload
+            && self.node.as_deref().is_none_or(|named| named == node)
+            && self.endpoint.as_deref().is_none_or(|named| named == endpoint)
+    }
 }
 
 /// An address on its way to another node.
@@ -189,12 +204,7 @@ impl Candidate {
 
     /// Whether this candidate is the one a person or an offer names.
     pub fn matches(&self, target: &Target) -> bool {
-        self.workload == target.workload
-            && target.node.as_ref().is_none_or(|node| *node == self.node)
-            && target
-                .endpoint
-                .as_ref()
-                .is_none_or(|endpoint| *endpoint == self.endpoint)
+        target.names(&self.node, &self.workload, &self.endpoint)
     }
 
     /// The owner this candidate becomes.

@@ -6,7 +6,7 @@ mod release;
 mod relocate;
 mod why;
 
-use buoy_api::binding::{Owner, Target};
+use buoy_api::binding::Owner;
 use buoy_api::v3::WorkloadEndpoint;
 use buoy_api::{Binding, names};
 use buoy_core::store::{Key, Record, Value};
@@ -55,23 +55,13 @@ pub(crate) fn state(binding: &Binding) -> String {
 /// Whether a move that was asked for can be done and is not.
 fn is_leaving(binding: &Binding, owner: &Owner) -> bool {
     binding.spec.requested_move.as_ref().is_some_and(|wanted| {
-        !owns(owner, &wanted.to)
+        !owner.matches(&wanted.to)
             && binding
                 .status
                 .candidates
                 .iter()
                 .any(|candidate| candidate.ready && candidate.matches(&wanted.to))
     })
-}
-
-/// Whether the owner is the workload that somebody names.
-fn owns(owner: &Owner, target: &Target) -> bool {
-    owner.workload == target.workload
-        && target.node.as_ref().is_none_or(|node| *node == owner.node)
-        && target
-            .endpoint
-            .as_ref()
-            .is_none_or(|endpoint| *endpoint == owner.endpoint)
 }
 
 /// The record that binds an address.
@@ -154,6 +144,7 @@ mod fixtures {
 
 #[cfg(test)]
 mod tests {
+    use buoy_api::binding::Target;
     use buoy_api::{Condition, Move};
 
     use super::fixtures::binding;

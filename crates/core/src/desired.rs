@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use buoy_api::binding::Epoch;
 use buoy_api::ip::{Family, FloatingIp};
@@ -59,6 +60,8 @@ pub struct PodLink {
     pub addresses: Vec<IpAddr>,
     /// What it may send from: its addresses and what it is allowed besides. Changes without a new link.
     pub sources: BTreeSet<IpNet>,
+    /// How long established flows go on when a floating IP leaves the workload for another of this node.
+    pub drain: Duration,
 }
 
 /// Destination, family and preference of a route in the main table.
@@ -88,6 +91,8 @@ pub struct Nat {
     pub endpoint: EndpointId,
     /// Number of the owner.
     pub epoch: Epoch,
+    /// How long flows to the owner before go on, where whoever moved it here said so; else that owner's link says it.
+    pub drain: Option<Duration>,
 }
 
 /// One thing that should be.
@@ -265,6 +270,19 @@ impl NodeDesired {
     pub fn get(&self, key: &RowKey) -> Option<(&Row, &Subject)> {
         let (subject, row) = self.claims.get(key)?.first_key_value()?;
         Some((row, subject))
+    }
+
+    /// The link that leads to an address of a workload's own, if there should be one.
+    pub fn link_of(&self, own: IpAddr) -> Option<(&IfName, &PodLink)> {
+        let (Row::Route(_, Hop::Link(name)), _) =
+            self.get(&RowKey::Route(RouteKey::host(own, OWN_METRIC)))?
+        else {
+            return None;
+        };
+        match self.get(&RowKey::Link(name.clone()))? {
+            (Row::Link(name, link), _) => Some((name, link)),
+            _ => None,
+        }
     }
 
     /// The translation of a floating IP.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use buoy_api::ip::{Family, FloatingIp};
 use ipnet::IpNet;
@@ -155,6 +156,12 @@ pub struct Request {
     pub gate: bool,
     /// Preference among candidates; higher wins.
     pub priority: i32,
+    /// Whether a floating IP that leaves it is withdrawn before another workload has it.
+    #[serde(default)]
+    pub exclusive: bool,
+    /// How long established flows go on when a floating IP leaves it for another workload of this node.
+    #[serde(default)]
+    pub drain: Duration,
     /// Prefixes it may send from besides its own addresses.
     pub source_prefixes: Vec<IpNet>,
     /// Labels of the WorkloadEndpoint record.

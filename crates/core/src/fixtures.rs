@@ -97,6 +97,8 @@ pub(crate) fn pod(name: &str, host: u8) -> Attachment {
             floating: vec![floating(FLOATING)],
             gate: true,
             priority: 0,
+            exclusive: false,
+            drain: Duration::ZERO,
             source_prefixes: Vec::new(),
             labels: BTreeMap::new(),
         },

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::desired::{RouteKey, RowKey};
 use crate::endpoint::{AttachmentId, IfIndex, IfName};
-use crate::op::{Effect, Element, LinkRef, NftTransaction, Op, Pass};
+use crate::op::{Effect, Element, EndFlows, LinkRef, NftTransaction, Op, Pass};
 use crate::time::Mono;
 
 /// A link of this node.
@@ -52,6 +52,8 @@ pub enum ObservedHop {
 /// How far the ending of flows has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
+    /// They go on until this time.
+    Draining(Mono),
     /// Nothing was ended yet.
     Open,
     /// The first pass was at this time.
@@ -132,7 +134,7 @@ impl Observed {
                 );
             }
             (Op::DelLink(name, index), _) => return self.forget_link(name, *index),
-            (Op::Nft(transaction), _) => self.absorb_nft(transaction),
+            (Op::Nft(transaction), _) => self.absorb_nft(transaction, now),
             (Op::PutRoute(key, hop), _) => {
                 if let Some(hop) = self.resolve_hop(hop) {
                     self.routes.insert(*key, hop);
@@ -142,7 +144,7 @@ impl Observed {
                 self.routes.remove(key);
             }
             (Op::LoadBird(text), _) => self.bird = Some(text.clone()),
-            (Op::EndFlows(end), _) => self.absorb_end(end.floating, end.pass, now),
+            (Op::EndFlows(end), _) => self.absorb_end(end, now),
             (Op::AddLink(..), _) => {}
         }
         BTreeSet::new()
@@ -204,12 +206,12 @@ impl Observed {
         Some(link.index)
     }
 
-    fn absorb_nft(&mut self, transaction: &NftTransaction) {
+    fn absorb_nft(&mut self, transaction: &NftTransaction, now: Mono) {
         for element in &transaction.del {
             self.drop_element(element);
         }
         for element in &transaction.add {
-            self.add_element(element);
+            self.add_element(element, now);
         }
     }
 
@@ -231,11 +233,16 @@ impl Observed {
             Element::Ending(floating, old) => {
                 self.ending.remove(&(*floating, *old));
             }
+            Element::Draining(floating, old, _) => {
+                if let Some(ending @ Ending::Draining(_)) = self.ending.get_mut(&(*floating, *old)) {
+                    *ending = Ending::Open;
+                }
+            }
         }
         self.filters.retain(|_, filter| *filter != Filter::default());
     }
 
-    fn add_element(&mut self, element: &Element) {
+    fn add_element(&mut self, element: &Element, now: Mono) {
         match element {
             Element::Member(link) => {
                 if let Some(index) = self.resolve(link) {
@@ -253,20 +260,30 @@ impl Observed {
             Element::Ending(floating, old) => {
                 self.ending.insert((*floating, *old), Ending::Open);
             }
+            // It comes with the pair whose end it puts off, and says nothing without it.
+            Element::Draining(floating, old, time) => {
+                if let Some(ending) = self.ending.get_mut(&(*floating, *old)) {
+                    *ending = Ending::Draining(now.after(*time));
+                }
+            }
         }
     }
 
-    fn absorb_end(&mut self, floating: FloatingIp, pass: Pass, now: Mono) {
-        if pass == Pass::Second {
+    fn absorb_end(&mut self, end: &EndFlows, now: Mono) {
+        if end.pass == Pass::Second {
             return;
         }
-        let first = (floating, IpAddr::from([0; 4]));
+        let first = (end.floating, IpAddr::from([0; 4]));
         let pairs = self
             .ending
             .range_mut(first..)
-            .take_while(|((of, _), _)| *of == floating);
-        for (_, ending) in pairs {
-            *ending = Ending::FirstPass(now);
+            .take_while(|((of, _), _)| *of == end.floating);
+        let owner = self.nat.get(&end.floating);
+        for ((_, old), ending) in pairs {
+            let goes_on = end.keep.contains(old) && owner != Some(old);
+            if !goes_on || !matches!(ending, Ending::Draining(_)) {
+                *ending = Ending::FirstPass(now);
+            }
         }
     }
 }

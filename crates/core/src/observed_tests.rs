@@ -152,7 +152,7 @@ fn the_first_pass_is_remembered_and_a_new_change_begins_anew() {
     let end = |pass| {
         Op::EndFlows(EndFlows {
             floating: pair.0,
-            keep: None,
+            keep: BTreeSet::new(),
             gone: Vec::new(),
             pass,
         })
@@ -173,6 +173,42 @@ fn the_first_pass_is_remembered_and_a_new_change_begins_anew() {
         at,
     );
     assert_eq!(observed.ending.get(&pair), Some(&Ending::Open));
+}
+
+#[test]
+fn flows_that_are_drained_are_not_ended_with_the_others() {
+    let mut observed = observed();
+    let old: IpAddr = "10.65.0.6".parse().unwrap();
+    let (pair, time) = ((floating("172.16.1.3"), old), std::time::Duration::from_secs(30));
+    let begin = Mono(std::time::Duration::from_secs(5));
+    let change = |del: &[Element], add: &[Element]| {
+        Op::Nft(NftTransaction {
+            del: del.to_vec(),
+            add: add.to_vec(),
+        })
+    };
+    let draining = Element::Draining(pair.0, old, time);
+    observed.absorb(
+        &change(&[], std::slice::from_ref(&draining)),
+        &Effect::Done,
+        begin,
+    );
+    assert_eq!(observed.ending[&pair], Ending::Draining(begin.after(time)));
+    let end = |keep: &[IpAddr]| {
+        Op::EndFlows(EndFlows {
+            floating: pair.0,
+            keep: keep.iter().copied().collect(),
+            gone: Vec::new(),
+            pass: Pass::First,
+        })
+    };
+    observed.absorb(&end(&[old]), &Effect::Done, begin);
+    assert_eq!(observed.ending[&pair], Ending::Draining(begin.after(time)));
+    let mut given_up = observed.clone();
+    given_up.absorb(&change(&[draining], &[]), &Effect::Done, begin);
+    assert_eq!(given_up.ending[&pair], Ending::Open);
+    observed.absorb(&end(&[]), &Effect::Done, begin.after(time));
+    assert_eq!(observed.ending[&pair], Ending::FirstPass(begin.after(time)));
 }
 
 #[test]

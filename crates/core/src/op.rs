@@ -1,7 +1,9 @@
 //! Operations: what is to be done to the kernel, as values that can be printed, compared and repeated.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use buoy_api::ip::FloatingIp;
 use ipnet::IpNet;
@@ -30,6 +32,9 @@ pub enum Element {
     /// Flows of this floating IP to this former internal address are being ended. The floating IP itself in the second
     /// place means flows that were never translated.
     Ending(FloatingIp, IpAddr),
+    /// The end of such flows is put off for so long; the kernel itself forgets it then. One that is deleted had so much
+    /// time left.
+    Draining(FloatingIp, IpAddr, Duration),
 }
 
 /// Changes of elements that take effect at once.
@@ -57,13 +62,14 @@ pub enum Pass {
     Second,
 }
 
-/// Ends the tracked flows of a floating IP, but for those to its present internal address.
+/// Ends the tracked flows of a floating IP, but for those to its present internal address and to former ones that are
+/// drained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndFlows {
     /// Original destination of the flows.
     pub floating: FloatingIp,
-    /// Internal address whose flows stay.
-    pub keep: Option<IpAddr>,
+    /// Internal addresses whose flows stay.
+    pub keep: BTreeSet<IpAddr>,
     /// Former workload: its address, and its namespace where its sockets are reset first.
     pub gone: Vec<(IpAddr, Option<Netns>)>,
     /// Which pass.
@@ -120,6 +126,9 @@ impl fmt::Display for Element {
             Self::Source(link, prefix) => write!(f, "source {prefix} on {link}"),
             Self::Nat(floating, internal) => write!(f, "{floating} to {internal}"),
             Self::Ending(floating, old) => write!(f, "ending {floating} to {old}"),
+            Self::Draining(floating, old, time) => {
+                write!(f, "draining {floating} to {old} for {time:.1?}")
+            }
         }
     }
 }
@@ -145,10 +154,14 @@ impl fmt::Display for Op {
             Self::DelRoute(key) => write!(f, "delete route {} metric {}", key.prefix, key.metric),
             // Not the text: there are passwords in it.
             Self::LoadBird(text) => write!(f, "load routing configuration: {} lines", text.lines().count()),
-            Self::EndFlows(end) => match end.keep {
-                Some(keep) => write!(f, "end flows of {} but those to {keep}", end.floating),
-                None => write!(f, "end flows of {}", end.floating),
-            },
+            Self::EndFlows(end) => {
+                write!(f, "end flows of {}", end.floating)?;
+                let kept: Vec<String> = end.keep.iter().map(ToString::to_string).collect();
+                if kept.is_empty() {
+                    return Ok(());
+                }
+                write!(f, " but those to {}", kept.join(" and "))
+            }
         }
     }
 }

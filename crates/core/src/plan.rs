@@ -3,6 +3,7 @@
 //! A plan does not know what kind of change happened. Order is a property of the operation: what others stand on comes
 //! first when things are made and last when they are taken down.
 
+mod flows;
 mod scope;
 
 use std::collections::BTreeSet;
@@ -12,10 +13,10 @@ use std::time::Duration;
 use buoy_api::ip::FloatingIp;
 
 use crate::bird;
-use crate::desired::{Hop, NodeDesired, PodLink, RouteKey, Row, RowKey};
+use crate::desired::{Hop, Nat, NodeDesired, PodLink, RouteKey, Row, RowKey};
 use crate::endpoint::{IfIndex, IfName, Netns};
-use crate::observed::{Ending, Filter, Observed, ObservedHop};
-use crate::op::{Element, EndFlows, LinkRef, NftTransaction, Op, Pass};
+use crate::observed::{Filter, Observed, ObservedHop};
+use crate::op::{Element, LinkRef, NftTransaction, Op};
 use crate::time::Mono;
 
 /// Time after which flows are ended a second time.
@@ -48,26 +49,31 @@ pub fn plan(desired: &NodeDesired, observed: &Observed, scope: &Scope, netns_of:
         desired,
         observed,
         netns_of,
+        now,
         making: NftTransaction::default(),
         taking: NftTransaction::default(),
         ops: Vec::new(),
         made: BTreeSet::new(),
+        looked_at: BTreeSet::new(),
         ended: BTreeSet::new(),
         routing: false,
+        drained: BTreeSet::new(),
     };
     if !observed.ruleset {
         draft.ops.push((Phase::Ground, Op::LoadRuleset));
     }
-    for key in draft.keys(scope) {
-        draft.visit(&key);
+    let keys = draft.keys(scope);
+    for key in &keys {
+        draft.visit(key);
     }
+    draft.looked_at = keys;
     if *scope == Scope::All {
         draft.orphans();
     }
     if draft.routing {
         draft.bird();
     }
-    let wake = draft.ending(now);
+    let wake = draft.ending();
     draft.finish(wake)
 }
 
@@ -100,12 +106,17 @@ struct Draft<'a> {
     desired: &'a NodeDesired,
     observed: &'a Observed,
     netns_of: NetnsOf<'a>,
+    now: Mono,
     making: NftTransaction,
     taking: NftTransaction,
     ops: Vec<(Phase, Op)>,
     made: BTreeSet<IfName>,
+    looked_at: BTreeSet<RowKey>,
+    /// Pairs whose flows end from this plan on.
     ended: BTreeSet<(FloatingIp, IpAddr)>,
     routing: bool,
+    /// Pairs whose flows go on for a while.
+    drained: BTreeSet<(FloatingIp, IpAddr)>,
 }
 
 impl Draft<'_> {
@@ -129,7 +140,7 @@ impl Draft<'_> {
                     self.ops.push((Phase::Repel, Op::DelRoute(*key)));
                 }
             }
-            (RowKey::Nat(floating), Some(Row::Nat(_, nat))) => self.translate(*floating, nat.internal),
+            (RowKey::Nat(floating), Some(Row::Nat(_, nat))) => self.translate(*floating, nat),
             (RowKey::Nat(floating), _) => self.untranslate(*floating),
             // Sections make one text, whichever of them changed.
             (RowKey::Bird(_), _) => self.routing = true,
@@ -187,6 +198,11 @@ impl Draft<'_> {
         if observed.leaving || observed.attachment().is_none() {
             return;
         }
+        // They would go with the link, and must not lead to it when it is no workload's any more.
+        let unknown = self.observed.routes_to(observed.index);
+        let unknown = unknown.filter(|key| self.desired.is_frozen(&RowKey::Route(*key)));
+        self.ops
+            .extend(unknown.map(|key| (Phase::Repel, Op::DelRoute(key))));
         self.filter(observed.index, &Filter::default());
         self.ops
             .push((Phase::Unlink, Op::DelLink(name.clone(), observed.index)));
@@ -260,18 +276,19 @@ impl Draft<'_> {
             .extend(wanted.map(|text| (Phase::Announce, Op::LoadBird(text))));
     }
 
-    fn translate(&mut self, floating: FloatingIp, internal: IpAddr) {
+    fn translate(&mut self, floating: FloatingIp, nat: &Nat) {
+        let internal = nat.internal;
         match self.observed.nat.get(&floating) {
             Some(found) if *found == internal => {}
             Some(old) => {
                 self.making.del.push(Element::Nat(floating, *old));
                 self.making.add.push(Element::Nat(floating, internal));
-                self.begin_ending(floating, *old, true);
+                self.hand_over(floating, *old, nat);
             }
             None => {
                 self.making.add.push(Element::Nat(floating, internal));
                 // Flows from before the address was translated have the floating IP itself as their reply source.
-                self.begin_ending(floating, floating.addr(), true);
+                self.begin_ending(floating, floating.addr());
             }
         }
     }
@@ -279,97 +296,9 @@ impl Draft<'_> {
     fn untranslate(&mut self, floating: FloatingIp) {
         if let Some(old) = self.observed.nat.get(&floating) {
             self.taking.del.push(Element::Nat(floating, *old));
-            self.begin_ending(floating, *old, false);
+            self.taking.add.push(Element::Ending(floating, *old));
+            self.ended.insert((floating, *old));
         }
-    }
-
-    fn begin_ending(&mut self, floating: FloatingIp, old: IpAddr, making: bool) {
-        let transaction = if making {
-            &mut self.making
-        } else {
-            &mut self.taking
-        };
-        transaction.add.push(Element::Ending(floating, old));
-        self.ended.insert((floating, old));
-    }
-
-    /// Flows to be ended now, and when the next are due.
-    fn ending(&mut self, now: Mono) -> Option<Mono> {
-        let mut wake = None;
-        let open = self
-            .observed
-            .ending
-            .iter()
-            .filter(|(_, ending)| **ending == Ending::Open);
-        let mut first: BTreeSet<_> = open
-            .map(|(pair, _)| *pair)
-            .chain(self.ended.iter().copied())
-            .collect();
-        let beginning: BTreeSet<FloatingIp> = first.iter().map(|(floating, _)| *floating).collect();
-        let mut second = BTreeSet::new();
-        for (pair, ending) in &self.observed.ending {
-            match ending {
-                Ending::Open => {}
-                Ending::FirstPass(_) if first.contains(pair) => {}
-                Ending::FirstPass(at) if now < at.after(SECOND_PASS) => {
-                    let due = at.after(SECOND_PASS);
-                    wake = Some(wake.map_or(due, |wake: Mono| wake.min(due)));
-                }
-                // A second pass spares the present owner's flows alone. Here another owner goes, whose sockets are reset
-                // by what is tracked of their flows: that must still be there in the first pass.
-                Ending::FirstPass(_) if beginning.contains(&pair.0) => {
-                    first.insert(*pair);
-                }
-                Ending::FirstPass(_) => {
-                    second.insert(*pair);
-                }
-            }
-        }
-        self.end(&first, Pass::First);
-        self.end(&second, Pass::Second);
-        wake
-    }
-
-    fn end(&mut self, pairs: &BTreeSet<(FloatingIp, IpAddr)>, pass: Pass) {
-        let floating: BTreeSet<FloatingIp> = pairs.iter().map(|(floating, _)| *floating).collect();
-        for floating in floating {
-            let old = pairs
-                .range((floating, IpAddr::from([0; 4]))..)
-                .take_while(|(of, _)| *of == floating);
-            let old: Vec<IpAddr> = old.map(|(_, old)| *old).collect();
-            let keep = self.kept(floating);
-            let gone = old
-                .iter()
-                .filter(|old| **old != floating.addr() && Some(**old) != keep);
-            let gone = gone.map(|old| (*old, (self.netns_of)(*old))).collect();
-            let phase = if pass == Pass::First {
-                Phase::Flows
-            } else {
-                Phase::Ground
-            };
-            self.ops.push((
-                phase,
-                Op::EndFlows(EndFlows {
-                    floating,
-                    keep,
-                    gone,
-                    pass,
-                }),
-            ));
-            if pass == Pass::Second {
-                self.taking
-                    .del
-                    .extend(old.into_iter().map(|old| Element::Ending(floating, old)));
-            }
-        }
-    }
-
-    /// Internal address whose flows stay.
-    fn kept(&self, floating: FloatingIp) -> Option<IpAddr> {
-        if self.desired.is_frozen(&RowKey::Nat(floating)) {
-            return self.observed.nat.get(&floating).copied();
-        }
-        self.desired.nat(floating).map(|nat| nat.internal)
     }
 
     /// What the packet filter knows of links that are no more.

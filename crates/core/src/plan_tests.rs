@@ -3,7 +3,7 @@ use crate::calc;
 use crate::desired::floating_metric;
 use crate::endpoint::{Attachment, Phase};
 use crate::fixtures::{FLOATING, binding, candidate, floating, pod, put, record, view};
-use crate::observed::ObservedLink;
+use crate::observed::{Ending, ObservedLink};
 use crate::op::Effect;
 use crate::store::Value;
 use crate::subject::Subject;
@@ -39,7 +39,9 @@ impl Node {
 
     fn plan(&mut self, scope: &Scope) -> Plan {
         let mut subjects = BTreeSet::from([Subject::Node, Subject::Binding(floating(FLOATING))]);
-        subjects.extend(["web-0", "web-1"].map(|name| Subject::Endpoint(crate::fixtures::endpoint(name))));
+        subjects.extend(
+            ["web-0", "web-1", "web-2"].map(|name| Subject::Endpoint(crate::fixtures::endpoint(name))),
+        );
         for subject in subjects {
             self.desired.replace(&subject, calc::rows(&self.view, &subject));
         }
@@ -71,7 +73,19 @@ impl Node {
     fn give_to(&mut self, owner: &Attachment) {
         put(&mut self.view, Value::Binding(binding(Some(&candidate(owner)))));
     }
+
+    /// The next owner of the floating IP.
+    fn move_to(&mut self, owner: &Attachment) {
+        let before = self.view.bindings.get(&floating(FLOATING)).unwrap();
+        let mut moved = before.clone();
+        moved.spec.owner = Some(candidate(owner).as_owner(buoy_api::binding::Term(0)));
+        moved.spec.epoch = moved.spec.epoch.next();
+        put(&mut self.view, Value::Binding(moved));
+    }
 }
+
+#[path = "plan/flows_tests.rs"]
+mod flows;
 
 /// A plan in words, but for the node's own settings.
 fn told(planned: &Plan) -> Vec<String> {
@@ -120,66 +134,13 @@ fn from_nothing_to_a_workload_with_a_floating_ip() {
 }
 
 #[test]
-fn flows_are_ended_again_a_moment_later_and_then_forgotten() {
-    let mut node = Node::settled();
-    node.give_to(&pod("web-0", 7));
-    node.step(&Scope::All);
-    let waits = node.plan(&Scope::Keys(BTreeSet::new()));
-    assert_eq!(
-        (waits.ops.len(), waits.wake),
-        (0, Some(node.now.after(SECOND_PASS)))
-    );
-    node.now = node.now.after(SECOND_PASS);
-    assert_eq!(
-        node.step(&Scope::Keys(BTreeSet::new())),
-        [
-            "end flows of 172.16.1.3 but those to 10.65.0.7",
-            "nft -ending 172.16.1.3 to 172.16.1.3"
-        ]
-    );
-    assert_eq!(node.plan(&Scope::All), Plan::default());
-}
-
-#[test]
-fn a_second_pass_does_not_come_before_the_sockets_of_the_next_owner_to_go_are_reset() {
-    let mut node = Node::new();
-    let (from, to) = (pod("web-0", 7), pod("web-1", 8));
-    node.view.put_attachment(to.clone());
-    node.give_to(&from);
-    node.step(&Scope::All);
-    node.now = node.now.after(SECOND_PASS);
-    let mut moved = binding(Some(&candidate(&to)));
-    moved.spec.epoch = moved.spec.epoch.next();
-    put(&mut node.view, Value::Binding(moved));
-    let ends = |planned: &Plan| -> Vec<EndFlows> {
-        let end = |op: &Op| match op {
-            Op::EndFlows(end) => Some(end.clone()),
-            _ => None,
-        };
-        planned.ops.iter().filter_map(end).collect()
-    };
-    let planned = node.plan(&Scope::All);
-    assert_eq!(ends(&planned).len(), 1, "{planned:?}");
-    assert_eq!(ends(&planned)[0].pass, Pass::First);
-    assert_eq!(ends(&planned)[0].gone.len(), 1);
-    node.step(&Scope::All);
-    node.now = node.now.after(SECOND_PASS);
-    let planned = node.plan(&Scope::All);
-    assert_eq!(ends(&planned)[0].pass, Pass::Second);
-    node.step(&Scope::All);
-    assert_eq!(node.plan(&Scope::All), Plan::default());
-}
-
-#[test]
 fn a_move_on_one_node_changes_the_translation_and_then_the_route() {
     let mut node = Node::new();
     let (from, to) = (pod("web-0", 7), pod("web-1", 8));
     node.view.put_attachment(to.clone());
     node.give_to(&from);
     node.step(&Scope::All);
-    let mut moved = binding(Some(&candidate(&to)));
-    moved.spec.epoch = moved.spec.epoch.next();
-    put(&mut node.view, Value::Binding(moved));
+    node.move_to(&to);
     let told = [
         "nft -172.16.1.3 to 10.65.0.7, +172.16.1.3 to 10.65.0.8, +ending 172.16.1.3 to 10.65.0.7",
         "put route 172.16.1.3/32 dev cali-web-1 metric 999999992",
@@ -352,6 +313,26 @@ fn an_address_without_an_owner_that_somebody_waits_for_is_unreachable() {
     assert_eq!(
         node.step(&Scope::All),
         ["put route unreachable 172.16.1.3/32 metric 4294967295"]
+    );
+}
+
+#[test]
+fn a_route_that_nobody_knows_does_not_outlive_what_its_link_was() {
+    let mut node = Node::settled();
+    let mut attachment = pod("web-0", 7);
+    node.give_to(&attachment);
+    node.step(&Scope::All);
+    node.desired.freeze(floating(FLOATING), true);
+    attachment.phase = Phase::Removing;
+    node.view.put_attachment(attachment);
+    assert_eq!(
+        node.step(&Scope::All),
+        [
+            "delete route 172.16.1.3/32 metric 999999993",
+            "delete route 10.65.0.7/32 metric 1024",
+            "nft -workload link link#11, -source 10.65.0.7/32 on link#11",
+            "delete link cali-web-0: index 11",
+        ]
     );
 }
 

@@ -8,7 +8,7 @@ use buoy_api::{Binding, FloatingIp};
 use buoy_core::store::{Prefix, Value};
 use serde::Serialize;
 
-use super::{binding_in, binding_key, owns};
+use super::{binding_in, binding_key};
 use crate::age::took;
 use crate::failure::Failure;
 use crate::output::{Format, Output};
@@ -63,7 +63,7 @@ pub(crate) fn relocate(store: &Store, relocation: &Relocation, format: Format) -
     let moved = store.wait(&key, Prefix::Bindings, begun + relocation.timeout, |record| {
         let binding = binding_in(record).ok().flatten()?;
         let owner = binding.spec.owner.as_ref()?;
-        owns(owner, &relocation.to).then(|| Moved {
+        owner.matches(&relocation.to).then(|| Moved {
             address,
             workload: owner.workload.clone(),
             node: owner.node.clone(),
@@ -110,7 +110,7 @@ fn vain_drain(binding: &Binding, relocation: &Relocation) -> Option<String> {
 /// The binding with the wish written into it; `None` if it is fulfilled already.
 fn wish(binding: &Binding, relocation: &Relocation) -> Result<Option<Binding>, Failure> {
     let to = &relocation.to;
-    if binding.spec.owner.as_ref().is_some_and(|owner| owns(owner, to)) {
+    if binding.spec.owner.as_ref().is_some_and(|owner| owner.matches(to)) {
         return Ok(None);
     }
     if !binding

@@ -54,5 +54,6 @@ fn link(view: &View, attachment: &Attachment) -> PodLink {
             // The packet filter refuses prefixes that overlap.
             .chain(IpNet::aggregate(&prefixes.iter().map(IpNet::trunc).collect()))
             .collect(),
+        drain: request.drain,
     }
 }

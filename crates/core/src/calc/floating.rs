@@ -1,6 +1,9 @@
 //! Translation and route of a floating IP.
 
-use buoy_api::binding::Binding;
+use std::time::Duration;
+
+use buoy_api::annotations;
+use buoy_api::binding::{Binding, BindingSpec, Owner};
 use buoy_api::ip::FloatingIp;
 
 use crate::desired::{Hop, Nat, RouteKey, Row, UNOWNED_METRIC, floating_metric};
@@ -54,6 +57,7 @@ pub(super) fn rows(view: &View, floating: FloatingIp) -> Vec<Row> {
         internal: owner.internal_ip,
         endpoint: attachment.endpoint.clone(),
         epoch,
+        drain: asked_drain(&binding.spec, owner),
     };
     let key = RouteKey::host(floating.addr(), floating_metric(epoch));
     vec![
@@ -71,4 +75,13 @@ fn unowned(view: &View, floating: FloatingIp, binding: &Binding) -> Vec<Row> {
     }
     let key = RouteKey::host(floating.addr(), UNOWNED_METRIC);
     vec![Row::Route(key, Hop::Unreachable)]
+}
+
+/// How long flows to the former owner go on, as whoever asked for the move to this one says.
+fn asked_drain(spec: &BindingSpec, owner: &Owner) -> Option<Duration> {
+    let asked = spec
+        .requested_move
+        .as_ref()
+        .filter(|asked| owner.matches(&asked.to))?;
+    annotations::drain(asked.drain.as_deref()?).ok()
 }

@@ -60,9 +60,12 @@ pub fn candidate(view: &View, floating: FloatingIp, endpoint: &EndpointId) -> Re
 }
 
 /// Whether the owner of a binding, a workload of this node, wants to be withdrawn before it gives the address away.
-pub fn is_exclusive(_view: &View, binding: &Binding) -> bool {
+pub fn is_exclusive(view: &View, binding: &Binding) -> bool {
     let asked = |wish: &Move| wish.exclusive;
-    binding.spec.requested_move.as_ref().is_some_and(asked)
+    let owner = binding.spec.owner.as_ref();
+    let workload = owner.and_then(|owner| view.attachment_of_owner(&binding.spec.namespace, owner));
+    workload.is_some_and(|attachment| attachment.request.exclusive)
+        || binding.spec.requested_move.as_ref().is_some_and(asked)
 }
 
 fn owns(view: &View, floating: FloatingIp, candidate: &Candidate) -> bool {

@@ -1,6 +1,7 @@
 //! What must hold of every plan, and of the kernel after it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use buoy_api::ip::FloatingIp;
 use buoy_core::bird::render;
@@ -9,7 +10,8 @@ use buoy_core::desired::{
 };
 use buoy_core::endpoint::{IfIndex, IfName};
 use buoy_core::observed::Observed;
-use buoy_core::op::{Element, NftTransaction, Op, Pass};
+use buoy_core::op::{Element, EndFlows, NftTransaction, Op, Pass};
+use buoy_core::time::Mono;
 
 use crate::kernel::{Kernel, is_ours};
 
@@ -102,6 +104,17 @@ fn nat_pairs(transaction: &NftTransaction) -> Result<(), String> {
     };
     match touched.into_iter().find(|floating| !noted(*floating)) {
         Some(floating) => Err(format!("{floating} changes and nothing remembers its old flows")),
+        None => Ok(()),
+    }
+}
+
+/// Flows that are drained are not among those that end.
+pub(crate) fn spared(end: &EndFlows, kernel: &Kernel, now: Mono) -> Result<(), String> {
+    let pairs = kernel.draining.keys().filter(|pair| pair.0 == end.floating);
+    let mut drained = pairs.filter(|pair| kernel.ending.contains(pair) && kernel.is_draining(**pair, now));
+    let touched = |old: &IpAddr| !end.keep.contains(old) || end.gone.iter().any(|(gone, _)| gone == old);
+    match drained.find(|(_, old)| touched(old)) {
+        Some((floating, old)) => Err(format!("flows of {floating} to {old} do not go on: {end:?}")),
         None => Ok(()),
     }
 }

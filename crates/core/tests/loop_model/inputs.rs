@@ -1,6 +1,7 @@
 //! What can happen to what a node knows, at random.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use buoy_api::annotations::POOL_FLOATING_IPS;
 use buoy_api::binding::{
@@ -111,16 +112,18 @@ pub(crate) fn attach() -> impl Strategy<Value = Input> {
         1 => Just(Phase::Removing),
         1 => Just(Phase::Down)
     ];
-    let asks = (any::<u8>(), any::<bool>(), -1..2i32, 0..SOURCES.len());
+    let drain = select(&[0, 0, 250, 700][..]);
+    let asks = (any::<u8>(), any::<bool>(), -1..2i32, 0..SOURCES.len(), drain);
     let addresses = prop_oneof![1 => Just(None), 5 => (any::<bool>(), any::<bool>()).prop_map(Some)];
     (pod(), container(), 0..4u64, phase, asks, addresses).prop_map(|(p, c, order, phase, asks, addresses)| {
-        let (mask, gate, priority, sources) = asks;
+        let (mask, gate, priority, sources, drain) = asks;
         let mut made = attachment(p, c);
         made.order = order;
         made.phase = phase;
         made.request.floating = subset(mask);
         made.request.gate = gate;
         made.request.priority = priority;
+        made.request.drain = Duration::from_millis(drain);
         made.request.source_prefixes = prefixes(sources);
         made.addresses = addresses.map(|(other, dual)| {
             let v4 = IpNet::from(own_v4(p, c, other));
@@ -129,6 +132,33 @@ pub(crate) fn attach() -> impl Strategy<Value = Input> {
         });
         Input::Attach(Box::new(made))
     })
+}
+
+/// Two pods run, and one has a floating IP; then the other has it. What the first asked for, in milliseconds, is how long
+/// its flows go on.
+pub(crate) fn hand_over(index: usize, back: bool, drain: u64, epoch: u64) -> [Vec<Input>; 2] {
+    let (from, to) = if back { (1, 0) } else { (0, 1) };
+    let runs = |pod, drain| {
+        let mut made = attachment(pod, 1);
+        made.order = 3;
+        made.request.drain = Duration::from_millis(drain);
+        Input::Attach(Box::new(made))
+    };
+    let owns = |pod: usize, epoch| {
+        let address = floating(index).addr();
+        let spec = BindingSpec {
+            address,
+            namespace: PODS[pod].0.to_owned(),
+            owner: Some(owner_of(pod, 1, 4, address.is_ipv4())),
+            epoch: Epoch(epoch),
+            ..BindingSpec::default()
+        };
+        let name = binding_name(address);
+        let binding = Binding::new(ObjectMeta::named(&name), spec);
+        put(Key::Binding(name), Value::Binding(binding))
+    };
+    let before = vec![runs(from, drain), runs(to, drain), owns(from, epoch)];
+    [before, vec![owns(to, epoch + 1)]]
 }
 
 /// A live edit, a record of the container before, one of another node, or none.
@@ -182,7 +212,9 @@ fn binding() -> impl Strategy<Value = Input> {
         1 => Just(None),
         5 => (pod(), container(), 0..5u8).prop_map(|(p, c, how)| Some((p, c, how))),
     ];
-    let rest = (1..6u64, any::<bool>(), any::<bool>(), 0..8u8);
+    let drain = select(&[None, None, Some("0s"), Some("300ms"), Some("soon")][..]);
+    let moved = prop_oneof![Just(None), drain.prop_map(Some)];
+    let rest = (1..6u64, moved, any::<bool>(), 0..8u8);
     (0..FLOATING.len(), owner, select(&["shop", "bank"][..]), rest).prop_map(
         |(index, owner, namespace, (epoch, moved, published, rare))| {
             let address = floating(index).addr();
@@ -204,11 +236,11 @@ fn binding() -> impl Strategy<Value = Input> {
                     owner: owner.map(|(p, c, how)| owner_of(p, c, how, address.is_ipv4())),
                     released: owner.is_none().then(|| time(1000)),
                     epoch: Epoch(epoch),
-                    requested_move: moved.then(|| Move {
+                    requested_move: moved.map(|drain| Move {
                         id: "1".to_owned(),
                         to,
                         exclusive: false,
-                        drain: None,
+                        drain: drain.map(str::to_owned),
                     }),
                     ..BindingSpec::default()
                 },

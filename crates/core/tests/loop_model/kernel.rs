@@ -8,6 +8,7 @@ use buoy_core::desired::{Hop, RouteKey};
 use buoy_core::endpoint::{AttachmentId, IfIndex, IfName};
 use buoy_core::observed::{Ending, Filter, Observed, ObservedHop, ObservedLink};
 use buoy_core::op::{Effect, Element, EndFlows, LinkRef, NftTransaction, Op};
+use buoy_core::time::Mono;
 use ipnet::IpNet;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,6 +38,8 @@ pub(crate) struct Kernel {
     pub(crate) sources: BTreeSet<(u32, IpNet)>,
     pub(crate) nat: BTreeMap<FloatingIp, IpAddr>,
     pub(crate) ending: BTreeSet<(FloatingIp, IpAddr)>,
+    /// Until when the kernel remembers them.
+    pub(crate) draining: BTreeMap<(FloatingIp, IpAddr), Mono>,
     pub(crate) routes: BTreeMap<RouteKey, Option<u32>>,
     pub(crate) ended: Vec<EndFlows>,
     /// Configuration of the routing daemon.
@@ -46,7 +49,7 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// Does one operation, all or nothing.
-    pub(crate) fn execute(&mut self, op: &Op) -> Result<Effect, String> {
+    pub(crate) fn execute(&mut self, op: &Op, now: Mono) -> Result<Effect, String> {
         match op {
             Op::LoadRuleset => return Ok(self.load()),
             Op::SetSysctl(path, value) => {
@@ -64,7 +67,7 @@ impl Kernel {
                     self.del_link(name);
                 }
             }
-            Op::Nft(transaction) => self.nft(transaction)?,
+            Op::Nft(transaction) => self.nft(transaction, now)?,
             Op::PutRoute(key, Hop::Unreachable) => {
                 self.routes.insert(*key, None);
             }
@@ -112,9 +115,10 @@ impl Kernel {
         self.sources.clear();
         self.nat.clear();
         self.ending.clear();
+        self.draining.clear();
     }
 
-    fn nft(&mut self, transaction: &NftTransaction) -> Result<(), String> {
+    fn nft(&mut self, transaction: &NftTransaction, now: Mono) -> Result<(), String> {
         if self.tables != Tables::Current {
             return Err("no such table".to_owned());
         }
@@ -123,7 +127,7 @@ impl Kernel {
             next.del_element(element);
         }
         for element in &transaction.add {
-            next.add_element(element)?;
+            next.add_element(element, now)?;
         }
         *self = next;
         Ok(())
@@ -152,10 +156,13 @@ impl Kernel {
             Element::Ending(floating, old) => {
                 self.ending.remove(&(*floating, *old));
             }
+            Element::Draining(floating, old, _) => {
+                self.draining.remove(&(*floating, *old));
+            }
         }
     }
 
-    fn add_element(&mut self, element: &Element) -> Result<(), String> {
+    fn add_element(&mut self, element: &Element, now: Mono) -> Result<(), String> {
         match element {
             Element::Member(link) => {
                 let Some(index) = self.index(link) else {
@@ -180,6 +187,13 @@ impl Kernel {
             Element::Ending(floating, old) => {
                 self.ending.insert((*floating, *old));
             }
+            // One that is there keeps its time.
+            Element::Draining(floating, old, time) => {
+                let pair = (*floating, *old);
+                if !self.is_draining(pair, now) {
+                    self.draining.insert(pair, now.after(*time));
+                }
+            }
         }
         Ok(())
     }
@@ -201,6 +215,10 @@ impl Kernel {
         Ok(())
     }
 
+    pub(crate) fn is_draining(&self, pair: (FloatingIp, IpAddr), now: Mono) -> bool {
+        self.draining.get(&pair).is_some_and(|until| now < *until)
+    }
+
     fn refuse_strangers(&self, index: u32) {
         let strange = self
             .links
@@ -213,7 +231,7 @@ impl Kernel {
     }
 
     /// All that an agent can see after a restart.
-    pub(crate) fn read(&self) -> Observed {
+    pub(crate) fn read(&self, now: Mono) -> Observed {
         let mut filters: BTreeMap<IfIndex, Filter> = BTreeMap::new();
         for index in &self.members {
             filters.entry(IfIndex(*index)).or_default().member = true;
@@ -240,6 +258,10 @@ impl Kernel {
             Some(index) => ObservedHop::Link(IfIndex(*index)),
             None => ObservedHop::Unreachable,
         };
+        let ending = |pair: &(FloatingIp, IpAddr)| match self.draining.get(pair) {
+            Some(until) if now < *until => Ending::Draining(*until),
+            _ => Ending::Open,
+        };
         Observed {
             ruleset: self.tables == Tables::Current,
             sysctls: self.sysctls.clone(),
@@ -251,7 +273,7 @@ impl Kernel {
                 .map(|(key, index)| (*key, hop(index)))
                 .collect(),
             nat: self.nat.clone(),
-            ending: self.ending.iter().map(|pair| (*pair, Ending::Open)).collect(),
+            ending: self.ending.iter().map(|pair| (*pair, ending(pair))).collect(),
             bird: self.bird.clone(),
         }
     }

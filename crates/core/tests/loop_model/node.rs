@@ -130,11 +130,16 @@ impl NodeSim {
                 self.leaving.push((name.clone(), *index));
                 continue;
             }
+            if let Op::EndFlows(end) = op
+                && luck.fails == 0
+            {
+                check::spared(end, &self.kernel, self.now)?;
+            }
             let fails = luck.fails & (1 << (at % 32)) != 0;
             let done = if fails {
                 Err("bad luck".to_owned())
             } else {
-                self.kernel.execute(op)
+                self.kernel.execute(op, self.now)
             };
             // What fails may make others fail.
             self.account(op, done, luck.fails != 0)?;
@@ -175,13 +180,18 @@ impl NodeSim {
             let mut observed = observed.clone();
             observed.links.values_mut().for_each(|link| link.leaving = false);
             // The kernel does not know how far the ending of flows has come.
-            observed
-                .ending
-                .values_mut()
-                .for_each(|ending| *ending = Ending::Open);
+            for ending in observed.ending.values_mut() {
+                match ending {
+                    Ending::Draining(until) if self.now < *until => {}
+                    _ => *ending = Ending::Open,
+                }
+            }
             observed
         };
-        let (carried, read) = (comparable(&self.observed), comparable(&self.kernel.read()));
+        let (carried, read) = (
+            comparable(&self.observed),
+            comparable(&self.kernel.read(self.now)),
+        );
         if carried == read {
             Ok(())
         } else {
@@ -190,7 +200,7 @@ impl NodeSim {
     }
 
     fn read_back(&mut self) {
-        let mut observed = self.kernel.read();
+        let mut observed = self.kernel.read(self.now);
         for (name, link) in &mut observed.links {
             link.leaving = self.leaving.contains(&(name.clone(), link.index));
         }
@@ -246,7 +256,7 @@ impl NodeSim {
     /// Turns until there is nothing left to do. Every step of it is told if that never comes.
     pub(crate) fn settle(&mut self) -> Result<(), String> {
         let mut story = String::new();
-        for _ in 0..12 {
+        for _ in 0..24 {
             let planned = self.turn(Luck::default())?;
             story += &told(&planned);
             while !self.leaving.is_empty() {

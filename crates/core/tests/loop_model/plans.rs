@@ -2,21 +2,27 @@
 //! empty. I5: so it does after a crash between any two operations. I7: strangers' links are left alone.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use buoy_core::desired::RouteKey;
+use buoy_core::observed::Ending;
 use buoy_core::op::{Element, NftTransaction, Op, Pass};
-use buoy_core::plan::{SECOND_PASS, Scope};
+use buoy_core::plan::{Plan, SECOND_PASS, Scope};
 use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::strategy::ValueTree;
 
 use crate::cases;
-use crate::inputs::{Input, input, pod};
+use crate::inputs::{self, Input, input, pod};
 use crate::kernel::Tables;
 use crate::node::{Luck, NodeSim, told};
-use crate::universe::{floating, link_name};
+use crate::universe::{FLOATING, floating, link_name};
 
 #[derive(Clone, Debug)]
 enum Step {
     Input(Box<Input>),
+    /// A floating IP goes from one pod to another, of which the first may ask for a drain.
+    HandOver(usize, bool, u64, u64),
     /// Plan and apply; some operations fail.
     Turn(u32),
     /// The agent dies after so many operations of its plan, and comes back.
@@ -36,6 +42,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => input().prop_map(|input| Step::Input(Box::new(input))),
+        2 => hand_over(),
         8 => prop_oneof![3 => Just(0), 1 => any::<u32>()].prop_map(Step::Turn),
         2 => (0..12usize).prop_map(Step::Crash),
         3 => Just(Step::LetGo),
@@ -47,10 +54,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn hand_over() -> impl Strategy<Value = Step> {
+    let drain = select(&[0, 250, 700][..]);
+    (0..FLOATING.len(), any::<bool>(), drain, 1..6u64)
+        .prop_map(|(index, back, drain, epoch)| Step::HandOver(index, back, drain, epoch))
+}
+
 /// Steps without failures, crashes and other people.
 fn calm_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => input().prop_map(|input| Step::Input(Box::new(input))),
+        1 => hand_over(),
         3 => Just(Step::Turn(0)),
         1 => Just(Step::LetGo),
         1 => (0..300u64).prop_map(Step::Pass),
@@ -60,6 +74,12 @@ fn calm_step() -> impl Strategy<Value = Step> {
 fn run(node: &mut NodeSim, step: &Step) -> Result<(), String> {
     match step {
         Step::Input(input) => node.take(input),
+        Step::HandOver(index, back, drain, epoch) => {
+            for inputs in inputs::hand_over(*index, *back, *drain, *epoch) {
+                inputs.iter().for_each(|input| node.take(input));
+                node.turn(Luck::default())?;
+            }
+        }
         Step::Turn(fails) => {
             node.turn(Luck {
                 fails: *fails,
@@ -115,14 +135,16 @@ fn remains(node: &mut NodeSim, what: usize, which: u8) {
             kernel.nat.insert(address, old);
         }
         _ => {
-            kernel.ending.insert((
-                address,
-                if address.addr().is_ipv4() {
-                    old
-                } else {
-                    address.addr()
-                },
-            ));
+            let old = if address.addr().is_ipv4() {
+                old
+            } else {
+                address.addr()
+            };
+            kernel.ending.insert((address, old));
+            if which >= 128 {
+                let until = node.now.after(Duration::from_millis(300));
+                kernel.draining.insert((address, old), until);
+            }
         }
     }
     node.distrust();
@@ -185,6 +207,48 @@ proptest! {
     }
 }
 
+/// Drains are begun, given up, come to their end, and are found by an agent that begins amid them.
+#[test]
+fn i5_the_generator_reaches_drains() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let strategy = proptest::collection::vec(calm_step(), 60..80);
+    let mut seen = std::collections::BTreeMap::<&str, u32>::new();
+    for _ in 0..200 {
+        let mut node = NodeSim::new();
+        for step in strategy.new_tree(&mut runner).unwrap().current() {
+            run(&mut node, &step).unwrap();
+            *seen.entry("begun").or_default() += u32::from(drains(&node));
+            let planned = node.turn(Luck::default()).unwrap();
+            for what in planned.ops.iter().filter_map(drain_in) {
+                *seen.entry(what).or_default() += 1;
+            }
+        }
+        node.restart();
+        node.turn(Luck::default()).unwrap();
+        *seen.entry("found").or_default() += u32::from(drains(&node));
+        node.settle().unwrap();
+    }
+    for what in ["begun", "given up", "spared", "found"] {
+        assert!(seen.get(what) > Some(&10), "{what}: {seen:?}");
+    }
+}
+
+fn drains(node: &NodeSim) -> bool {
+    let mut endings = node.observed.ending.values();
+    endings.any(|ending| matches!(ending, Ending::Draining(until) if node.now < *until))
+}
+
+fn drain_in(op: &Op) -> Option<&'static str> {
+    match op {
+        Op::Nft(NftTransaction { del, .. }) => {
+            let given_up = del.iter().any(|element| matches!(element, Element::Draining(..)));
+            given_up.then_some("given up")
+        }
+        Op::EndFlows(end) => (end.keep.len() > 1).then_some("spared"),
+        _ => None,
+    }
+}
+
 /// The next plan is empty; once the time for it has come, the one after ends flows a second time and forgets them; and
 /// the one after that is empty again.
 fn only_time_is_left(node: &mut NodeSim) -> Result<(), String> {
@@ -192,6 +256,7 @@ fn only_time_is_left(node: &mut NodeSim) -> Result<(), String> {
     if next.ops.iter().any(|op| !is_second_pass(op)) {
         return Err(format!("the second plan is not empty:\n{}", told(&next)));
     }
+    let next = end_of_drains(node)?;
     node.now = next.wake.unwrap_or(node.now).max(node.now.after(SECOND_PASS));
     let due = node.plan(&Scope::All);
     let floating: std::collections::BTreeSet<_> = node
@@ -213,6 +278,26 @@ fn only_time_is_left(node: &mut NodeSim) -> Result<(), String> {
         return Err(format!("the last plan is not empty:\n{}", told(&last)));
     }
     Ok(())
+}
+
+/// Waits until nothing is drained any more; only flows end meanwhile. Returns the plan after it.
+fn end_of_drains(node: &mut NodeSim) -> Result<Plan, String> {
+    let last = |node: &NodeSim| {
+        let until = |ending: &Ending| match ending {
+            Ending::Draining(until) => Some(*until),
+            _ => None,
+        };
+        node.observed.ending.values().filter_map(until).max()
+    };
+    while let Some(until) = last(node) {
+        node.now = node.now.max(until);
+        let planned = node.turn(Luck::default())?;
+        let ends = |op: &Op| matches!(op, Op::EndFlows(_)) || is_second_pass(op);
+        if !planned.ops.iter().all(ends) {
+            return Err(format!("a drain ends with more than flows:\n{}", told(&planned)));
+        }
+    }
+    Ok(node.plan(&Scope::All))
 }
 
 fn is_second_pass(op: &Op) -> bool {

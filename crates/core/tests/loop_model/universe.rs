@@ -174,6 +174,8 @@ pub(crate) fn attachment(pod: usize, container: usize) -> Attachment {
             floating: Vec::new(),
             gate: true,
             priority: 0,
+            exclusive: false,
+            drain: Duration::ZERO,
             source_prefixes: Vec::new(),
             labels: BTreeMap::new(),
         },

@@ -15,7 +15,7 @@
 mod flow;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
@@ -40,18 +40,18 @@ const MANY: usize = 4;
 const LOOK_UPS: usize = 1500;
 
 /// Where a flow's packets go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Leads {
     /// Anywhere.
     Anywhere,
     /// To this address. A flow that was never translated leads to its own destination.
     To(IpAddr),
-    /// To any other than this address.
-    NotTo(IpAddr),
+    /// To any other than these addresses.
+    NotTo(BTreeSet<IpAddr>),
 }
 
 /// Flows by the address that their sender called, and by where they lead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Selector {
     /// The original destination: a floating IP.
     pub called: IpAddr,
@@ -64,10 +64,10 @@ impl Selector {
     pub fn means(&self, flow: &Flow) -> bool {
         let target = flow.reply.source;
         flow.original.destination == self.called
-            && match self.leads {
+            && match &self.leads {
                 Leads::Anywhere => true,
-                Leads::To(address) => target == address,
-                Leads::NotTo(address) => target != address,
+                Leads::To(address) => target == *address,
+                Leads::NotTo(addresses) => !addresses.contains(&target),
             }
     }
 }
@@ -79,9 +79,9 @@ impl Selector {
 /// # Errors
 /// When the kernel refuses, or the table keeps changing.
 pub fn find(socket: &mut Socket, selectors: &[Selector]) -> Result<Vec<Flow>> {
-    let mut by_address: BTreeMap<IpAddr, Vec<Selector>> = BTreeMap::new();
+    let mut by_address: BTreeMap<IpAddr, Vec<&Selector>> = BTreeMap::new();
     for selector in selectors {
-        by_address.entry(selector.called).or_default().push(*selector);
+        by_address.entry(selector.called).or_default().push(selector);
     }
     let is_meant = |flow: &Flow| {
         let selectors = by_address.get(&flow.original.destination);
@@ -215,10 +215,10 @@ fn walks(addresses: &[IpAddr]) -> Vec<Message> {
 
 /// The request that has the kernel end what the selector means, where the kernel can tell.
 fn flush(selector: &Selector) -> Option<Message> {
-    match (selector.called, selector.leads) {
+    match (selector.called, &selector.leads) {
         (IpAddr::V4(called), Leads::Anywhere) => Some(filtered(api::DELETE, called, None)),
         (IpAddr::V4(called), Leads::To(IpAddr::V4(target))) => {
-            Some(filtered(api::DELETE, called, Some(target)))
+            Some(filtered(api::DELETE, called, Some(*target)))
         }
         _ => None,
     }

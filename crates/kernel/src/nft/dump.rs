@@ -16,7 +16,7 @@ use crate::{
     error::{Doing, Result},
     netlink::{
         Failure, Socket,
-        wire::{Attributes, Received},
+        wire::{Attributes, Received, big_endian},
     },
     types,
 };
@@ -88,6 +88,11 @@ fn meaning(raw: &Raw) -> Option<Element> {
             Some(Element::SourcePrefix(link, prefix_of(first, last)?))
         }
         Set::Ending => split_pair(&raw.key).map(|(floating, internal)| Element::Ending(floating, internal)),
+        Set::Draining => {
+            // One that never ends is not of our making, and counts as partial.
+            let time = Duration::from_millis(raw.time.unwrap_or_default());
+            split_pair(&raw.key).map(|(floating, internal)| Element::Draining(floating, internal, time))
+        }
     }
 }
 
@@ -144,6 +149,7 @@ fn read_element(element: Attributes<'_>, family: Family, set: Set) -> Option<Raw
         key: value(api::ELEMENT_KEY)?,
         key_end: value(api::ELEMENT_KEY_END),
         data: value(api::ELEMENT_DATA),
+        time: element.get(api::ELEMENT_EXPIRATION).and_then(big_endian),
     })
 }
 

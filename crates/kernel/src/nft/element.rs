@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -40,6 +41,8 @@ pub enum Element {
     },
     /// Flows of this floating IP that still lead to this address are being ended.
     Ending(IpAddr, IpAddr),
+    /// For so long they go on; then the kernel drops the element. Counted in milliseconds.
+    Draining(IpAddr, IpAddr, Duration),
 }
 
 /// What changes together. Deletions come first, so an address may be in both with different values.
@@ -60,16 +63,18 @@ pub(super) enum Set {
     Sources,
     SourcePrefixes,
     Ending,
+    Draining,
 }
 
 impl Set {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Links,
         Self::Fips,
         Self::Floating,
         Self::Sources,
         Self::SourcePrefixes,
         Self::Ending,
+        Self::Draining,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -80,6 +85,7 @@ impl Set {
             Self::Sources => "sources",
             Self::SourcePrefixes => "source_prefixes",
             Self::Ending => "ending",
+            Self::Draining => "draining",
         }
     }
 }
@@ -94,6 +100,8 @@ pub(super) struct Raw {
     pub(super) key_end: Option<Vec<u8>>,
     /// Value of a map.
     pub(super) data: Option<Vec<u8>>,
+    /// For how long it is there, in milliseconds.
+    pub(super) time: Option<u64>,
 }
 
 impl Raw {
@@ -104,6 +112,7 @@ impl Raw {
             key,
             key_end: None,
             data: None,
+            time: None,
         }
     }
 
@@ -121,6 +130,9 @@ impl Raw {
                 list.push(api::DATA_VALUE, octets);
                 list.close(part);
             }
+        }
+        if let Some(time) = self.time.filter(|_| with_data) {
+            list.push(api::ELEMENT_TIMEOUT, &time.to_be_bytes());
         }
         list.close(element);
     }
@@ -160,14 +172,12 @@ impl Element {
                     Raw::new(family, Set::Floating, key),
                 ]
             }
-            Self::Ending(floating, internal) => {
-                let family = same_family(floating, internal)?;
-                vec![Raw::new(
-                    family,
-                    Set::Ending,
-                    join(types::octets(floating), internal),
-                )]
-            }
+            Self::Ending(floating, internal) => vec![pair(Set::Ending, floating, internal)?],
+            Self::Draining(floating, internal, time) => vec![Raw {
+                // None at all would mean for ever.
+                time: Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)),
+                ..pair(Set::Draining, floating, internal)?
+            }],
         })
     }
 }
@@ -261,6 +271,11 @@ fn index_of_interval(link: IfIndex) -> Vec<u8> {
 fn join(mut first: Vec<u8>, second: IpAddr) -> Vec<u8> {
     first.extend(types::octets(second));
     first
+}
+
+fn pair(set: Set, floating: IpAddr, internal: IpAddr) -> Result<Raw> {
+    let family = same_family(floating, internal)?;
+    Ok(Raw::new(family, set, join(types::octets(floating), internal)))
 }
 
 fn same_family(floating: IpAddr, internal: IpAddr) -> Result<Family> {

@@ -71,6 +71,8 @@ mod api {
     pub(super) const LIST_ELEMENT: u16 = 1;
     pub(super) const ELEMENT_KEY: u16 = 1;
     pub(super) const ELEMENT_DATA: u16 = 2;
+    pub(super) const ELEMENT_TIMEOUT: u16 = 4;
+    pub(super) const ELEMENT_EXPIRATION: u16 = 5;
     pub(super) const ELEMENT_KEY_END: u16 = 10;
     pub(super) const DATA_VALUE: u16 = 1;
     pub(super) const OBJECT_NAME: u16 = 2;

@@ -211,6 +211,7 @@ impl Hands {
                 internal: *internal,
             },
             Element::Ending(floating, old) => nft::Element::Ending(floating.addr(), *old),
+            Element::Draining(floating, old, time) => nft::Element::Draining(floating.addr(), *old, *time),
         })
     }
 

@@ -120,9 +120,8 @@ fn is_searching(end: &EndFlows) -> bool {
 }
 
 fn all_but_kept(end: &EndFlows) -> Selector {
-    let leads = end.keep.map_or(Leads::Anywhere, Leads::NotTo);
     Selector {
         called: end.floating.addr(),
-        leads,
+        leads: Leads::NotTo(end.keep.clone()),
     }
 }

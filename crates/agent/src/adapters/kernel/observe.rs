@@ -7,11 +7,14 @@ use buoy_core::calc::NODE_SYSCTLS;
 use buoy_core::desired::RouteKey;
 use buoy_core::endpoint::{IfIndex, IfName};
 use buoy_core::observed::{Ending, Observed, ObservedHop, ObservedLink};
+use buoy_core::time::Mono;
 use buoy_kernel::netlink::{OwnPorts, Socket};
 use buoy_kernel::nft::{self, Element, Nft, Skeleton, Transaction};
 use buoy_kernel::route::{Route, Target};
 use buoy_kernel::{Result, link, route, sysctl};
 use ipnet::IpNet;
+
+use crate::clock;
 
 /// Brings tables of another version, or taken apart by somebody, into a form that can be compared. What they hold stays,
 /// so that no flow is hurt.
@@ -47,8 +50,9 @@ pub(crate) fn observe(socket: &mut Socket, nft: &mut Nft) -> Result<Observed> {
     };
     if nft.skeleton()? == Skeleton::Current {
         observed.ruleset = true;
+        let now = clock::mono();
         for element in nft.dump()?.elements {
-            add(&mut observed, element);
+            add(&mut observed, element, now);
         }
     }
     Ok(observed)
@@ -103,7 +107,7 @@ fn settings() -> BTreeMap<String, String> {
         .collect()
 }
 
-fn add(observed: &mut Observed, element: Element) {
+fn add(observed: &mut Observed, element: Element, now: Mono) {
     match element {
         Element::Link(index) => observed.filters.entry(IfIndex(index.0)).or_default().member = true,
         Element::Source(index, address) => source(observed, index, IpNet::from(address)),
@@ -116,6 +120,13 @@ fn add(observed: &mut Observed, element: Element) {
         Element::Ending(floating, old) => {
             if let Ok(floating) = FloatingIp::try_from(floating) {
                 observed.ending.insert((floating, old), Ending::Open);
+            }
+        }
+        // The pairs themselves come before what puts their end off.
+        Element::Draining(floating, old, time) => {
+            let pair = FloatingIp::try_from(floating).map(|floating| (floating, old));
+            if let Some(ending) = pair.ok().and_then(|pair| observed.ending.get_mut(&pair)) {
+                *ending = Ending::Draining(now.after(time));
             }
         }
     }
