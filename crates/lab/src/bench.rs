@@ -10,6 +10,7 @@ mod bed;
 mod cold;
 mod dataplane;
 mod events;
+mod family;
 mod latency;
 mod load;
 mod machine;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use bed::Bed;
+use family::Family;
 use population::Population;
 use report::Report;
 
@@ -143,6 +145,9 @@ fn measure(selection: &Selection, scale: &Scale, report: &mut Report) -> Result<
     {
         floating(selection, scale, report).context("floating IPs")?;
     }
+    if selection.has("dataplane") {
+        dataplane_v6(scale, report).context("floating IPs of IPv6")?;
+    }
     if selection.has("cni") {
         attach::measure(scale, report).context("cni")?;
     }
@@ -151,7 +156,7 @@ fn measure(selection: &Selection, scale: &Scale, report: &mut Report) -> Result<
 
 /// All that depends on how many floating IPs a node has.
 fn floating(selection: &Selection, scale: &Scale, report: &mut Report) -> Result<()> {
-    let bed = Bed::make()?;
+    let bed = Bed::make(Family::V4)?;
     if selection.has("agent") {
         agent::measure(&bed.node, 0, scale, report)?;
     }
@@ -179,6 +184,21 @@ fn floating(selection: &Selection, scale: &Scale, report: &mut Report) -> Result
     }
     if selection.has("cold") {
         cold::measure(&bed, &population, scale, report)?;
+    }
+    bed.node.stop_agent()
+}
+
+/// The dataplane once more over IPv6, with few and with many.
+fn dataplane_v6(scale: &Scale, report: &mut Report) -> Result<()> {
+    let bed = Bed::make(Family::V6)?;
+    let path = bed.path()?;
+    let mut population = Population::begin(&bed, scale)?;
+    population.connect(&path)?;
+    let [few, _, many] = scale.levels;
+    for level in [few, many] {
+        progress(&format!("{level} floating IPs of IPv6 on the node"))?;
+        population.grow(level)?;
+        dataplane::measure(&bed, &population, scale, report)?;
     }
     bed.node.stop_agent()
 }

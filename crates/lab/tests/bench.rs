@@ -11,12 +11,15 @@ use buoy_lab::run::Run;
 use serde_json::Value;
 
 /// Rows that must be there, whatever is installed beside.
-const ROWS: [&str; 12] = [
+const ROWS: [&str; 15] = [
     "agent-idle/0",
     "agent-memory/200",
     "connect/floating/1",
     "tcp-rr/floating/50",
     "udp-rr/floating/200",
+    "connect-v6/floating/1",
+    "tcp-rr-v6/floating/200",
+    "udp-rr-v6/own/1",
     "move/new-flows/200",
     "move/kept-flow/200",
     "change/owner/200",

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 
 use super::bed::{Bed, prepare};
+use super::family::Family;
 use super::peers::{Batch, Buoy, Peer, Ptp};
 use super::report::{Aim, Report, Row};
 use super::{Scale, machine, memory, progress};
@@ -26,7 +27,7 @@ const WEIGHED: usize = 10;
 
 /// Everything about attaching workloads.
 pub(super) fn measure(scale: &Scale, report: &mut Report) -> Result<()> {
-    let bed = Bed::make()?;
+    let bed = Bed::make(Family::V4)?;
     progress(&format!("  {} namespaces", scale.burst))?;
     let workloads = prepare_all(&bed, scale.burst)?;
     let batch = Batch {
@@ -66,7 +67,7 @@ fn prepare_all(bed: &Bed, count: usize) -> Result<Vec<Workload>> {
             if number >= count {
                 return Ok(());
             }
-            let workload = prepare(&bed.node, &format!("w{number}"))?;
+            let workload = prepare(&bed.node, bed.family, &format!("w{number}"))?;
             made.lock()
                 .map_err(|_| anyhow!("another thread panicked"))?
                 .push(workload);

@@ -5,16 +5,16 @@
 //!         198.51.100.10 ── bare router ────── the first workload, 203.0.113.2
 //! ```
 //!
-//! The bare router is a namespace that forwards and has no ruleset: what plain forwarding to the same workload costs.
+//! or the same of IPv6. The bare router is a namespace that forwards and has no ruleset: what plain forwarding to the same workload costs.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use buoy_datastore::Datastore;
-use serde_json::json;
 
-use crate::lab::{CLIENT, NODE, NODE_IPS};
+use super::family::Family;
+use crate::lab::NODE;
 use crate::netns::Netns;
 use crate::node::Node;
 use crate::run::Run;
@@ -23,30 +23,10 @@ use crate::workload::{Spec, Workload};
 /// Kubernetes namespace of all workloads.
 pub(super) const NAMESPACE: &str = "bench";
 
-/// The first workload's address behind the bare router.
-const BEHIND: &str = "203.0.113.2";
-
-/// IPv4 only: so are those that it is compared with.
-const POOLS: &str = "\
-apiVersion: projectcalico.org/v3
-kind: IPPool
-metadata:
-  name: workloads
-spec:
-  cidr: 10.65.0.0/16
----
-apiVersion: projectcalico.org/v3
-kind: IPPool
-metadata:
-  name: floating
-spec:
-  cidr: 172.16.0.0/16
-  assignmentMode: Manual
-";
-
 /// Client, node with its agent, and store.
 #[derive(Debug)]
 pub(super) struct Bed {
+    pub(super) family: Family,
     pub(super) node: Node,
     pub(super) client: Netns,
     pub(super) store: Arc<dyn Datastore>,
@@ -56,12 +36,13 @@ pub(super) struct Bed {
 /// A namespace that forwards, and does nothing else.
 #[derive(Debug)]
 pub(super) struct BarePath {
+    family: Family,
     router: Netns,
 }
 
 impl Bed {
     /// Makes the network, starts the agent, and makes the pools.
-    pub(super) fn make() -> Result<Self> {
+    pub(super) fn make(family: Family) -> Result<Self> {
         let run = Run::begin()?;
         let directory = run.base().join("store");
         std::fs::create_dir_all(&directory)?;
@@ -69,17 +50,20 @@ impl Bed {
         let node = Node::make(&run, NODE, &datastore)?;
         let client = Netns::make(&run, "client")?;
         client.link("eth0", node.netns(), "eth0")?;
-        client.add_address("eth0", format!("{}/24", CLIENT[0]).parse()?)?;
-        node.netns()
-            .add_address("eth0", format!("{}/24", NODE_IPS[0]).parse()?)?;
-        for prefix in ["10.65.0.0/16", "172.16.0.0/16"] {
-            client.add_route(prefix.parse()?, NODE_IPS[0].parse()?)?;
+        let network = family.front();
+        for (host, netns) in [&client, node.netns()].into_iter().enumerate() {
+            netns.add_address("eth0", network.on_link(host)?)?;
+            netns.wait_for_addresses()?;
+        }
+        for prefix in family.pools() {
+            client.add_route(prefix.parse()?, network.host(1)?)?;
         }
         prepare_for_many(&client, node.netns())?;
         node.start_agent()?;
-        node.apply(POOLS).context("cannot make the pools")?;
+        node.apply(&pools(family)).context("cannot make the pools")?;
         let store = buoy_datastore::open(&datastore)?;
         Ok(Self {
+            family,
             node,
             client,
             store,
@@ -89,14 +73,15 @@ impl Bed {
 
     /// Makes the bare router, with nothing behind it yet.
     pub(super) fn path(&self) -> Result<BarePath> {
+        let (family, network) = (self.family, self.family.before_router());
         let router = Netns::make(&self.run, "router")?;
-        router.set_sysctl("net/ipv4/ip_forward", "1")?;
+        router.set_sysctl(family.forwarding(), "1")?;
         router.link("eth0", &self.client, "eth1")?;
-        router.add_address("eth0", "198.51.100.1/24".parse()?)?;
-        self.client.add_address("eth1", "198.51.100.10/24".parse()?)?;
-        self.client
-            .add_route("203.0.113.0/24".parse()?, "198.51.100.1".parse()?)?;
-        Ok(BarePath { router })
+        self.client.add_address("eth1", network.on_link(0)?)?;
+        router.add_address("eth0", network.on_link(1)?)?;
+        let behind = family.behind_router().prefix.parse()?;
+        self.client.add_route(behind, network.host(1)?)?;
+        Ok(BarePath { family, router })
     }
 
     /// The agent's process.
@@ -108,21 +93,34 @@ impl Bed {
 impl BarePath {
     /// Connects a workload, by a link like the one it has on the node; returns its address there.
     pub(super) fn lead_to(&self, workload: &Workload) -> Result<IpAddr> {
-        let inside = workload.netns();
+        let (inside, network) = (workload.netns(), self.family.behind_router());
         self.router.link("eth1", inside, "plain0")?;
         self.router.ip("link set eth1 mtu 1450")?;
         inside.ip("link set plain0 mtu 1450")?;
-        self.router.add_address("eth1", "203.0.113.1/24".parse()?)?;
-        inside.add_address("plain0", format!("{BEHIND}/24").parse()?)?;
-        inside.add_route("198.51.100.0/24".parse()?, "203.0.113.1".parse()?)?;
-        Ok(BEHIND.parse()?)
+        inside.add_address("plain0", network.on_link(0)?)?;
+        self.router.add_address("eth1", network.on_link(1)?)?;
+        let client = self.family.before_router().prefix.parse()?;
+        inside.add_route(client, network.host(1)?)?;
+        for netns in [inside, &self.router] {
+            netns.wait_for_addresses()?;
+        }
+        network.host(0)
     }
 }
 
-/// A workload that is not attached yet, with an IPv4 address only.
-pub(super) fn prepare(node: &Node, name: &str) -> Result<Workload> {
-    let ipam = json!({"type": "calico-ipam", "assign_ipv4": "true", "assign_ipv6": "false"});
-    Workload::prepare(node, Spec::pod(NAMESPACE, name).config("ipam", ipam))
+/// A workload that is not attached yet, with an address of this family only.
+pub(super) fn prepare(node: &Node, family: Family, name: &str) -> Result<Workload> {
+    Workload::prepare(node, Spec::pod(NAMESPACE, name).config("ipam", family.ipam()))
+}
+
+fn pools(family: Family) -> String {
+    let [workloads, floating] = family.pools();
+    format!(
+        "{{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {{name: workloads}}, spec: {{cidr: '{workloads}'}}}}\n\
+         ---\n\
+         {{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {{name: floating}}, \
+         spec: {{cidr: '{floating}', assignmentMode: Manual}}}}\n"
+    )
 }
 
 /// More connections in a second than people make in an hour: neither ports nor connection tracking shall run out.

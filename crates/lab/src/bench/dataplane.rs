@@ -1,6 +1,5 @@
 //! Traffic through a floating IP, beside plain forwarding to the same workload.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,7 +10,6 @@ use super::population::Population;
 use super::report::{Aim, Report, Row, median};
 use super::throughput::Throughput;
 use super::{Scale, progress};
-use crate::netns::Netns;
 
 /// How the client gets to the workload.
 const WAYS: [&str; 3] = ["plain", "own", "floating"];
@@ -21,7 +19,7 @@ const NO_FALL: f64 = 0.95;
 
 /// One way to load the network.
 struct Kind<'a> {
-    name: &'a str,
+    name: String,
     unit: &'static str,
     least: Option<f64>,
     run: Box<dyn Fn(Way) -> Result<f64> + 'a>,
@@ -37,14 +35,14 @@ pub(super) fn measure(
     let workload = population.front();
     let ways = Way::to([
         population.plain_address()?,
-        workload.address(IpAddr::from([0, 0, 0, 0]))?,
+        workload.address(bed.family.any())?,
         population.floating(),
     ]);
     let throughput = Throughput::start(workload)?;
-    let mut kinds = kinds(&bed.client, scale.period);
+    let mut kinds = kinds(bed, scale.period);
     if let Some(throughput) = &throughput {
         kinds.push(Kind {
-            name: "tcp-stream",
+            name: format!("tcp-stream{}", bed.family.suffix()),
             unit: "Gbit/s",
             least: Some(0.90),
             run: Box::new(|way| throughput.measure(&bed.client, way.address())),
@@ -58,12 +56,12 @@ pub(super) fn measure(
     Ok(())
 }
 
-fn kinds(client: &Netns, period: Duration) -> Vec<Kind<'_>> {
-    let kind = |name, least, load: fn(Way, Duration) -> Result<f64>| Kind {
-        name,
+fn kinds(bed: &Bed, period: Duration) -> Vec<Kind<'_>> {
+    let kind = |name: &str, least, load: fn(Way, Duration) -> Result<f64>| Kind {
+        name: format!("{name}{}", bed.family.suffix()),
         unit: "1/s",
         least,
-        run: Box::new(move |way| client.enter(move || load(way, period))),
+        run: Box::new(move |way| bed.client.enter(move || load(way, period))),
     };
     vec![
         kind("connect", Some(0.75), load::connections),

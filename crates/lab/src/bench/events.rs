@@ -1,6 +1,6 @@
 //! What the kernel says it did to rulesets and routes, with the time at which it said so.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,8 +52,11 @@ pub(super) struct Event {
 
 impl Event {
     /// Whether it is about an address.
-    pub(super) fn names(&self, address: Ipv4Addr) -> bool {
-        self.holds(&address.octets())
+    pub(super) fn names(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.holds(&address.octets()),
+            IpAddr::V6(address) => self.holds(&address.octets()),
+        }
     }
 
     /// Whether it is about a map or set of this name.
@@ -111,12 +114,7 @@ impl Events {
     }
 
     /// When the kernel had an address translated to another and a route for it.
-    pub(super) fn programmed(
-        &self,
-        floating: Ipv4Addr,
-        internal: Ipv4Addr,
-        limit: Duration,
-    ) -> Result<Instant> {
+    pub(super) fn programmed(&self, floating: IpAddr, internal: IpAddr, limit: Duration) -> Result<Instant> {
         let begun = Instant::now();
         let (mut element, mut route) = (None, None);
         while begun.elapsed() < limit {
@@ -225,7 +223,7 @@ mod tests {
         let ruleset = "table ip t { map fips { type ipv4_addr : ipv4_addr; }; }";
         netns.nft(ruleset).unwrap();
         let events = Events::subscribe(&netns).unwrap();
-        let (floating, internal): (Ipv4Addr, Ipv4Addr) =
+        let (floating, internal): (IpAddr, IpAddr) =
             ("172.16.1.3".parse().unwrap(), "10.65.0.9".parse().unwrap());
         let before = Instant::now();
         netns

@@ -1,13 +1,13 @@
 //! From a commit in the store to the kernel, and to the client.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use buoy_api::Binding;
 use buoy_api::binding::{Candidate, Move, Target};
 use buoy_core::store::{Reply, StoreOp, Value};
@@ -15,10 +15,11 @@ use buoy_core::store::{Reply, StoreOp, Value};
 use super::bed::Bed;
 use super::events::Events;
 use super::load::UDP;
-use super::population::{FRONT, OTHER, Population, address, binding};
+use super::population::{FRONT, OTHER, Population, binding};
 use super::report::{Aim, Report, Row};
 use super::{Scale, machine, progress};
 use crate::netns::Netns;
+use crate::probe::any_like;
 
 /// Patience with one change on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
@@ -50,8 +51,8 @@ pub(super) fn changes(
             .aim(Aim::P50(3.0))
             .aim(Aim::P99(10.0)),
     );
-    let extra = address(level + 1);
-    let internal = own_address(population.other())?;
+    let extra = population.address(level + 1);
+    let internal = population.other().address(extra)?;
     let mut took = Vec::new();
     for _ in 0..scale.changes.div_ceil(4) {
         let begun = Instant::now();
@@ -68,23 +69,16 @@ pub(super) fn changes(
     machine::rest(bed.agent()?)
 }
 
-fn own_address(workload: &crate::workload::Workload) -> Result<Ipv4Addr> {
-    match workload.address(Ipv4Addr::UNSPECIFIED.into())? {
-        IpAddr::V4(own) => Ok(own),
-        IpAddr::V6(own) => bail!("not an IPv4 address: {own}"),
-    }
-}
-
 /// Writes another owner into a binding, as an agent does it, and waits for the kernel.
 fn change_owner(
     bed: &Bed,
     events: &Events,
-    floating: Ipv4Addr,
+    floating: IpAddr,
     population: &Population<'_>,
 ) -> Result<Duration> {
     events.clear();
-    let mut internal = Ipv4Addr::UNSPECIFIED;
-    let begun = edit(bed, floating.into(), |binding| {
+    let mut internal = floating;
+    let begun = edit(bed, floating, |binding| {
         let owner = binding.spec.owner.clone().context("a binding without an owner")?;
         let [front, other] = [population.front(), population.other()];
         let next = if owner.workload == front.name() {
@@ -93,7 +87,7 @@ fn change_owner(
             front
         };
         let candidate = candidate(binding, next.name())?;
-        internal = own_address(next)?;
+        internal = next.address(floating)?;
         binding.spec.owner = Some(candidate.as_owner(owner.term));
         binding.spec.epoch = binding.spec.epoch.next();
         Ok(())
@@ -253,8 +247,7 @@ fn ask_on(to: IpAddr, keeps_port: bool, stop: &AtomicBool, changes: &Sender<(u8,
 }
 
 fn open(to: IpAddr) -> Result<UdpSocket> {
-    ensure!(to.is_ipv4(), "the bench asks over IPv4");
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let socket = UdpSocket::bind((any_like(to), 0))?;
     socket.connect((to, UDP))?;
     socket.set_read_timeout(Some(NO_ANSWER))?;
     Ok(socket)

@@ -4,17 +4,19 @@
 //! client's core: there nobody waits for a core to wake up, and what is left is what the path costs.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Protocol, SockAddr, Socket, Type};
 
+use super::family::Family;
 use super::machine::Core;
 use crate::netns::Netns;
+use crate::probe::{any_like, bound, domain_of};
 
 /// Where connections are accepted and closed.
 const ACCEPT: [u16; 3] = [7011, 7012, 7013];
@@ -63,21 +65,22 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts them; when it returns, they answer.
-    pub(super) fn start(netns: &Netns, name: u8) -> Result<Self> {
+    pub(super) fn start(netns: &Netns, family: Family, name: u8) -> Result<Self> {
         netns.set_sysctl("net/core/somaxconn", "65535")?;
+        let any = family.any();
         let stop = Arc::new(AtomicBool::new(false));
         let mut server = Self {
             stop,
             threads: Vec::new(),
         };
         for port in ACCEPT {
-            let listener = netns.enter(move || listener(port))?;
+            let listener = netns.enter(move || listener(any, port))?;
             server.spawn(netns, Core::First, move |stop| {
                 accept_each(&listener, stop, |stream, _| drop(stream));
                 Ok(())
             })?;
         }
-        let tcp = netns.enter(|| listener(TCP))?;
+        let tcp = netns.enter(move || listener(any, TCP))?;
         server.spawn(netns, Core::First, move |stop| {
             accept_each(&tcp, stop, |stream, stop| {
                 std::thread::spawn(move || converse(stream, name, &stop));
@@ -85,7 +88,7 @@ impl Server {
             Ok(())
         })?;
         for (port, core) in [(UDP, Core::First), (UDP_NEAR, Core::Last)] {
-            let socket = netns.enter(move || datagrams(port))?;
+            let socket = netns.enter(move || datagrams(any, port))?;
             server.spawn(netns, core, move |stop| answer_datagrams(&socket, name, stop))?;
         }
         Ok(server)
@@ -116,22 +119,16 @@ impl Drop for Server {
     }
 }
 
-fn any(port: u16) -> SockAddr {
-    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()
-}
-
-fn listener(port: u16) -> Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&any(port))?;
+fn listener(any: IpAddr, port: u16) -> Result<TcpListener> {
+    let socket = bound(any, port, Type::STREAM, Protocol::TCP)?;
     // More than a client makes while this thread has no processor: a full queue would cost it a second.
     socket.listen(65_535)?;
     socket.set_read_timeout(Some(ATTENTION))?;
     Ok(socket.into())
 }
 
-fn datagrams(port: u16) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
+fn datagrams(any: IpAddr, port: u16) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind((any, port))?;
     socket.set_read_timeout(Some(ATTENTION))?;
     Ok(socket)
 }
@@ -181,7 +178,7 @@ fn answer_datagrams(socket: &UdpSocket, name: u8, stop: &AtomicBool) -> Result<(
 pub(super) fn connections(way: Way, period: Duration) -> Result<f64> {
     let to = SockAddr::from(SocketAddr::new(way.address, way.accept));
     rate(period, || {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        let socket = Socket::new(domain_of(way.address), Type::STREAM, None)?;
         // With a reset, neither side keeps anything of it.
         socket.set_linger(Some(Duration::ZERO))?;
         socket.set_write_timeout(Some(LOST))?;
@@ -212,7 +209,7 @@ pub(super) fn udp_path(way: Way, period: Duration) -> Result<f64> {
 }
 
 fn ask_datagrams(to: SocketAddr, period: Duration) -> Result<f64> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let socket = UdpSocket::bind((any_like(to.ip()), 0))?;
     socket.connect(to)?;
     socket.set_read_timeout(Some(LOST))?;
     let mut answer = [0; 16];

@@ -5,7 +5,7 @@
 //! records, as `buoyctl fip attach` does it, and everything else is the agent's doing.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ impl<'a> Population<'a> {
     /// Attaches the workloads, which do not ask for anything yet.
     pub(super) fn begin(bed: &'a Bed, scale: &Scale) -> Result<Self> {
         let attached = |name: &str| -> Result<Workload> {
-            let mut workload = prepare(&bed.node, name)?;
+            let mut workload = prepare(&bed.node, bed.family, name)?;
             workload.add()?.ok().with_context(|| format!("ADD of {name}"))?;
             Ok(workload)
         };
@@ -58,8 +58,8 @@ impl<'a> Population<'a> {
             level: 0,
             plain: None,
             _servers: [
-                Server::start(front.netns(), FRONT)?,
-                Server::start(other.netns(), OTHER)?,
+                Server::start(front.netns(), bed.family, FRONT)?,
+                Server::start(other.netns(), bed.family, OTHER)?,
             ],
             crowd: crowd.collect::<Result<_>>()?,
             front,
@@ -84,12 +84,24 @@ impl<'a> Population<'a> {
 
     /// The first floating IP.
     pub(super) fn floating(&self) -> IpAddr {
-        address(0).into()
+        self.address(0)
     }
 
     /// Floating IPs that both workloads ask for, without the first.
-    pub(super) fn shared(&self) -> Vec<Ipv4Addr> {
-        (1..self.level.min(self.shared + 1)).map(address).collect()
+    pub(super) fn shared(&self) -> Vec<IpAddr> {
+        (1..self.level.min(self.shared + 1))
+            .map(|number| self.address(number))
+            .collect()
+    }
+
+    /// A floating IP by its number.
+    pub(super) fn address(&self, number: usize) -> IpAddr {
+        self.bed.family.floating(number)
+    }
+
+    /// What both of the two workloads ask for.
+    fn both(&self) -> Vec<IpAddr> {
+        std::iter::once(self.floating()).chain(self.shared()).collect()
     }
 
     /// The first workload's address behind the bare router.
@@ -121,16 +133,16 @@ impl<'a> Population<'a> {
     }
 
     /// What each workload asks for.
-    fn wanted(&self) -> Vec<(String, Vec<Ipv4Addr>)> {
-        let both: Vec<Ipv4Addr> = std::iter::once(address(0)).chain(self.shared()).collect();
+    fn wanted(&self) -> Vec<(String, Vec<IpAddr>)> {
         let mut wanted = vec![
-            (self.front.name().to_owned(), both.clone()),
-            (self.other.name().to_owned(), both),
+            (self.front.name().to_owned(), self.both()),
+            (self.other.name().to_owned(), self.both()),
         ];
         for (number, workload) in self.crowd.iter().enumerate() {
             let first = self.shared + 1 + number;
-            let own = (first..self.level).step_by(self.crowd.len()).map(address);
-            wanted.push((workload.name().to_owned(), own.collect()));
+            let own = (first..self.level).step_by(self.crowd.len());
+            let own = own.map(|number| self.address(number)).collect();
+            wanted.push((workload.name().to_owned(), own));
         }
         wanted
     }
@@ -147,7 +159,7 @@ impl<'a> Population<'a> {
         Ok(endpoints.collect())
     }
 
-    fn ask(&self, record: &WorkloadEndpoint, wanted: &[Ipv4Addr]) -> Result<()> {
+    fn ask(&self, record: &WorkloadEndpoint, wanted: &[IpAddr]) -> Result<()> {
         let own = record
             .spec
             .ip_networks
@@ -155,7 +167,7 @@ impl<'a> Population<'a> {
             .context("a workload without an address")?;
         let requests: Vec<IpNat> = wanted
             .iter()
-            .map(|floating| IpNat::new(own.addr(), (*floating).into()))
+            .map(|floating| IpNat::new(own.addr(), *floating))
             .collect();
         let key = Key::Endpoint {
             namespace: record.metadata.namespace.clone().unwrap_or_default(),
@@ -191,25 +203,21 @@ impl<'a> Population<'a> {
 
     /// How many addresses the node translates.
     fn translated(&self) -> Result<usize> {
-        let shown = self.bed.node.netns().exec("nft list set ip buoy floating")?;
-        Ok(shown.stdout.matches("172.16.").count())
+        let family = self.bed.family;
+        let list = format!("nft list set {} buoy floating", family.table());
+        let shown = self.bed.node.netns().exec(&list)?;
+        Ok(shown.stdout.matches(family.floating_begins()).count())
     }
 
     /// Gives a floating IP's request to one workload more, or takes it away again.
-    pub(super) fn set_extra(&self, floating: Ipv4Addr, asked: bool) -> Result<()> {
+    pub(super) fn set_extra(&self, floating: IpAddr, asked: bool) -> Result<()> {
         let name = self.other.name();
         let records = self.records()?;
         let record = records.get(name).context("no record of a workload")?;
-        let mut wanted: Vec<Ipv4Addr> = std::iter::once(address(0)).chain(self.shared()).collect();
+        let mut wanted = self.both();
         wanted.extend(asked.then_some(floating));
         self.ask(record, &wanted)
     }
-}
-
-/// A floating IP by its number.
-pub(super) fn address(number: usize) -> Ipv4Addr {
-    let first = u32::from(Ipv4Addr::new(172, 16, 1, 0));
-    Ipv4Addr::from(first + number as u32)
 }
 
 /// The key and the value of a floating IP's binding, and its revision.

@@ -24,6 +24,7 @@ pub use raw::RawProtocol;
 pub use reader::{Ending, Reader};
 pub use serve::Server;
 pub use wire::{PORT, Via};
+pub(crate) use wire::{any_like, bound, domain_of};
 
 use crate::netns::Netns;
 use wire::Wire;
