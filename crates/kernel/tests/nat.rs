@@ -221,7 +221,10 @@ fn a_flow_that_began_untranslated_is_dropped_and_counted() {
             leads: Leads::Anywhere,
         };
         eventually("the flow is tracked", || {
-            conntrack::find(&mut tracked, std::slice::from_ref(&flow)).unwrap().len() == 1
+            conntrack::find(&mut tracked, std::slice::from_ref(&flow))
+                .unwrap()
+                .len()
+                == 1
         });
         router.add(translations.iter().copied());
         let before = router.counted("untranslated");

@@ -224,14 +224,22 @@ impl View {
         dirty
     }
 
-    /// An offer that somebody else took, or that went back, was not heard by whom it was meant for. That holds until they
-    /// say something else of themselves, or take an address after all.
+    /// An offer that somebody else took, or that went back, was not heard by whom it was meant for; and nobody hears on a
+    /// node from which an address was taken by force. That holds until they say something else of themselves, or take an
+    /// address after all.
     fn note_deaf(&mut self, floating: FloatingIp, before: Option<&Binding>, binding: &Binding, now: Mono) {
         let candidates = &binding.status.candidates;
         let owner = binding.spec.owner.as_ref();
         let deaf = self.ownership.deaf.entry(floating).or_default();
         deaf.retain(|deaf, _| candidates.contains(deaf) && !owner.is_some_and(|owner| deaf.is(owner)));
         let offer = before.and_then(|before| before.spec.offer.as_ref());
+        let forced = before.and_then(|before| before.spec.owner.as_ref());
+        if let (Some(forced), Some(owner)) = (forced, owner)
+            && forced.node != owner.node
+        {
+            let silent = candidates.iter().filter(|c| c.node == forced.node);
+            deaf.extend(silent.map(|c| (c.clone(), now)));
+        }
         if let (Some(offer), Some(owner)) = (offer, owner) {
             let mut meant = candidates.iter().filter(|c| c.matches(&offer.to));
             deaf.extend(meant.find(|c| !c.is(owner)).map(|c| (c.clone(), now)));

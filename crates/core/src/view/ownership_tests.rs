@@ -202,6 +202,23 @@ fn an_offer_that_a_third_took_makes_its_candidate_deaf_too() {
 }
 
 #[test]
+fn nobody_hears_on_a_node_from_which_an_address_was_taken_by_force() {
+    let mut view = view();
+    let silent = on("n2");
+    let mut before = owned(&silent, 5, 1);
+    before.status.candidates = vec![silent.clone(), mine()];
+    learn(&mut view, 1, 0, Some(&before));
+    let mut after = owned(&mine(), 6, 1);
+    after.status.candidates = before.status.candidates.clone();
+    learn(&mut view, 2, 9, Some(&after));
+    assert_eq!(view.deaf(address(), now(10).mono), [&silent]);
+    // It says something of itself again.
+    after.status.candidates[0].ready = false;
+    learn(&mut view, 3, 11, Some(&after));
+    assert_eq!(view.deaf(address(), now(12).mono), Vec::<&Candidate>::new());
+}
+
+#[test]
 fn who_takes_what_it_was_offered_is_not_deaf() {
     let mut view = view();
     let meant = on("n2");
