@@ -49,6 +49,26 @@ pub fn listed_as(node: &Node, floating: &str, what: &str, is_so: impl Fn(&Value)
     })
 }
 
+/// Reads `node status` until it says this.
+pub fn status_says(node: &Node, words: &[&str]) -> Result<String> {
+    eventually(SOON, &format!("status of {} says {words:?}", node.name()), || {
+        let status = node.ctl("node status")?;
+        for word in words {
+            ensure!(status.contains(word), "no '{word}' in:\n{status}");
+        }
+        Ok(status)
+    })
+}
+
+/// Who owns an address and in which epoch, as `fip list` says; an empty name where nobody does.
+pub fn owner(node: &Node, floating: &str) -> Result<(String, u64)> {
+    let row = listed(node, floating)?;
+    let epoch = row["epoch"]
+        .as_u64()
+        .with_context(|| format!("no epoch: {row}"))?;
+    Ok((row["owner"].as_str().unwrap_or_default().to_owned(), epoch))
+}
+
 /// The row of `fip list` for an address.
 pub fn listed(node: &Node, floating: &str) -> Result<Value> {
     let rows: Vec<Value> = serde_json::from_str(&node.ctl("fip list -o json")?)?;

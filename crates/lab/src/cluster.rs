@@ -72,7 +72,7 @@ pub enum Standing {
     /// Everything runs and is connected.
     #[default]
     Live,
-    /// Its agent does nothing; its BIRD and its kernel go on.
+    /// Its agent does nothing, or is not there; its BIRD and its kernel go on.
     Frozen,
     /// Nothing reaches it, and its agent does nothing.
     Cut,
@@ -242,6 +242,25 @@ impl Cluster {
     /// Lets it go on.
     pub fn thaw(&self, node: &Node) -> Result<()> {
         node.with_agent(|agent| agent.thaw())?;
+        self.now(node, Standing::Live);
+        Ok(())
+    }
+
+    /// Kills a node's agent (`kill -9`).
+    pub fn kill(&self, node: &Node) {
+        self.now(node, Standing::Frozen);
+        node.kill_agent();
+    }
+
+    /// Stops a node's agent in order.
+    pub fn stop(&self, node: &Node) -> Result<()> {
+        self.now(node, Standing::Frozen);
+        node.stop_agent()
+    }
+
+    /// Starts a node's agent.
+    pub fn start_agent(&self, node: &Node) -> Result<()> {
+        node.start_agent()?;
         self.now(node, Standing::Live);
         Ok(())
     }
