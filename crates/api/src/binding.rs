@@ -134,7 +134,7 @@ pub struct Offer {
     #[serde(flatten)]
     pub to: Target,
     /// The node that gave it away; it takes it back if nobody comes for it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub from: String,
 }
 
