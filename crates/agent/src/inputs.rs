@@ -107,7 +107,6 @@ impl From<Error> for OpError {
 
 /// What came of a duty.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "moved once, from a bounded queue")]
 pub(crate) enum Outcome {
     /// The attachment's own addresses, with the prefix lengths of their blocks.
     Assigned(Result<Vec<IpNet>, IpamError>),
