@@ -106,6 +106,7 @@ fn case<'a>(
         since: view.turn_of(floating),
         can_announce: view.can_announce(),
         deaf: view.deaf(floating, now.mono),
+        giving: view.is_giving(floating),
         exclusive: candidates::is_exclusive(view, binding),
     }
 }

@@ -67,6 +67,8 @@ pub struct Case<'a> {
     pub can_announce: bool,
     /// Candidates that did not take what they were offered.
     pub deaf: Vec<&'a Candidate>,
+    /// Whether this agent has begun to give the address away, and nothing later is known of it.
+    pub giving: bool,
     /// Whether the owner, if it is of this node, wants to be withdrawn before it gives the address away.
     pub exclusive: bool,
 }
@@ -114,6 +116,8 @@ pub enum Reason {
     Renumbered,
     /// The lease of the owner's node was revoked.
     Revoked,
+    /// It was to be given away, and is not. A new turn proves that it was not: the write may still be on its way.
+    Kept,
 }
 
 /// The candidate that gets an address that has no binding yet: the oldest.
@@ -219,6 +223,9 @@ fn owned_here(case: &Case, owner: &Owner) -> Decision {
     }
     if owner.term < term {
         return Decision::Restamp(term);
+    }
+    if case.giving {
+        return claim(case, present, Reason::Kept);
     }
     Decision::Hold
 }

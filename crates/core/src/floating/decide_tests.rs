@@ -46,6 +46,7 @@ fn case<'a>(binding: &'a Binding, mine: &'a [Candidate]) -> Case<'a> {
         since: Mono::default(),
         can_announce: true,
         deaf: Vec::new(),
+        giving: false,
         exclusive: false,
     }
 }
@@ -223,6 +224,18 @@ fn who_did_not_take_what_it_was_offered_is_passed_over() {
         ..case(&both, &mine)
     };
     assert_eq!(decide(&deaf, now(9)), Decision::Hold);
+}
+
+#[test]
+fn what_was_to_be_given_away_and_is_not_has_a_new_turn() {
+    let owner = candidate("a", 1);
+    let kept = binding(Some(&owner), std::slice::from_ref(&owner));
+    let unsure = Case {
+        giving: true,
+        ..case(&kept, std::slice::from_ref(&owner))
+    };
+    let expected = Decision::Claim(owner.as_owner(Term(0)), Reason::Kept);
+    assert_eq!(decide(&unsure, now(9)), expected);
 }
 
 #[test]
