@@ -217,11 +217,38 @@ impl View {
         let returned = mine.is_some();
         self.note_deaf(floating, before, &binding, now);
         let mut dirty = self.look_whom_it_awaits(floating);
+        if self.is_taken_by_force(before, &binding) {
+            self.distrust_own_lease();
+            dirty.insert(Subject::Lease);
+        }
         // Who holds this node's lease is watched for what the node owns.
         if returned && self.is_foreign(&self.settings.node) {
             dirty.insert(Subject::OtherNode(self.settings.node.clone()));
         }
         dirty
+    }
+
+    /// Whether another node has what a workload of this node had under the lease that this agent believes to hold.
+    fn is_taken_by_force(&self, before: Option<&Binding>, now: &Binding) -> bool {
+        let owner = before.and_then(|before| before.spec.owner.as_ref());
+        let lost = owner.filter(|owner| owner.node == self.settings.node);
+        let taken = now
+            .spec
+            .owner
+            .as_ref()
+            .is_some_and(|owner| owner.node != self.settings.node);
+        match (&self.ownership.own, lost) {
+            (Own::Held(held), Some(lost)) => taken && held.term == lost.term,
+            _ => false,
+        }
+    }
+
+    /// The lease was revoked, whatever this machine's clock says, which may have stood. What is claimed under it would be
+    /// taken again at once.
+    fn distrust_own_lease(&mut self) {
+        if let Own::Held(held) = &mut self.ownership.own {
+            held.began = Mono::default();
+        }
     }
 
     /// An offer that somebody else took, or that went back, was not heard by whom it was meant for; and nobody hears on a

@@ -158,6 +158,24 @@ fn who_gives_is_not_confirmed_until_a_later_revision() {
 }
 
 #[test]
+fn who_was_taken_from_by_force_does_not_trust_its_clock() {
+    let mut view = view();
+    view.set_own_lease(held(2, 10));
+    learn(&mut view, 5, 10, Some(&owned(&mine(), 7, 2)));
+    learn(&mut view, 6, 11, Some(&offered(&on("n2"), "n1", 8)));
+    learn(&mut view, 7, 11, Some(&owned(&on("n2"), 9, 1)));
+    assert_eq!(
+        view.own_lease().live_term(now(11).mono),
+        Some(Term(2)),
+        "it was given"
+    );
+    learn(&mut view, 8, 12, Some(&owned(&mine(), 10, 2)));
+    let dirty = learn(&mut view, 9, 12, Some(&owned(&on("n2"), 11, 1)));
+    assert_eq!(view.own_lease().live_term(now(12).mono), None);
+    assert!(dirty.contains(&Subject::Lease), "{dirty:?}");
+}
+
+#[test]
 fn an_offer_that_went_back_makes_its_candidate_deaf_for_a_while() {
     let mut view = view();
     let meant = on("n2");
