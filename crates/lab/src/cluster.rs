@@ -64,7 +64,7 @@ spec:
 const SESSIONS: Duration = Duration::from_secs(40);
 
 /// Everything comes to rest within this time: claims, sessions, and flows that end.
-const AT_REST: Duration = Duration::from_secs(40);
+pub(crate) const AT_REST: Duration = Duration::from_secs(40);
 
 /// How it stands with a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -15,6 +15,8 @@ use std::thread;
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 
+use crate::checker::{Checker, Place, Places};
+use crate::cluster::{AT_REST, Standing};
 use crate::dump::Dump;
 use crate::exec::{indented, tail};
 use crate::netns::Netns;
@@ -136,11 +138,47 @@ impl Lab {
         .concat()
     }
 
-    /// Runs a test in this lab; when it fails, prints the evidence and keeps the logs, then fails.
+    /// Runs a test in this lab, and in the end the independent checker; when something fails, prints the evidence and keeps
+    /// the logs, then fails.
     #[track_caller]
     pub fn test(self, body: impl FnOnce(&Self) -> Result<()>) {
+        self.test_unchecked(|lab| {
+            body(lab)?;
+            lab.check()
+        });
+    }
+
+    /// The same without the checker, where a test leaves records behind that nobody can read.
+    #[track_caller]
+    pub fn test_unchecked(self, body: impl FnOnce(&Self) -> Result<()>) {
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| body(&self)));
         judge(outcome, &self.run, || self.evidence());
+    }
+
+    /// Waits until kernel and records agree with the invariants, by the independent checker. Without an agent nobody brings
+    /// that about, and nothing is checked.
+    fn check(&self) -> Result<()> {
+        if self
+            .node
+            .with_agent(|agent| Ok(agent.is_running()))
+            .is_ok_and(|runs| runs)
+        {
+            return Checker::default().wait(&self.places(), AT_REST);
+        }
+        Ok(())
+    }
+
+    fn places(&self) -> Places {
+        Places {
+            store: self.node.store_file(),
+            nodes: vec![Place {
+                name: self.node.known_as(),
+                netns: self.node.netns().path().to_owned(),
+                bird: (self.node.routing() == "bird").then(|| self.node.bird_socket()),
+                standing: Standing::Live,
+            }],
+            router: None,
+        }
     }
 }
 

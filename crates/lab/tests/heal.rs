@@ -79,7 +79,7 @@ fn i2_a_del_frees_what_the_agent_forgot() {
 
 #[test]
 fn i6_records_that_become_garbage_take_nothing_away_also_after_a_restart() {
-    Lab::start().unwrap().test(|lab| {
+    Lab::start().unwrap().test_unchecked(|lab| {
         let node = &lab.node;
         let _web = Workload::start(node, Spec::pod("shop", "web-0").floating(&[FLOATING]))?;
         let traffic = Traffic::start(&lab.client, ip(FLOATING))?;
