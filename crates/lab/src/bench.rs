@@ -7,6 +7,8 @@
 mod agent;
 mod attach;
 mod bed;
+mod bindings;
+mod client;
 mod cold;
 mod dataplane;
 mod events;
@@ -15,9 +17,11 @@ mod latency;
 mod load;
 mod machine;
 mod memory;
+mod network;
 mod peers;
 mod population;
 mod report;
+mod requests;
 mod throughput;
 
 use std::collections::BTreeSet;
@@ -33,7 +37,7 @@ use population::Population;
 use report::Report;
 
 /// Parts of the bench, as `--only` names them.
-const PARTS: [&str; 6] = ["agent", "dataplane", "move", "change", "cold", "cni"];
+const PARTS: [&str; 7] = ["agent", "dataplane", "move", "change", "cold", "cni", "network"];
 
 /// What to measure, and how long.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +73,8 @@ struct Scale {
     burst: usize,
     /// Workloads that have the floating IPs which nothing happens to.
     crowd: usize,
+    /// What is done to a network of three nodes.
+    network: network::Scale,
 }
 
 const FULL: Scale = Scale {
@@ -82,6 +88,7 @@ const FULL: Scale = Scale {
     adds: 300,
     burst: 500,
     crowd: 40,
+    network: network::FULL,
 };
 
 const QUICK: Scale = Scale {
@@ -95,6 +102,7 @@ const QUICK: Scale = Scale {
     adds: 8,
     burst: 16,
     crowd: 4,
+    network: network::QUICK,
 };
 
 /// Measures, shows the table, and writes the results. Error: something does not work at all.
@@ -150,6 +158,9 @@ fn measure(selection: &Selection, scale: &Scale, report: &mut Report) -> Result<
     }
     if selection.has("cni") {
         attach::measure(scale, report).context("cni")?;
+    }
+    if selection.has("network") {
+        network::measure(scale, report).context("network")?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ pub mod checker;
 pub mod cluster;
 pub mod daemon;
 pub mod demo;
+pub mod dice;
 pub mod dump;
 pub mod exec;
 pub mod lab;

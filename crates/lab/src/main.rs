@@ -22,7 +22,7 @@ enum Command {
     Demo,
     /// Measure, beside what it is compared with (minutes).
     Bench {
-        /// One part only: agent, dataplane, move, change, cold or cni.
+        /// One part only: agent, dataplane, move, change, cold, cni or network.
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
         /// Few samples: shows that it works, and says little about speed.

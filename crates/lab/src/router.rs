@@ -98,6 +98,13 @@ impl Router {
         self.directory.join("bird.ctl")
     }
 
+    /// The process id of its BIRD. Error: it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        let bird = lock(&self.bird);
+        let bird = bird.as_ref().context("the router has no BIRD")?;
+        Ok(bird.pid())
+    }
+
     /// The end of its log.
     pub fn log_tail(&self, lines: usize) -> String {
         tail(&self.log(), lines)

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use buoy_lab::dice::Dice;
 use buoy_lab::dump::Dump;
 use buoy_lab::exec::eventually;
 use buoy_lab::lab::Lab;
@@ -49,9 +50,9 @@ fn i1_no_address_twice_under_kill() {
         let survivors = thread::scope(|scope| {
             let killer = &killer;
             let runtimes: Vec<_> = (0..8)
-                .map(|index| scope.spawn(move || runtime(&lab.node, index, killer, Dice(seed + index))))
+                .map(|index| scope.spawn(move || runtime(&lab.node, index, killer, Dice::new(seed + index))))
                 .collect();
-            let killing = scope.spawn(|| killer.keep_killing(&lab.node, Dice(seed)));
+            let killing = scope.spawn(|| killer.keep_killing(&lab.node, Dice::new(seed)));
             let survivors: Result<Vec<Vec<Workload>>> = runtimes
                 .into_iter()
                 .map(|runtime| {
@@ -123,27 +124,6 @@ impl Killer {
                 .inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;
         }
         Ok(())
-    }
-}
-
-/// Numbers that a seed brings back (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    fn one_in(&mut self, chances: u64) -> bool {
-        self.next().is_multiple_of(chances)
     }
 }
 

@@ -110,10 +110,16 @@ impl BarePath {
 
 /// A workload that is not attached yet, with an address of this family only.
 pub(super) fn prepare(node: &Node, family: Family, name: &str) -> Result<Workload> {
-    Workload::prepare(node, Spec::pod(NAMESPACE, name).config("ipam", family.ipam()))
+    Workload::prepare(node, spec(family, name))
 }
 
-fn pools(family: Family) -> String {
+/// What a runtime knows of such a workload.
+pub(super) fn spec(family: Family, name: &str) -> Spec {
+    Spec::pod(NAMESPACE, name).config("ipam", family.ipam())
+}
+
+/// Pools of workloads and of floating IPs.
+pub(super) fn pools(family: Family) -> String {
     let [workloads, floating] = family.pools();
     format!(
         "{{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {{name: workloads}}, spec: {{cidr: '{workloads}'}}}}\n\
@@ -124,7 +130,7 @@ fn pools(family: Family) -> String {
 }
 
 /// More connections in a second than people make in an hour: neither ports nor connection tracking shall run out.
-fn prepare_for_many(client: &Netns, node: &Netns) -> Result<()> {
+pub(super) fn prepare_for_many(client: &Netns, node: &Netns) -> Result<()> {
     client.set_sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
     node.set_sysctl("net/netfilter/nf_conntrack_tcp_timeout_close", "1")?;
     node.set_sysctl("net/netfilter/nf_conntrack_udp_timeout", "2")

@@ -1,34 +1,22 @@
 //! From a commit in the store to the kernel, and to the client.
 
-use std::net::{IpAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::{self, JoinHandle};
+use std::net::IpAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use buoy_api::Binding;
-use buoy_api::binding::{Candidate, Move, Target};
-use buoy_core::store::{Reply, StoreOp, Value};
+use anyhow::{Context, Result};
 
 use super::bed::Bed;
+use super::client::Client;
 use super::events::Events;
-use super::load::UDP;
-use super::population::{FRONT, OTHER, Population, binding};
+use super::population::{FRONT, OTHER, Population};
 use super::report::{Aim, Report, Row};
-use super::{Scale, machine, progress};
-use crate::netns::Netns;
-use crate::probe::any_like;
+use super::{Scale, bindings, machine, progress};
 
 /// Patience with one change on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
 /// A pause in which the agent can come to its end with the change before.
 const PAUSE: Duration = Duration::from_millis(15);
-/// Between the questions of a client.
-const BETWEEN: Duration = Duration::from_micros(300);
-/// How long a client waits for an answer before it asks again.
-const NO_ANSWER: Duration = Duration::from_millis(2);
 
 /// One record changes: the owner of one floating IP among all. And one request is added, from which the owner follows.
 pub(super) fn changes(
@@ -78,7 +66,7 @@ fn change_owner(
 ) -> Result<Duration> {
     events.clear();
     let mut internal = floating;
-    let begun = edit(bed, floating, |binding| {
+    let begun = bindings::edit(bed.store.as_ref(), floating, |binding| {
         let owner = binding.spec.owner.clone().context("a binding without an owner")?;
         let [front, other] = [population.front(), population.other()];
         let next = if owner.workload == front.name() {
@@ -86,7 +74,7 @@ fn change_owner(
         } else {
             front
         };
-        let candidate = candidate(binding, next.name())?;
+        let candidate = bindings::candidate(binding, next.name())?;
         internal = next.address(floating)?;
         binding.spec.owner = Some(candidate.as_owner(owner.term));
         binding.spec.epoch = binding.spec.epoch.next();
@@ -95,33 +83,6 @@ fn change_owner(
     Ok(events
         .programmed(floating, internal, SOON)?
         .saturating_duration_since(begun))
-}
-
-fn candidate<'a>(binding: &'a Binding, name: &str) -> Result<&'a Candidate> {
-    let mut candidates = binding.status.candidates.iter();
-    candidates
-        .find(|candidate| candidate.workload == name)
-        .with_context(|| format!("{name} is no candidate for {}", binding.spec.address))
-}
-
-/// Changes a binding; returns when the commit that succeeded was begun.
-fn edit(bed: &Bed, floating: IpAddr, mut change: impl FnMut(&mut Binding) -> Result<()>) -> Result<Instant> {
-    let patience = Instant::now();
-    while patience.elapsed() < SOON {
-        let record = binding(bed, floating)?;
-        let Ok(Value::Binding(mut found)) = record.value else {
-            bail!("the binding of {floating} does not decode");
-        };
-        change(&mut found)?;
-        let update = StoreOp::Update(record.key, Value::Binding(found), record.revision);
-        let begun = Instant::now();
-        match bed.store.run(&update) {
-            Reply::Written(_) => return Ok(begun),
-            Reply::Conflict => {}
-            other => bail!("cannot change the binding of {floating}: {other:?}"),
-        }
-    }
-    bail!("the binding of {floating} keeps changing")
 }
 
 /// Moves the first floating IP from one workload to the other and back, under questions of two clients.
@@ -147,26 +108,10 @@ pub(super) fn moves(
             0 => (OTHER, population.other().name()),
             _ => (FRONT, population.front().name()),
         };
-        let begun = edit(bed, floating, |binding| {
-            candidate(binding, name)?;
-            binding.spec.requested_move = Some(Move {
-                id: format!("bench-{number}"),
-                to: Target {
-                    node: None,
-                    workload: name.to_owned(),
-                    endpoint: None,
-                },
-                exclusive: false,
-                drain: None,
-            });
-            Ok(())
-        })?;
+        let id = format!("bench-{number}");
+        let begun = bindings::ask_to_move(bed.store.as_ref(), floating, name, &id)?;
         for (client, took) in clients.iter().zip(&mut took) {
-            took.push(
-                client
-                    .first_answer(next, Some(begun))?
-                    .saturating_duration_since(begun),
-            );
+            took.push(client.answered_after(next, begun)?);
         }
         thread::sleep(PAUSE);
     }
@@ -177,78 +122,4 @@ pub(super) fn moves(
     let row = Row::times(format!("move/kept-flow/{level}"), kept);
     report.add(row.aim(Aim::P50(8.0)).aim(Aim::P99(25.0)));
     Ok(())
-}
-
-/// A client that asks all the time and tells when somebody else begins to answer. Dropping it stops it.
-#[derive(Debug)]
-struct Client {
-    answers: Receiver<(u8, Instant)>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<()>>>,
-}
-
-impl Client {
-    /// Starts it, with one port for all questions or another one for each.
-    fn start(netns: &Netns, to: IpAddr, keeps_port: bool) -> Result<Self> {
-        let (sender, answers) = mpsc::channel();
-        let stop = Arc::new(AtomicBool::new(false));
-        let theirs = Arc::clone(&stop);
-        let thread = netns.spawn("client", move || {
-            ask_on(to, keeps_port, &theirs, &sender).context("a client that asks all the time")
-        })?;
-        Ok(Self {
-            answers,
-            stop,
-            thread: Some(thread),
-        })
-    }
-
-    /// When this workload began to answer. What was known before `since` does not count: a question from a port that
-    /// was used before may have been answered by the last workload once more.
-    fn first_answer(&self, name: u8, since: Option<Instant>) -> Result<Instant> {
-        let begun = Instant::now();
-        while begun.elapsed() < SOON {
-            let (who, at) = self.answers.recv_timeout(SOON).context("nobody else answers")?;
-            if who == name && since.is_none_or(|since| at > since) {
-                return Ok(at);
-            }
-        }
-        bail!("the other workload does not answer");
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn ask_on(to: IpAddr, keeps_port: bool, stop: &AtomicBool, changes: &Sender<(u8, Instant)>) -> Result<()> {
-    let mut socket = open(to)?;
-    let mut last = None;
-    let mut answer = [0; 16];
-    while !stop.load(Ordering::Relaxed) {
-        if !keeps_port {
-            socket = open(to)?;
-        }
-        // What cannot be sent now, and what is not answered, is asked again.
-        if socket.send(b"?").is_ok() && socket.recv(&mut answer).is_ok() {
-            let now = Instant::now();
-            if last.replace(answer[0]) != Some(answer[0]) && changes.send((answer[0], now)).is_err() {
-                break;
-            }
-        }
-        thread::sleep(BETWEEN);
-    }
-    Ok(())
-}
-
-fn open(to: IpAddr) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind((any_like(to), 0))?;
-    socket.connect((to, UDP))?;
-    socket.set_read_timeout(Some(NO_ANSWER))?;
-    Ok(socket)
 }

@@ -4,21 +4,15 @@
 //! moved and changed. The rest belongs to a crowd of workloads. Whatever is asked for is written into the workloads'
 //! records, as `buoyctl fip attach` does it, and everything else is the agent's doing.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use buoy_api::FloatingIp;
-use buoy_api::v3::{IpNat, WorkloadEndpoint};
-use buoy_core::edit::{Change, Edit};
-use buoy_core::store::{Key, Prefix, Reply, StoreOp, Value};
-use buoy_datastore::drive;
+use anyhow::{Context, Result, ensure};
 
 use super::bed::{BarePath, Bed, prepare};
 use super::load::Server;
-use super::{Scale, machine};
+use super::{Scale, machine, requests};
 use crate::workload::Workload;
 
 /// What the servers of the two workloads answer.
@@ -118,14 +112,8 @@ impl<'a> Population<'a> {
     /// Asks for so many floating IPs in all; returns how long it took until all were in the kernel.
     pub(super) fn grow(&mut self, level: usize) -> Result<Duration> {
         self.level = level;
-        let records = self.records()?;
         let begun = Instant::now();
-        for (name, wanted) in self.wanted() {
-            let record = records
-                .get(&name)
-                .with_context(|| format!("no record of {name}"))?;
-            self.ask(record, &wanted)?;
-        }
+        requests::ask_all(self.bed.store.as_ref(), &self.wanted())?;
         self.wait_for_kernel()?;
         let took = begun.elapsed();
         machine::rest(self.bed.agent()?)?;
@@ -145,43 +133,6 @@ impl<'a> Population<'a> {
             wanted.push((workload.name().to_owned(), own));
         }
         wanted
-    }
-
-    /// The records of all workloads, by the names of their pods.
-    fn records(&self) -> Result<BTreeMap<String, WorkloadEndpoint>> {
-        let Reply::List(list, _) = self.bed.store.run(&StoreOp::List(Prefix::Endpoints)) else {
-            bail!("cannot list workload endpoints");
-        };
-        let endpoints = list.into_iter().filter_map(|record| match record.value {
-            Ok(Value::Endpoint(endpoint)) => Some((endpoint.spec.pod.clone(), endpoint)),
-            _ => None,
-        });
-        Ok(endpoints.collect())
-    }
-
-    fn ask(&self, record: &WorkloadEndpoint, wanted: &[IpAddr]) -> Result<()> {
-        let own = record
-            .spec
-            .ip_networks
-            .first()
-            .context("a workload without an address")?;
-        let requests: Vec<IpNat> = wanted
-            .iter()
-            .map(|floating| IpNat::new(own.addr(), *floating))
-            .collect();
-        let key = Key::Endpoint {
-            namespace: record.metadata.namespace.clone().unwrap_or_default(),
-            name: record.metadata.name.clone(),
-        };
-        let asking = |found: Option<&Value>| match found {
-            Some(Value::Endpoint(found)) => {
-                let mut asking = found.clone();
-                asking.spec.ip_nats.clone_from(&requests);
-                Change::Put(Box::new(Value::Endpoint(asking)))
-            }
-            _ => Change::Keep,
-        };
-        Ok(drive(self.bed.store.as_ref(), Edit::new(key, asking))?)
     }
 
     /// Until the node translates all of them.
@@ -211,21 +162,9 @@ impl<'a> Population<'a> {
 
     /// Gives a floating IP's request to one workload more, or takes it away again.
     pub(super) fn set_extra(&self, floating: IpAddr, asked: bool) -> Result<()> {
-        let name = self.other.name();
-        let records = self.records()?;
-        let record = records.get(name).context("no record of a workload")?;
         let mut wanted = self.both();
         wanted.extend(asked.then_some(floating));
-        self.ask(record, &wanted)
-    }
-}
-
-/// The key and the value of a floating IP's binding, and its revision.
-pub(super) fn binding(bed: &Bed, floating: IpAddr) -> Result<buoy_core::store::Record> {
-    let floating: FloatingIp = floating.to_string().parse()?;
-    let key = buoy_core::floating::claim::binding_key(floating);
-    match bed.store.run(&StoreOp::Get(key)) {
-        Reply::Record(Some(record)) => Ok(record),
-        other => bail!("no binding of {floating:?}: {other:?}"),
+        let asking = (self.other.name().to_owned(), wanted);
+        requests::ask_all(self.bed.store.as_ref(), &[asking])
     }
 }

@@ -56,12 +56,18 @@ pub struct Tally {
     pub ended: Option<String>,
     open: BTreeSet<u32>,
     last: Option<Instant>,
+    newest: u32,
 }
 
 impl Tally {
     /// Questions without an answer. While the probe runs, those on their way count too.
     pub fn lost(&self) -> u32 {
         self.sent - self.answered
+    }
+
+    /// Questions without an answer where a later one has been answered: what is on its way does not count.
+    pub fn overtaken(&self) -> usize {
+        self.open.range(..self.newest).count()
     }
 
     /// When this workload answered for the first time.
@@ -78,6 +84,7 @@ impl Tally {
         }
         let now = Instant::now();
         self.answered += 1;
+        self.newest = self.newest.max(answer.number);
         if self.changes.last().is_none_or(|(_, name)| *name != answer.who) {
             self.changes.push((now, answer.who.clone()));
         }
