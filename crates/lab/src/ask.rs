@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::probe::{self, Answer, Via};
 
 /// Generous: a busy machine takes its time.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Asks until `who` answers.
 pub fn answered_by(from: &Netns, via: Via, to: &str, who: &str) -> Result<Answer> {

@@ -23,6 +23,7 @@ mod made;
 pub mod netns;
 pub mod node;
 pub mod probe;
+pub mod programs;
 pub mod records;
 pub mod router;
 pub mod run;

@@ -1,31 +1,20 @@
 //! What goes wrong with BIRD and its peers: routes stay, and `node status` says what is the matter.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use buoy_lab::ask::why_says;
+use buoy_lab::ask::{status_says, why_says};
 use buoy_lab::cluster::{Cluster, PEERS};
 use buoy_lab::exec::{self, PATIENCE, eventually};
 use buoy_lab::lab::POOLS;
 use buoy_lab::node::Node;
+use buoy_lab::programs::{Programs, found};
 use buoy_lab::workload::{Spec, Workload};
 
 /// BIRD starts, tries again, or gives up within this time.
 const SOON: Duration = Duration::from_secs(30);
 const FLOATING: &str = "172.16.1.50";
-
-fn status_says(node: &Node, words: &[&str]) -> Result<String> {
-    eventually(SOON, &format!("node status says {words:?}"), || {
-        let status = node.ctl("node status")?;
-        for word in words {
-            ensure!(status.contains(word), "no {word:?} in:\n{status}");
-        }
-        Ok(status)
-    })
-}
 
 /// A route as the agent of a frozen node would have it, known to the router.
 fn announced(cluster: &Cluster, node: &Node) -> Result<()> {
@@ -131,13 +120,13 @@ fn i5_the_daemon_dies_and_its_routes_stay() {
 fn a_rejected_configuration_leaves_the_old_one_running() {
     Cluster::bare().unwrap().test(|cluster| {
         let n1 = &cluster.nodes[0];
-        let (directory, flag) = (n1.directory().join("path"), n1.directory().join("reject"));
+        let flag = n1.directory().join("reject");
         let program = format!(
             "#!/bin/sh\nif [ \"$1\" = -p ] && [ -e {} ]; then echo \"$3:7:1 syntax error, unexpected CF_SYM\" >&2; exit 1; fi\nexec {} \"$@\"\n",
             flag.display(),
             found("bird")?.display()
         );
-        other_bird(n1, &directory, Some(&program))?;
+        Programs::of(n1)?.write("bird", &program)?;
         cluster.start_agents()?;
         status_says(n1, &["Established"])?;
         let before = fs::read_to_string(n1.directory().join("run/bird.conf"))?;
@@ -159,26 +148,23 @@ fn a_rejected_configuration_leaves_the_old_one_running() {
 fn a_missing_or_foreign_daemon_is_said() {
     Cluster::bare().unwrap().test(|cluster| {
         let n1 = &cluster.nodes[0];
-        let directory = n1.directory().join("path");
-        other_bird(n1, &directory, None)?;
+        let programs = Programs::of(n1)?;
         n1.start_agent()?;
         status_says(n1, &["no program bird", "install the package bird2, or set routing: kernel"])?;
         // What would not be announced is not claimed.
         n1.apply(POOLS)?;
         let workload = Workload::start(n1, Spec::pod("shop", "web-0").floating(&["172.16.1.3"]))?;
         why_says(n1, "172.16.1.3", &["asks for it; not decided yet"])?;
-        fs::write(directory.join("bird"), "#!/bin/sh\necho 'BIRD version 3.0.1' >&2\n")?;
-        fs::set_permissions(directory.join("bird"), fs::Permissions::from_mode(0o755))?;
+        programs.write("bird", "#!/bin/sh\necho 'BIRD version 3.0.1' >&2\n")?;
         status_says(n1, &["BIRD is of another major version: 3.0.1", "install BIRD 2"])?;
         // One that dies whenever it is started.
-        fs::write(
-            directory.join("bird"),
+        programs.write(
+            "bird",
             "#!/bin/sh\ncase $1 in --version) echo 'BIRD version 2.0.12';; -R) echo 'cannot bind' >&2; exit 1;; esac\n",
         )?;
         status_says(n1, &["BIRD does not start: cannot bind", "within a minute"])?;
         // The right one comes, and all is well without a word to the agent.
-        fs::remove_file(directory.join("bird"))?;
-        symlink(found("bird")?, directory.join("bird"))?;
+        programs.put("bird")?;
         status_says(n1, &["BIRD 2", "ready", "Problems:       none"])?;
         eventually(SOON, "it is claimed", || why_says(n1, "172.16.1.3", &["fronts shop/web-0"]))?;
         drop(workload);
@@ -295,29 +281,4 @@ fn a_peer_has_no_say_about_our_pools_and_cannot_flood() {
         ensure!((9_000..=10_100).contains(&taken), "{taken} routes are taken");
         cluster.wait_for_sessions()
     });
-}
-
-/// A directory with the programs that an agent calls, and this one for BIRD, as the agent's PATH.
-fn other_bird(node: &Node, directory: &Path, program: Option<&str>) -> Result<()> {
-    fs::create_dir_all(directory)?;
-    for program in ["nft", "nsenter", "sh"] {
-        symlink(found(program)?, directory.join(program))?;
-    }
-    if let Some(text) = program {
-        fs::write(directory.join("bird"), text)?;
-        fs::set_permissions(directory.join("bird"), fs::Permissions::from_mode(0o755))?;
-    }
-    node.set(|settings| settings.path = Some(directory.to_owned()));
-    Ok(())
-}
-
-fn found(program: &str) -> Result<PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut places = path
-        .split(':')
-        .chain(["/usr/sbin", "/sbin"])
-        .map(|place| Path::new(place).join(program));
-    places
-        .find(|path| path.exists())
-        .with_context(|| format!("no program {program}"))
 }

@@ -139,8 +139,10 @@ pub(super) struct Kernel {
     pub(super) translated: BTreeMap<IpAddr, IpAddr>,
     /// Addresses that the rules match.
     pub(super) floating: BTreeSet<IpAddr>,
-    /// Pairs whose flows are being ended; those with a time-out are a drain's.
-    pub(super) ending: Vec<(IpAddr, IpAddr)>,
+    /// Floating IPs and who had them, whose flows are being ended.
+    pub(super) ending: BTreeSet<(IpAddr, IpAddr)>,
+    /// The same, whose flows may go on for a while.
+    pub(super) draining: BTreeSet<(IpAddr, IpAddr)>,
     pub(super) flows: Vec<Flow>,
 }
 

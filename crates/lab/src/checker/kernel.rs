@@ -104,10 +104,14 @@ fn take_element(kernel: &mut Kernel, table: Table, set: &str, element: &Value) -
         "floating" => {
             kernel.floating.insert(address(element)?);
         }
-        // With a time-out it is a drain's: those flows may go on until then.
-        "ending" if element["elem"]["timeout"].is_null() => {
+        "ending" | "draining" => {
             let pair = &bare(element)["concat"];
-            kernel.ending.push((address(&pair[0])?, address(&pair[1])?));
+            let pair = (address(&pair[0])?, address(&pair[1])?);
+            if set == "ending" {
+                kernel.ending.insert(pair);
+            } else {
+                kernel.draining.insert(pair);
+            }
         }
         _ => {}
     }
@@ -185,7 +189,8 @@ mod tests {
             {"map": {"family": "ip", "name": "fips", "table": "buoy", "type": "ipv4_addr", "handle": 2, "map": "ipv4_addr", "elem": [["172.16.1.3", "10.65.106.64"]]}},
             {"set": {"family": "ip", "name": "floating", "table": "buoy", "type": "ipv4_addr", "handle": 3, "elem": ["172.16.1.3"]}},
             {"set": {"family": "ip", "name": "sources", "table": "buoy", "type": ["iface_index", "ipv4_addr"], "handle": 4, "elem": [{"concat": ["calia4fc3c48bd8", "10.65.106.64"]}]}},
-            {"set": {"family": "ip", "name": "ending", "table": "buoy", "type": ["ipv4_addr", "ipv4_addr"], "handle": 6, "elem": [{"concat": ["172.16.1.3", "10.65.1.1"]}, {"elem": {"val": {"concat": ["172.16.1.4", "10.65.1.1"]}, "timeout": 30, "expires": 12}}]}},
+            {"set": {"family": "ip", "name": "ending", "table": "buoy", "type": ["ipv4_addr", "ipv4_addr"], "handle": 6, "elem": [{"concat": ["172.16.1.3", "10.65.1.1"]}]}},
+            {"set": {"family": "ip", "name": "draining", "table": "buoy", "type": ["ipv4_addr", "ipv4_addr"], "handle": 7, "flags": ["timeout"], "elem": [{"elem": {"val": {"concat": ["172.16.1.4", "10.65.1.1"]}, "timeout": 30, "expires": 12}}]}},
             {"map": {"family": "ip", "name": "fips", "table": "foreign", "type": "ipv4_addr", "handle": 2, "map": "ipv4_addr", "elem": [["172.16.1.9", "10.65.106.64"]]}}]}"#;
         let mut kernel = Kernel::default();
         ruleset(&mut kernel, printed).unwrap();
@@ -195,7 +200,8 @@ mod tests {
             [(ip("172.16.1.3"), ip("10.65.106.64"))]
         );
         assert!(kernel.floating.contains(&ip("172.16.1.3")));
-        assert_eq!(kernel.ending, [(ip("172.16.1.3"), ip("10.65.1.1"))]);
+        assert_eq!(kernel.ending, [(ip("172.16.1.3"), ip("10.65.1.1"))].into());
+        assert_eq!(kernel.draining, [(ip("172.16.1.4"), ip("10.65.1.1"))].into());
     }
 
     #[test]

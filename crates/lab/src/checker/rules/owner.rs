@@ -100,6 +100,7 @@ fn flows(binding: &Binding, owner: &Owner, node: &Node) -> Vec<String> {
     let flows = node.kernel.flows.iter();
     flows
         .filter(|flow| flow.destination == binding.address && flow.answers != owner.internal)
+        .filter(|flow| !node.kernel.draining.contains(&(binding.address, flow.answers)))
         .map(|flow| {
             let who = if flow.answers == binding.address {
                 "nobody".to_owned()
