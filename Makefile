@@ -25,7 +25,7 @@ lab_tests = $(patsubst crates/lab/tests/%.rs,--test %,$(wildcard crates/lab/test
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo lab test bench lint install clean deps-build deps-lab deps-bench
+.PHONY: help build demo lab test bench lint install install-built clean deps-build deps-lab deps-bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -70,10 +70,16 @@ lint: deps-build $(DENY) ## formatting, clippy, licences, shell syntax
 put = install -D -m $(1) $(2) $(DESTDIR)$(3).new && mv -f $(DESTDIR)$(3).new $(DESTDIR)$(3)
 
 install: build ## into DESTDIR=… (default /): programs, CNI plugins, systemd unit
-	$(call put,755,$(target)/release/buoy-agent,$(BINDIR)/buoy-agent)
-	$(call put,755,$(target)/release/buoyctl,$(BINDIR)/buoyctl)
-	$(call put,755,$(target)/release/buoy-cni,$(CNIDIR)/calico)
-	$(call put,755,$(target)/release/buoy-cni,$(CNIDIR)/calico-ipam)
+	@$(MAKE) --no-print-directory install-built
+
+# What is in the directory BUILT; the tests install what they were built with.
+BUILT ?= $(target)/release
+
+install-built:
+	$(call put,755,$(BUILT)/buoy-agent,$(BINDIR)/buoy-agent)
+	$(call put,755,$(BUILT)/buoyctl,$(BINDIR)/buoyctl)
+	$(call put,755,$(BUILT)/buoy-cni,$(CNIDIR)/calico)
+	$(call put,755,$(BUILT)/buoy-cni,$(CNIDIR)/calico-ipam)
 	$(call put,644,deploy/systemd/buoy-agent.service,$(UNITDIR)/buoy-agent.service)
 	$(call put,644,deploy/iproute2/buoy.conf,$(ETCDIR)/iproute2/rt_protos.d/buoy.conf)
 	@# Settings are the operator's from the first installation on.
