@@ -331,8 +331,7 @@ impl Agent {
     fn look_at_addresses(&mut self) {
         match node_ip::find(&self.settings.node_ip) {
             Ok(addresses) if addresses != self.view.addresses => {
-                self.view.addresses = addresses;
-                self.dirty.insert(Subject::Node);
+                self.dirty.extend(self.view.set_addresses(addresses));
             }
             Ok(_) => {}
             Err(error) => warn!("{error:#}"),

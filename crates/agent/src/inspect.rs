@@ -106,6 +106,13 @@ fn floating_facts(agent: &Agent, floating: FloatingIp) -> Vec<Value> {
     {
         facts.push(fact("IPAM", format!("reserved in block {}", block.cidr)));
     }
+    if agent
+        .view
+        .asking(floating)
+        .any(|endpoint| standing(&agent.view, endpoint, floating) == Standing::Undecided)
+    {
+        facts.extend(lease::obstacle(agent));
+    }
     for endpoint in agent.view.asking(floating) {
         let says = match standing(&agent.view, endpoint, floating) {
             Standing::Owner => "asks for it and has it".to_owned(),

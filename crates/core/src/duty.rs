@@ -201,6 +201,10 @@ pub fn owed(view: &View, subject: &Subject, now: Now) -> Owed {
 
 fn for_node(view: &View) -> Option<Duty> {
     let name = &view.settings.node;
+    // The node of this name is another agent's.
+    if view.is_foreign(name) {
+        return None;
+    }
     let found = view
         .nodes
         .versioned(name)

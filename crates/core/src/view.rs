@@ -122,7 +122,7 @@ pub struct View {
     pub floor: Records<(), EpochFloor>,
     /// Records that do not decode, and why.
     pub bad: BTreeMap<Key, Bad>,
-    /// Addresses that this node has, one per family at most.
+    /// Addresses that this node has, one per family at most. Changed by [`View::set_addresses`].
     pub addresses: Vec<IpNet>,
     /// Passwords of BGP sessions, by where they are. Changed by [`View::set_secrets`].
     pub secrets: BTreeMap<SecretKeyRef, Result<Secret, String>>,

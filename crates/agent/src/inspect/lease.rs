@@ -3,6 +3,7 @@
 use buoy_api::FloatingIp;
 use buoy_core::floating::lease::Own;
 use buoy_core::time::Now;
+use buoy_core::view::Daemon;
 use serde_json::Value;
 
 use super::fact;
@@ -26,6 +27,17 @@ pub(super) fn own(agent: &Agent, now: Now) -> String {
             format!("term {}, renewed {ago} s ago: {confirmed}", held.term.0)
         }
     }
+}
+
+/// Why nothing is claimed on this node now, whoever asks.
+pub(super) fn obstacle(agent: &Agent) -> Option<Value> {
+    if let Daemon::NotReady { why, .. } = &agent.view.daemon {
+        return Some(fact(
+            "routing",
+            format!("nothing is claimed before BIRD is ready: {why}"),
+        ));
+    }
+    matches!(agent.view.own_lease(), Own::Foreign(_)).then(|| fact("lease", own(agent, crate::clock::now())))
 }
 
 /// What bears upon who owns an address: how sure this node is of it, and what it sees of the owner's node.

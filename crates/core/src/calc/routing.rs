@@ -61,14 +61,14 @@ pub(super) fn block(view: &View, cidr: &IpNet) -> Vec<Row> {
 
 /// Sessions with another node of the mesh, one per family.
 pub(super) fn mesh(view: &View, name: &str) -> Vec<Row> {
-    let (Some(node), Some(own)) = (view.nodes.get(name), own_node(view)) else {
+    let Some(node) = view.nodes.get(name) else {
         return Vec::new();
     };
     if !is_routed(view) || !mesh_is_on(view) || name == view.settings.node {
         return Vec::new();
     }
     let of_family = |family| {
-        let row = match (address(own, family), address(node, family)) {
+        let row = match (own_address(view, family), address(node, family)) {
             (None, None) => return None,
             (Some(_), None) => Err(format!("node {name} has no {family} address")),
             (None, Some(_)) => Err(format!("this node has no {family} address")),
@@ -137,6 +137,15 @@ fn address(node: &Node, family: Family) -> Option<IpNet> {
     prefix.filter(|prefix| Family::of_net(prefix) == family)
 }
 
+/// This node's address: as the agent finds it, for the record may be another agent's under the same name.
+fn own_address(view: &View, family: Family) -> Option<IpNet> {
+    let found = view.addresses.iter().copied();
+    found
+        .filter(|prefix| Family::of_net(prefix) == family)
+        .chain(own_node(view).and_then(|node| address(node, family)))
+        .next()
+}
+
 fn own_node(view: &View) -> Option<&Node> {
     view.nodes.get(view.settings.node.as_str())
 }
@@ -164,7 +173,7 @@ fn listen_port(view: &View) -> u16 {
 
 /// The node's IPv4 address or, without one, what its name comes to.
 fn router_id(view: &View) -> Ipv4Addr {
-    let v4 = own_node(view).and_then(|node| address(node, Family::V4));
+    let v4 = own_address(view, Family::V4);
     match v4.map(|prefix| prefix.addr()) {
         Some(IpAddr::V4(v4)) if !v4.is_unspecified() => v4,
         _ => Ipv4Addr::from(hash(&view.settings.node).max(1)),

@@ -96,6 +96,7 @@ impl View {
             }
             dirty.extend(owned.into_iter().map(Subject::Binding));
             dirty.insert(Subject::OtherNode(self.settings.node.clone()));
+            dirty.insert(Subject::Node);
         }
         dirty
     }

@@ -26,6 +26,12 @@ impl View {
         self.asking.keys().copied().map(Subject::Binding).collect()
     }
 
+    /// Takes in the addresses of this node and says whom that concerns.
+    pub fn set_addresses(&mut self, addresses: Vec<IpNet>) -> BTreeSet<Subject> {
+        self.addresses = addresses;
+        self.sessions().chain([Subject::Node]).collect()
+    }
+
     /// Whether what this node claims would be announced.
     pub fn can_announce(&self) -> bool {
         self.daemon == Daemon::Ready

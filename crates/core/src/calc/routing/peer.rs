@@ -7,7 +7,7 @@ use buoy_api::selector::Selector;
 use buoy_api::v3::{BgpPeer, BgpPeerSpec};
 
 use super::session::{self, Common, Ends, seconds};
-use super::{address, as_number_of, is_routed, mesh_is_on, node_of, own_node};
+use super::{as_number_of, is_routed, mesh_is_on, node_of, own_address, own_node};
 use crate::bird::{BirdRow, Reach, Section, Session, Side};
 use crate::desired::Row;
 use crate::view::View;
@@ -75,7 +75,7 @@ fn peer_session(view: &View, name: &str, peer: &BgpPeer) -> Result<Session, Stri
     }
     let (remote, remote_port) = remote(&spec.peer_ip)?;
     let side = side(view, name, remote)?;
-    let own = own_node(view).and_then(|node| address(node, Family::of(remote)));
+    let own = own_address(view, Family::of(remote));
     let local = match spec.source_address.as_deref() {
         Some("None") => None,
         None | Some("UseNodeIP") => match own {
