@@ -1,0 +1,19 @@
+//! Simulated nodes that own, offer, claim and take floating IPs through a simulated datastore. Clocks, partitions, crashes
+//! and the order of everything follow from one seed.
+
+pub(crate) mod acts;
+pub(crate) mod agent;
+pub(crate) mod check;
+pub(crate) mod rest;
+#[path = "../ipam_sim/rng.rs"]
+pub(crate) mod rng;
+pub(crate) mod run;
+#[path = "../loop_model/store.rs"]
+#[expect(dead_code, reason = "the model of one node asks it more")]
+pub(crate) mod store;
+pub(crate) mod task;
+pub(crate) mod universe;
+#[path = "../../../agent/src/work.rs"]
+#[expect(dead_code, reason = "the agent asks it more than the model does")]
+pub(crate) mod work;
+pub(crate) mod world;
