@@ -221,6 +221,8 @@ impl View {
         if self.is_taken_by_force(before, &binding) {
             self.distrust_own_lease();
             dirty.insert(Subject::Lease);
+            let owned = self.owned.values().flatten().chain(self.asking.keys());
+            dirty.extend(owned.copied().map(Subject::Binding));
         }
         // Who holds this node's lease is watched for what the node owns.
         if returned && self.is_foreign(&self.settings.node) {
