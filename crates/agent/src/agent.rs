@@ -110,7 +110,10 @@ impl Agent {
         };
         if agent.settings.routing == Routing::Bird {
             let why = "BIRD was not looked at yet".to_owned();
-            agent.view.set_daemon(Daemon::NotReady { why, since: now });
+            agent.view.set_daemon(Daemon::NotReady {
+                why,
+                since: Some(now),
+            });
         }
         agent.look_at_addresses();
         agent.take_up()?;
@@ -263,15 +266,25 @@ impl Agent {
 
     /// The routing daemon is like this now.
     fn routed(&mut self, report: Report, now: Mono) {
-        let why = match &report.condition {
-            Condition::Ready => None,
-            Condition::Recovering => Some("BIRD was restarted and waits for its peers".to_owned()),
-            Condition::Away(why) => Some(why.clone()),
-        };
-        let daemon = match (why, &self.view.daemon) {
-            (None, _) => Daemon::Ready,
-            (Some(why), Daemon::NotReady { since, .. }) => Daemon::NotReady { why, since: *since },
-            (Some(why), Daemon::Ready) => Daemon::NotReady { why, since: now },
+        let daemon = match (&report.condition, &self.view.daemon) {
+            (Condition::Ready, _) => Daemon::Ready,
+            (Condition::Recovering, _) => Daemon::NotReady {
+                why: "BIRD was restarted and waits for its peers".to_owned(),
+                since: None,
+            },
+            (
+                Condition::Away(why),
+                Daemon::NotReady {
+                    since: Some(since), ..
+                },
+            ) => Daemon::NotReady {
+                why: why.clone(),
+                since: Some(*since),
+            },
+            (Condition::Away(why), _) => Daemon::NotReady {
+                why: why.clone(),
+                since: Some(now),
+            },
         };
         if daemon != self.view.daemon {
             match &daemon {

@@ -22,6 +22,7 @@ use buoy_api::v3::{
 };
 use ipnet::IpNet;
 
+use self::attachments::Workload;
 use self::ownership::Ownership;
 pub use self::ownership::Withdrawal;
 pub use self::records::{Records, Slot};
@@ -63,8 +64,8 @@ pub enum Daemon {
     NotReady {
         /// Why, for people.
         why: String,
-        /// Since when.
-        since: Mono,
+        /// Since when it is away; `None` in recovery, when its routes are in force as before.
+        since: Option<Mono>,
     },
 }
 
@@ -139,7 +140,8 @@ pub struct View {
     by_endpoint: BTreeMap<EndpointId, BTreeSet<AttachmentId>>,
     asked: BTreeMap<EndpointId, BTreeSet<FloatingIp>>,
     asking: BTreeMap<FloatingIp, BTreeSet<EndpointId>>,
-    owned: BTreeMap<EndpointId, BTreeSet<FloatingIp>>,
+    by_workload: BTreeMap<Workload, BTreeSet<EndpointId>>,
+    owned: BTreeMap<Workload, BTreeSet<FloatingIp>>,
 }
 
 impl View {
@@ -174,6 +176,7 @@ impl View {
             by_endpoint: BTreeMap::new(),
             asked: BTreeMap::new(),
             asking: BTreeMap::new(),
+            by_workload: BTreeMap::new(),
             owned: BTreeMap::new(),
         }
     }

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use buoy_api::names::{EndpointName, Orchestrator};
 use buoy_cni_spec::{CniError, ErrorCode};
 use buoy_core::desired::RowKey;
-use buoy_core::endpoint::{Attachment, AttachmentId, EndpointId, Phase};
+use buoy_core::endpoint::{Attachment, AttachmentId, Phase};
 use buoy_core::ipam::IpamError;
 use buoy_core::op::Op;
 use buoy_core::subject::Subject;
@@ -29,10 +28,6 @@ impl Agent {
     pub(super) fn take_up(&mut self) -> Result<()> {
         for mut attachment in self.files.load()?.into_values() {
             self.order = self.order.max(attachment.order);
-            // The node may have another name than when the attachment was made.
-            if let Some(endpoint) = endpoint_on(&self.settings.node_name, &attachment) {
-                attachment.endpoint = endpoint;
-            }
             match attachment.phase {
                 Phase::Adding | Phase::Linked => {
                     attachment.phase = Phase::Adding;
@@ -213,20 +208,6 @@ impl Agent {
             self.call(call, now);
         }
     }
-}
-
-/// The endpoint that an attachment is for, on a node of this name.
-fn endpoint_on(node: &str, attachment: &Attachment) -> Option<EndpointId> {
-    let request = &attachment.request;
-    let orchestrator = match request.orchestrator.as_str() {
-        "k8s" => Orchestrator::K8s,
-        _ => Orchestrator::Cni,
-    };
-    let name = EndpointName::new(node, orchestrator, &request.workload, &attachment.id.ifname).ok()?;
-    Some(EndpointId {
-        namespace: attachment.endpoint.namespace.clone(),
-        name: name.to_string(),
-    })
 }
 
 /// The attachment that an operation makes a link for.

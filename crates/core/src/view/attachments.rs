@@ -6,12 +6,34 @@ use std::net::IpAddr;
 
 use buoy_api::binding::Owner;
 use buoy_api::ip::FloatingIp;
-use buoy_api::names::{EndpointName, Orchestrator};
 use buoy_api::v3::WorkloadEndpoint;
 
 use super::View;
 use crate::endpoint::{Attachment, AttachmentId, EndpointId, Netns};
 use crate::subject::Subject;
+
+/// An interface of a workload of this node, as an owner names it: its namespace, the workload, the interface. An endpoint's
+/// own name has the node's, which may have been another when the endpoint was made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Workload(String, String, String);
+
+impl Workload {
+    fn of(attachment: &Attachment) -> Self {
+        Self(
+            attachment.endpoint.namespace.clone(),
+            attachment.request.workload.clone(),
+            attachment.id.ifname.clone(),
+        )
+    }
+
+    fn of_owner(namespace: &str, owner: &Owner) -> Self {
+        Self(
+            namespace.to_owned(),
+            owner.workload.clone(),
+            owner.endpoint.clone(),
+        )
+    }
+}
 
 impl View {
     /// Endpoints of this node that ask for a floating IP.
@@ -84,8 +106,13 @@ impl View {
             .entry(endpoint.clone())
             .or_default()
             .insert(id.clone());
+        let workload = Workload::of(&attachment);
+        self.by_workload
+            .entry(workload.clone())
+            .or_default()
+            .insert(endpoint.clone());
         self.attachments.insert(id.clone(), attachment);
-        dirty.append(&mut self.concerned_by(id, endpoint));
+        dirty.append(&mut self.concerned_by(id, endpoint, &workload));
         dirty
     }
 
@@ -100,14 +127,28 @@ impl View {
                 self.by_endpoint.remove(&attachment.endpoint);
             }
         }
-        self.concerned_by(id.clone(), attachment.endpoint)
+        let workload = Workload::of(&attachment);
+        if !self.by_endpoint.contains_key(&attachment.endpoint)
+            && let Some(endpoints) = self.by_workload.get_mut(&workload)
+        {
+            endpoints.remove(&attachment.endpoint);
+            if endpoints.is_empty() {
+                self.by_workload.remove(&workload);
+            }
+        }
+        self.concerned_by(id.clone(), attachment.endpoint, &workload)
     }
 
-    fn concerned_by(&mut self, id: AttachmentId, endpoint: EndpointId) -> BTreeSet<Subject> {
+    fn concerned_by(
+        &mut self,
+        id: AttachmentId,
+        endpoint: EndpointId,
+        workload: &Workload,
+    ) -> BTreeSet<Subject> {
         let mut dirty = self.reindex(&endpoint);
         dirty.extend(
             self.owned
-                .get(&endpoint)
+                .get(workload)
                 .into_iter()
                 .flatten()
                 .copied()
@@ -152,8 +193,9 @@ impl View {
         if owner.node != self.settings.node {
             return None;
         }
-        endpoints_named(namespace, owner).find_map(|endpoint| {
-            self.attachment_of(&endpoint)
+        let endpoints = self.by_workload.get(&Workload::of_owner(namespace, owner));
+        endpoints.into_iter().flatten().find_map(|endpoint| {
+            self.attachment_of(endpoint)
                 .filter(|a| a.is_wanted() && a.request.uid == owner.uid)
         })
     }
@@ -174,48 +216,27 @@ impl View {
     }
 
     pub(super) fn note_owner(&mut self, floating: FloatingIp) {
-        for endpoint in self.endpoints_of_owner(floating) {
-            self.owned.entry(endpoint).or_default().insert(floating);
+        if let Some(workload) = self.owner_here(floating) {
+            self.owned.entry(workload).or_default().insert(floating);
         }
     }
 
     pub(super) fn forget_owner(&mut self, floating: FloatingIp) {
-        for endpoint in self.endpoints_of_owner(floating) {
-            if let Some(owned) = self.owned.get_mut(&endpoint) {
-                owned.remove(&floating);
-                if owned.is_empty() {
-                    self.owned.remove(&endpoint);
-                }
+        let Some(workload) = self.owner_here(floating) else {
+            return;
+        };
+        if let Some(owned) = self.owned.get_mut(&workload) {
+            owned.remove(&floating);
+            if owned.is_empty() {
+                self.owned.remove(&workload);
             }
         }
     }
 
-    /// Endpoints of this node that a binding's owner may be.
-    fn endpoints_of_owner(&self, floating: FloatingIp) -> Vec<EndpointId> {
-        let Some(binding) = self.bindings.get(&floating) else {
-            return Vec::new();
-        };
-        let owner = binding
-            .spec
-            .owner
-            .as_ref()
-            .filter(|owner| owner.node == self.settings.node);
-        owner
-            .into_iter()
-            .flat_map(|owner| endpoints_named(&binding.spec.namespace, owner))
-            .collect()
+    /// The workload of this node that a binding's owner is.
+    fn owner_here(&self, floating: FloatingIp) -> Option<Workload> {
+        let binding = self.bindings.get(&floating)?;
+        let owner = binding.spec.owner.as_ref()?;
+        (owner.node == self.settings.node).then(|| Workload::of_owner(&binding.spec.namespace, owner))
     }
-}
-
-/// Endpoints that an owner may be: its record does not say who runs the workload.
-fn endpoints_named(namespace: &str, owner: &Owner) -> impl Iterator<Item = EndpointId> {
-    [Orchestrator::K8s, Orchestrator::Cni]
-        .into_iter()
-        .filter_map(move |orchestrator| {
-            let name = EndpointName::new(&owner.node, orchestrator, &owner.workload, &owner.endpoint).ok()?;
-            Some(EndpointId {
-                namespace: namespace.to_owned(),
-                name: name.to_string(),
-            })
-        })
 }

@@ -45,7 +45,9 @@ impl View {
     /// When the routing daemon will have been away for so long that this node's workloads count as not ready.
     pub fn unready_at(&self) -> Option<Mono> {
         match &self.daemon {
-            Daemon::NotReady { since, .. } if !self.unready => Some(since.after(self.settings.yield_time)),
+            Daemon::NotReady { since, .. } if !self.unready => {
+                since.map(|since| since.after(self.settings.yield_time))
+            }
             _ => None,
         }
     }

@@ -143,7 +143,7 @@ impl World {
         let daemon = if agent.view.can_announce() {
             Daemon::NotReady {
                 why: "in recovery".to_owned(),
-                since: agent.mono(),
+                since: Some(agent.mono()),
             }
         } else {
             Daemon::Ready
