@@ -29,6 +29,7 @@ fn two_agents_have_one_name() {
         };
         let _owner = web(n1, "web-1")?;
         status_says(n1, &["2 owned"])?;
+        answered_by(&cluster.client, Via::Tcp, V4, "web-1")?;
         let before = owner(n1, V4)?;
         let traffic = Traffic::start(&cluster.client, V4.parse()?)?;
         cluster.stop(n3)?;
