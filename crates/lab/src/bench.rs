@@ -119,13 +119,14 @@ pub fn run(options: &Options) -> Result<()> {
     let mut report = Report::default();
     let mut out = io::stdout();
     writeln!(out, "{}", machine::describe()?)?;
-    measure(&Selection::of(options), &scale, &mut report)?;
+    // What was measured before something failed is worth showing.
+    let outcome = measure(&Selection::of(options), &scale, &mut report);
     writeln!(out, "\n{}", report.table())?;
     let path = results_file(options)?;
     write_file(&path, &report.json())?;
     writeln!(out, "{}", report.verdict())?;
     writeln!(out, "took {:.0?}; results: {}", begun.elapsed(), path.display())?;
-    Ok(())
+    outcome
 }
 
 /// The parts to measure.

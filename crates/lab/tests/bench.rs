@@ -11,7 +11,7 @@ use buoy_lab::run::Run;
 use serde_json::Value;
 
 /// Rows that must be there, whatever is installed beside.
-const ROWS: [&str; 15] = [
+const ROWS: [&str; 24] = [
     "agent-idle/0",
     "agent-memory/200",
     "connect/floating/1",
@@ -27,6 +27,15 @@ const ROWS: [&str; 15] = [
     "cni-del/ip-batch/8",
     "cni-burst/buoy/16",
     "cni-memory/buoy",
+    "move/nodes/planned",
+    "move/nodes/planned-lost",
+    "move/nodes/deleted",
+    "takeover/frozen",
+    "takeover/cut",
+    "unreachable/bfd",
+    "crowd/black-out/30",
+    "router/200",
+    "bird-memory/200",
 ];
 
 #[test]

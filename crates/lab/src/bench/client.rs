@@ -13,8 +13,9 @@ use super::load::UDP;
 use crate::netns::Netns;
 use crate::probe::any_like;
 
-/// Patience with a change of who answers: a takeover, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Patience with a change of who answers: on a busy machine a takeover begins to count anew whenever the store was silent
+/// for more than a second.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Between the questions of a client.
 const BETWEEN: Duration = Duration::from_micros(300);
 /// How long a client waits for an answer before it asks again.
