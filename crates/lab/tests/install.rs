@@ -193,7 +193,9 @@ fn the_unit_is_what_a_service_manager_accepts() {
     let test = || -> Result<()> {
         let run = Run::begin()?;
         let installed = Installed::into(&run.base().join("root"))?;
-        let machine = Machine::with(&installed, &Netns::make(&run, "n1")?)?;
+        // What runs in a namespace ends with it.
+        let netns = Netns::make(&run, "n1")?;
+        let machine = Machine::with(&installed, &netns)?;
         let verify = |unit: &str| machine.run(&["systemd-analyze", "verify", unit], "");
         let found = verify(&format!("/{}", FILES[6].0))?;
         let said = format!("{}{}", found.stdout, found.stderr);
