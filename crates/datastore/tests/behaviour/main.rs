@@ -54,6 +54,7 @@ behaves! {
     }
     watches {
         a_watch_gives_what_its_interest_covers_in_order,
+        each_prefix_begins_where_it_is_known,
         a_watch_resumes_anywhere_without_loss_or_repetition,
         a_watch_wakes_at_once,
         a_quiet_watch_tells_how_far_it_is,
