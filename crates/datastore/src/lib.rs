@@ -8,7 +8,9 @@
 //! Not here: what is written and when (`buoy-core`). Keys and JSON are known to [`codec`] alone.
 
 pub mod codec;
+pub mod etcd;
 mod follow;
+mod moment;
 mod open;
 pub mod sqlite;
 

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use buoy_core::store::{FailureKind, StoreError};
 
 use crate::Datastore;
-use crate::sqlite::{Options, Sqlite};
+use crate::etcd::{self, Etcd};
+use crate::sqlite::{self, Sqlite};
 
-/// Opens the store that a setting names: `sqlite:///path`. Makes it if it is not there.
+/// Opens the store that a setting names: `sqlite:///path`, which is made if it is not there, or `etcd://host:port,…`, which
+/// is not asked yet whether it is there.
 pub fn open(url: &str) -> Result<Arc<dyn Datastore>, StoreError> {
     if let Some(path) = url.strip_prefix("sqlite://") {
         if !path.starts_with('/') {
@@ -16,15 +18,22 @@ pub fn open(url: &str) -> Result<Arc<dyn Datastore>, StoreError> {
                 "datastore is not an absolute path: {url}\nwrite it as sqlite:///var/lib/buoy/buoy.db"
             )));
         }
-        return Ok(Arc::new(Sqlite::open(Path::new(path), Options::default())?));
+        return Ok(Arc::new(Sqlite::open(
+            Path::new(path),
+            sqlite::Options::default(),
+        )?));
     }
-    if url.starts_with("etcd://") || url.starts_with("kubernetes:") {
+    if url.starts_with("etcd:") {
+        let env = |name: &str| std::env::var(name).ok();
+        return Ok(Arc::new(Etcd::open(url, env, etcd::Options::default())?));
+    }
+    if url.starts_with("kubernetes:") {
         return Err(invalid(format!(
-            "datastore is not in this build: {url}\nit has sqlite:///path"
+            "datastore is not in this build: {url}\nit has sqlite:///path and etcd://host:port"
         )));
     }
     Err(invalid(format!(
-        "unknown datastore: {url}\nwrite it as sqlite:///path"
+        "unknown datastore: {url}\nwrite it as sqlite:///path or etcd://host:port"
     )))
 }
 
@@ -41,17 +50,21 @@ mod tests {
 
     #[test]
     fn what_cannot_be_opened_says_what_can() {
-        for url in [
-            "etcd://10.0.0.1:2379",
-            "kubernetes:",
-            "sqlite://buoy.db",
-            "/var/lib/buoy.db",
-        ] {
+        for url in ["kubernetes:", "sqlite://buoy.db", "/var/lib/buoy.db"] {
             let error = open(url).unwrap_err();
             assert_eq!(error.kind, FailureKind::Invalid);
             assert!(error.message.contains(url), "{error}");
             assert!(error.message.contains("sqlite:///"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_etcd_is_prepared_and_not_asked() {
+        let store = open("etcd://user:secret@192.0.2.1,192.0.2.2:4001?tls=off").unwrap();
+        assert_eq!(store.name(), "etcd://192.0.2.1:2379,192.0.2.2:4001");
+        let error = open("etcd://192.0.2.1:port").unwrap_err();
+        assert_eq!(error.kind, FailureKind::Invalid);
+        assert!(error.message.starts_with("not the address of an etcd"), "{error}");
     }
 
     #[test]

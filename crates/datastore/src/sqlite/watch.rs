@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row};
 
 use super::Shared;
 use super::connection;
-use super::read::{bytes, known_key, newest, record, revision};
+use super::read::{bytes, known_key, newest, revision};
 use super::wake::Listener;
 use crate::codec::{self, Range};
 use crate::{Event, Watch, WatchError};
@@ -187,7 +187,7 @@ fn event(row: &Row<'_>, interest: &[Interest], revision: Revision) -> rusqlite::
     let is_deleted = row.get_ref(0)? == ValueRef::Null;
     Ok(match known_key(path) {
         Some(key) if is_deleted => Some(Event::Deleted(key, revision)),
-        Some(key) => Some(Event::Put(record(key, bytes(row, 0)?, revision))),
+        Some(key) => Some(Event::Put(codec::record(key, bytes(row, 0)?, revision))),
         None => None,
     })
 }
