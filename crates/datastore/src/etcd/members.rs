@@ -138,10 +138,12 @@ impl Members {
             // A client that did not come to be has sent nothing of the request.
             Err(_) => return Err(Trouble::NotDone(Trouble::late(time).cause())),
         };
-        match tokio::time::timeout(time, call(connected)).await {
+        let called = match tokio::time::timeout(time, call(connected)).await {
             Ok(result) => result.map_err(Trouble::from),
             Err(_) => Err(Trouble::late(time)),
-        }
+        };
+        let is_secure = self.settings.endpoints[member].is_secure;
+        called.map_err(|trouble| if is_secure { trouble.by_tls() } else { trouble })
     }
 
     /// The member that is asked at present.

@@ -79,6 +79,18 @@ impl Trouble {
         ))
     }
 
+    /// The same by TLS: whom a member does not let in, it leaves without a word more often than not.
+    pub(super) fn by_tls(mut self) -> Self {
+        if let Self::NotDone(cause) | Self::Lost(cause) = &mut self
+            && cause.kind == FailureKind::Unavailable
+        {
+            cause
+                .reason
+                .push_str(", and that it accepts this client's certificate");
+        }
+        self
+    }
+
     /// Whether another member, or the same by a new connection, may do better.
     pub(super) fn is_of_the_member(&self) -> bool {
         matches!(self, Self::NotDone(_) | Self::Lost(_))
@@ -172,7 +184,7 @@ fn of_transport(status: &Status) -> Trouble {
     if is_refusal {
         return Trouble::NotDone(Cause::refused(
             reason,
-            "see that ca signed the members' certificates for these addresses, and that they accept cert",
+            "see that ca signed the members' certificates for these addresses, and that they accept this client's certificate",
         ));
     }
     let cause = Cause::unavailable(reason);

@@ -9,6 +9,7 @@
 )]
 
 mod embedded;
+mod faults;
 mod follows;
 mod races;
 mod records;

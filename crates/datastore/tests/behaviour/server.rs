@@ -31,22 +31,38 @@ impl Server {
 
     /// Starts one with more arguments.
     pub(crate) fn start_with(more: &[&str]) -> Self {
-        let directory = directory();
+        let more: Vec<String> = more.iter().map(|arg| (*arg).to_owned()).collect();
+        Self::begin("http", own_address(), &more)
+    }
+
+    /// Starts one that speaks TLS; its arguments may depend on its address.
+    pub(crate) fn start_secure(more: impl FnOnce(IpAddr) -> Vec<String>) -> Self {
         let host = own_address();
+        Self::begin("https", host, &more(host))
+    }
+
+    fn begin(scheme: &str, host: IpAddr, more: &[String]) -> Self {
+        let directory = directory();
         let address = free(host);
-        let child = spawn(directory.path(), address, free(host), more);
+        let child = spawn(
+            directory.path(),
+            &format!("{scheme}://{address}"),
+            free(host),
+            more,
+        );
         let mut server = Self {
             child,
             address,
             directory,
         };
-        server.wait_until_it_serves();
+        server.wait_until_it_serves(scheme == "https");
         server
     }
 
-    fn wait_until_it_serves(&mut self) {
+    /// One that speaks TLS is only asked whether it listens.
+    fn wait_until_it_serves(&mut self, is_secure: bool) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.is_healthy() {
+        while TcpStream::connect(self.address).is_err() || !(is_secure || self.ctl(&["get", "x"]).is_some()) {
             let gone = self.child.try_wait().unwrap();
             assert!(
                 gone.is_none() && Instant::now() < deadline,
@@ -57,10 +73,6 @@ impl Server {
         }
     }
 
-    fn is_healthy(&self) -> bool {
-        TcpStream::connect(self.address).is_ok() && self.ctl(&["get", "x"]).is_some()
-    }
-
     /// How the datastore is called.
     pub(crate) fn url(&self) -> String {
         format!("etcd://{}", self.address)
@@ -68,7 +80,7 @@ impl Server {
 
     /// A client of it.
     pub(crate) fn store(&self) -> Arc<dyn Datastore> {
-        Arc::new(Etcd::open(&self.url(), |_| None, Options::default()).unwrap())
+        client(&self.url())
     }
 
     /// Writes past the datastore.
@@ -112,6 +124,11 @@ impl Server {
     }
 }
 
+/// A client of the etcd that a URL names, whatever the environment says.
+pub(crate) fn client(url: &str) -> Arc<dyn Datastore> {
+    Arc::new(Etcd::open(url, |_| None, Options::default()).unwrap())
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -130,29 +147,29 @@ fn directory() -> TempDir {
 }
 
 /// An address of the loopback link that no other test has, of this run or another.
-fn own_address() -> IpAddr {
+pub(crate) fn own_address() -> IpAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     IpAddr::V4(Ipv4Addr::new(127, high, low, number))
 }
 
-fn free(host: IpAddr) -> SocketAddr {
+pub(crate) fn free(host: IpAddr) -> SocketAddr {
     TcpListener::bind((host, 0)).unwrap().local_addr().unwrap()
 }
 
-fn spawn(directory: &Path, address: SocketAddr, peers: SocketAddr, more: &[&str]) -> Child {
+fn spawn(directory: &Path, clients: &str, peers: SocketAddr, more: &[String]) -> Child {
     let log = File::create(directory.join("log")).unwrap();
-    let (clients, peers) = (format!("http://{address}"), format!("http://{peers}"));
+    let peers = format!("http://{peers}");
     // With the test process its servers end, too.
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "etcd", "--name", "one", "--data-dir"])
         .arg(directory.join("data"))
         .args([
             "--listen-client-urls",
-            &clients,
+            clients,
             "--advertise-client-urls",
-            &clients,
+            clients,
         ])
         .args([
             "--listen-peer-urls",
