@@ -20,7 +20,7 @@ use std::time::Duration;
 use buoy_core::store::{Key, Next, Prefix, Record, Reply, Revision, Steps, StoreError, StoreOp};
 
 pub use follow::{Feed, follow};
-pub use open::open;
+pub use open::{default_url, open};
 
 /// A store of records with compare-and-swap and watches. Shared by threads; every call blocks.
 pub trait Datastore: Send + Sync + Debug {

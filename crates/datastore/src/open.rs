@@ -9,6 +9,11 @@ use crate::Datastore;
 use crate::etcd::{self, Etcd};
 use crate::sqlite::{self, Sqlite};
 
+/// The store of one machine.
+const EMBEDDED: &str = "sqlite:///var/lib/buoy/buoy.db";
+/// An etcd that the environment names.
+const ETCD: &str = "etcd:";
+
 /// Opens the store that a setting names: `sqlite:///path`, which is made if it is not there, or `etcd://host:port,…`, which
 /// is not asked yet whether it is there.
 pub fn open(url: &str) -> Result<Arc<dyn Datastore>, StoreError> {
@@ -35,6 +40,26 @@ pub fn open(url: &str) -> Result<Arc<dyn Datastore>, StoreError> {
     Err(invalid(format!(
         "unknown datastore: {url}\nwrite it as sqlite:///path or etcd://host:port"
     )))
+}
+
+/// The store of whoever names none: the etcd of Calico's environment variables, if they name one, or else the embedded
+/// store.
+pub fn default_url() -> String {
+    default_by(|name| std::env::var(name).ok())
+}
+
+fn default_by(env: impl Fn(&str) -> Option<String>) -> String {
+    let env = |name: &str| {
+        let found = env(&format!("CALICO_{name}")).or_else(|| env(name));
+        found.filter(|value| !value.is_empty())
+    };
+    let is_etcd = match env("DATASTORE_TYPE") {
+        Some(kind) => kind == "etcdv3",
+        None => ["ETCD_ENDPOINTS", "ETCD_AUTHORITY"]
+            .into_iter()
+            .any(|name| env(name).is_some()),
+    };
+    if is_etcd { ETCD } else { EMBEDDED }.to_owned()
 }
 
 fn invalid(message: String) -> StoreError {
@@ -65,6 +90,26 @@ mod tests {
         let error = open("etcd://192.0.2.1:port").unwrap_err();
         assert_eq!(error.kind, FailureKind::Invalid);
         assert!(error.message.starts_with("not the address of an etcd"), "{error}");
+    }
+
+    #[test]
+    fn calico_s_variables_name_the_store_of_whoever_names_none() {
+        let default = |env: &[(&str, &str)]| {
+            default_by(|wanted| {
+                let found = env.iter().find(|(name, _)| *name == wanted);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let endpoints = ("ETCD_ENDPOINTS", "http://a:2379");
+        assert_eq!(default(&[]), "sqlite:///var/lib/buoy/buoy.db");
+        assert_eq!(default(&[endpoints]), "etcd:");
+        assert_eq!(default(&[("CALICO_ETCD_ENDPOINTS", "http://a:2379")]), "etcd:");
+        assert_eq!(default(&[("DATASTORE_TYPE", "etcdv3")]), "etcd:");
+        assert_eq!(
+            default(&[("DATASTORE_TYPE", ""), ("ETCD_ENDPOINTS", "")]),
+            EMBEDDED
+        );
+        assert_eq!(default(&[("DATASTORE_TYPE", "kubernetes"), endpoints]), EMBEDDED);
     }
 
     #[test]

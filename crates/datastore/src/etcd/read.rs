@@ -45,14 +45,15 @@ impl Shared {
         }))
     }
 
-    /// The revision of the store, as the quorum knows it.
-    pub(super) async fn newest(&self, path: &str) -> Result<Revision, Trouble> {
-        let options = GetOptions::new().with_count_only();
-        let answer = self
+    /// Fails as compacted if the store does not have this revision: no longer, or not yet.
+    pub(super) async fn has(&self, revision: Revision) -> Result<(), Trouble> {
+        let options = GetOptions::new()
+            .with_count_only()
+            .with_revision(revision.0.cast_signed());
+        let asked = self
             .members
-            .ask(async |mut member| member.kv.get(path, Some(options.clone())).await)
-            .await?;
-        at(&answer)
+            .ask(async |mut member| member.kv.get("/", Some(options.clone())).await);
+        asked.await.map(|_| ())
     }
 
     pub(super) fn list(&self, prefix: &Prefix) -> Result<Reply, StoreError> {

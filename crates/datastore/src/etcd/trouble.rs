@@ -21,7 +21,7 @@ pub(super) enum Trouble {
     Lost(Cause),
     /// It did not happen, and no other member would say otherwise.
     Final(Cause),
-    /// The revision asked for is no longer kept.
+    /// The store does not have the revision asked for: no longer, or not yet.
     Compacted,
     /// The answer is larger than what is taken in.
     TooLarge,
@@ -135,7 +135,7 @@ fn of_status(status: &Status) -> Trouble {
     let text = status.message();
     let says = |part: &str| text.contains(part);
     match status.code() {
-        Code::OutOfRange if says("compacted") => Trouble::Compacted,
+        Code::OutOfRange if says("compacted") || says("future revision") => Trouble::Compacted,
         Code::OutOfRange if says("message length too large") => Trouble::TooLarge,
         Code::ResourceExhausted if says("database space exceeded") => Trouble::Final(Cause::refused(
             text,
@@ -294,6 +294,8 @@ mod tests {
             assert!(error.message.starts_with("etcd://a:2379: "), "{error}");
             assert!(error.message.contains(hint), "{error}");
         }
+        let future = "etcdserver: mvcc: required revision is a future revision";
+        assert_eq!(of(Code::OutOfRange, future), Trouble::Compacted);
         assert_eq!(
             of(
                 Code::OutOfRange,

@@ -3,7 +3,7 @@
 //! A task takes answers from the stream into a short queue, and the caller from there. Where the caller is slow the task
 //! stops reading, and etcd keeps what comes until it is asked for: memory is bounded on both sides.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -192,19 +192,17 @@ async fn begin(
         Ok(begun) => begun,
         Err(_) => Err(Trouble::late(time)),
     };
-    let (stream, early, at) = begun.inspect_err(|trouble| {
+    let (stream, early) = begun.inspect_err(|trouble| {
         if trouble.is_of_the_member() {
             shared.members.fail(&member);
         }
     })?;
-    // A member that is behind has not come so far yet; a store that is behind was restored from a copy.
-    let newest = watchers
-        .iter()
-        .map(|watcher| watcher.reached)
-        .max()
-        .unwrap_or_default();
-    if at < newest && shared.newest(&watchers[0].range.start).await? < newest {
-        return Err(Trouble::Compacted);
+    // A store that was restored from a copy has not come so far, and etcd would wait for it to. And where a deletion is
+    // the very revision to which it is compacting, some releases leave it out of a watch that begins there.
+    let reached = || watchers.iter().map(|watcher| watcher.reached);
+    let edges = BTreeSet::from_iter(reached().min().into_iter().chain(reached().max()));
+    for revision in edges.into_iter().filter(|revision| *revision > Revision(0)) {
+        shared.has(revision).await?;
     }
     Ok((Some(stream), early))
 }
@@ -213,7 +211,7 @@ async fn begin(
 async fn create(
     client: &mut WatchClient,
     watchers: &mut [Watcher],
-) -> Result<(WatchStream, Vec<PbWatchResponse>, Revision), Trouble> {
+) -> Result<(WatchStream, Vec<PbWatchResponse>), Trouble> {
     let mut stream: Option<WatchStream> = None;
     for watcher in watchers.iter() {
         let start = watcher.range.start.as_str();
@@ -224,7 +222,7 @@ async fn create(
         }
     }
     let mut stream = stream.ok_or_else(ended)?;
-    let (mut begun, mut early, mut at) = (0, Vec::new(), Revision(0));
+    let (mut begun, mut early) = (0, Vec::new());
     while begun < watchers.len() {
         let answer = next(&mut stream).await?;
         if answer.canceled {
@@ -233,12 +231,11 @@ async fn create(
         if answer.created {
             watchers[begun].id = answer.watch_id;
             begun += 1;
-            at = answer.header.map_or(at, |header| revision(header.revision));
         } else {
             early.push(answer);
         }
     }
-    Ok((stream, early, at))
+    Ok((stream, early))
 }
 
 fn options(watcher: &Watcher) -> WatchOptions {
