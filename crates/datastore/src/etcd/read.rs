@@ -45,14 +45,15 @@ impl Shared {
         }))
     }
 
-    /// Fails as compacted if the store does not have this revision: no longer, or not yet.
-    pub(super) async fn has(&self, revision: Revision) -> Result<(), Trouble> {
+    /// Fails as compacted if the store does not have this revision: no longer, or not yet. Asks for a path that this
+    /// client may read.
+    pub(super) async fn has(&self, revision: Revision, path: &str) -> Result<(), Trouble> {
         let options = GetOptions::new()
             .with_count_only()
             .with_revision(revision.0.cast_signed());
         let asked = self
             .members
-            .ask(async |mut member| member.kv.get("/", Some(options.clone())).await);
+            .ask(async |mut member| member.kv.get(path, Some(options.clone())).await);
         asked.await.map(|_| ())
     }
 

@@ -12,6 +12,11 @@ use buoy_core::store::{FailureKind, StoreError};
 use etcd_client::Error;
 use tonic::{Code, ConnectError, Status};
 
+/// What etcd says to who lacks rights.
+const DENIED: &str = "permission denied";
+/// What etcd says to whose token is no longer good.
+const EXPIRED: &str = "invalid auth token";
+
 /// Why a request has no answer that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -96,6 +101,16 @@ impl Trouble {
         matches!(self, Self::NotDone(_) | Self::Lost(_))
     }
 
+    /// Whether etcd says that this client may not do so, which may only mean that its token has expired.
+    pub(super) fn is_denial(&self) -> bool {
+        match self {
+            Self::NotDone(cause) | Self::Final(cause) => {
+                cause.reason.contains(DENIED) || cause.reason.contains(EXPIRED)
+            }
+            Self::Lost(_) | Self::Compacted | Self::TooLarge => false,
+        }
+    }
+
     /// What it is to somebody who only read.
     pub(super) fn cause(self) -> Cause {
         match self {
@@ -128,6 +143,18 @@ impl From<Error> for Trouble {
 /// Whether the server says that it knows no users.
 pub(super) fn is_without_users(error: &Error) -> bool {
     matches!(error, Error::GRpcStatus(status) if status.message().contains("authentication is not enabled"))
+}
+
+/// Why etcd ended a watch, from what it says: there is no code with it.
+pub(super) fn of_cancellation(reason: &str) -> Trouble {
+    let code = if reason.contains(DENIED) {
+        Code::PermissionDenied
+    } else if reason.contains(EXPIRED) {
+        Code::Unauthenticated
+    } else {
+        Code::Unavailable
+    };
+    of_status(&Status::new(code, reason))
 }
 
 /// Texts of etcd are its interface: one code stands for several errors that mean different things here.
@@ -242,6 +269,7 @@ mod tests {
             (Code::Unauthenticated, "etcdserver: invalid auth token"),
         ] {
             let trouble = of(code, text);
+            assert_eq!(trouble.is_denial(), code == Code::Unauthenticated);
             assert!(matches!(trouble, Trouble::NotDone(_)), "{text}: {trouble:?}");
             assert!(trouble.is_of_the_member());
         }
@@ -291,6 +319,7 @@ mod tests {
             assert!(!trouble.is_of_the_member(), "{text}");
             let error = trouble.cause().of("etcd://a:2379");
             assert_eq!(error.kind, kind, "{text}");
+            assert_eq!(of(code, text).is_denial(), code == Code::PermissionDenied);
             assert!(error.message.starts_with("etcd://a:2379: "), "{error}");
             assert!(error.message.contains(hint), "{error}");
         }

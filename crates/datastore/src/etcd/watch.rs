@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::Shared;
 use super::read::{known_key, revision};
-use super::trouble::{Cause, Trouble};
+use super::trouble::{Cause, Trouble, of_cancellation};
 use crate::codec::{self, Range};
 use crate::{Event, Watch, WatchError};
 
@@ -186,25 +186,36 @@ async fn begin(
     if watchers.is_empty() {
         return Ok((None, Vec::new()));
     }
+    let (stream, early) = match begin_at_member(shared, watchers).await {
+        // The token may have expired: only other requests renew it. A new connection comes with a new one.
+        Err(trouble) if trouble.is_denial() => begin_at_member(shared, watchers).await?,
+        begun => begun?,
+    };
+    // A store that was restored from a copy has not come so far, and etcd would wait for it to. And where a deletion is
+    // the very revision to which it is compacting, some releases leave it out of a watch that begins there.
+    let reached = || watchers.iter().map(|watcher| watcher.reached);
+    let edges = BTreeSet::from_iter(reached().min().into_iter().chain(reached().max()));
+    for revision in edges.into_iter().filter(|revision| *revision > Revision(0)) {
+        shared.has(revision, &watchers[0].range.start).await?;
+    }
+    Ok((Some(stream), early))
+}
+
+async fn begin_at_member(
+    shared: &Shared,
+    watchers: &mut [Watcher],
+) -> Result<(WatchStream, Vec<PbWatchResponse>), Trouble> {
     let mut member = shared.members.present().await?;
     let time = shared.options.timeout;
     let begun = match tokio::time::timeout(time, create(&mut member.watch, watchers)).await {
         Ok(begun) => begun,
         Err(_) => Err(Trouble::late(time)),
     };
-    let (stream, early) = begun.inspect_err(|trouble| {
-        if trouble.is_of_the_member() {
+    begun.inspect_err(|trouble| {
+        if trouble.is_of_the_member() || trouble.is_denial() {
             shared.members.fail(&member);
         }
-    })?;
-    // A store that was restored from a copy has not come so far, and etcd would wait for it to. And where a deletion is
-    // the very revision to which it is compacting, some releases leave it out of a watch that begins there.
-    let reached = || watchers.iter().map(|watcher| watcher.reached);
-    let edges = BTreeSet::from_iter(reached().min().into_iter().chain(reached().max()));
-    for revision in edges.into_iter().filter(|revision| *revision > Revision(0)) {
-        shared.has(revision).await?;
-    }
-    Ok((Some(stream), early))
+    })
 }
 
 /// Asks for the watchers and waits until etcd has begun all of them. It does so in the order in which it is asked.
@@ -277,13 +288,7 @@ fn end_of(answer: &PbWatchResponse) -> Trouble {
     if answer.compact_revision > 0 {
         return Trouble::Compacted;
     }
-    let reason = answer.cancel_reason.as_str();
-    let code = if reason.contains("permission denied") {
-        tonic::Code::PermissionDenied
-    } else {
-        tonic::Code::Unavailable
-    };
-    Error::GRpcStatus(tonic::Status::new(code, reason)).into()
+    of_cancellation(&answer.cancel_reason)
 }
 
 fn event_revision(event: &PbEvent) -> Revision {
