@@ -59,6 +59,11 @@ pub fn run(given: Given, settings: Settings) -> Result<()> {
     }
     let _held = files::hold(&settings.state_dir)?;
     let datastore = buoy_datastore::open(&settings.datastore)?;
+    let settings = Settings {
+        // What is shown to people: without a password.
+        datastore: datastore.name().to_owned(),
+        ..settings
+    };
     let (inputs, queue) = bounded(QUEUE);
     let own = OwnPorts::default();
     signals::watch(inputs.clone())?;

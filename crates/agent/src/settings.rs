@@ -25,7 +25,7 @@ pub struct Given {
     /// Name of this node; its host name, if not given
     #[arg(long, env = "BUOY_NODE_NAME", global = true)]
     pub node_name: Option<String>,
-    /// Datastore, for example sqlite:///var/lib/buoy/buoy.db
+    /// Datastore, for example sqlite:///var/lib/buoy/buoy.db or etcd://host:port
     #[arg(long, env = "BUOY_DATASTORE", global = true)]
     pub datastore: Option<String>,
     /// Unix socket for the CNI plugin and buoyctl
@@ -134,7 +134,10 @@ impl Settings {
         let path = |value: &Option<PathBuf>, default: &str| value.clone().unwrap_or_else(|| default.into());
         Ok(Self {
             node_name: given.node_name.clone().map_or_else(host_name, Ok)?,
-            datastore: text(&given.datastore, "sqlite:///var/lib/buoy/buoy.db"),
+            datastore: given
+                .datastore
+                .clone()
+                .unwrap_or_else(buoy_datastore::default_url),
             socket: path(&given.socket, "/run/buoy/agent.sock"),
             state_dir: path(&given.state_dir, "/var/lib/buoy"),
             run_dir: path(&given.run_dir, "/run/buoy"),

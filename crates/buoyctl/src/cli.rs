@@ -12,15 +12,19 @@ use jiff::SignedDuration;
 use crate::kind::KindName;
 use crate::output::Format;
 
-/// Where the records are unless a setting says otherwise.
-pub(crate) const DEFAULT_DATASTORE: &str = "sqlite:///var/lib/buoy/buoy.db";
-
 /// See and steer Buoy: resources, addresses and floating IPs.
 #[derive(Debug, Parser)]
 #[command(name = "buoyctl", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
-    /// Where the records are.
-    #[arg(long, global = true, env = "BUOY_DATASTORE", default_value = DEFAULT_DATASTORE, value_name = "URL")]
+    /// Where the records are: sqlite:///path or etcd://host:port,host:port.
+    #[arg(
+        long,
+        global = true,
+        env = "BUOY_DATASTORE",
+        hide_env_values = true,
+        default_value_t = buoy_datastore::default_url(),
+        value_name = "URL"
+    )]
     pub datastore: String,
     /// Where the agent of this node listens.
     #[arg(long, global = true, env = "BUOY_SOCKET", default_value = DEFAULT_SOCKET, value_name = "PATH")]

@@ -1,13 +1,13 @@
 //! The datastore as commands use it: read, list, and change one record by compare-and-swap.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use buoy_api::ipam::Block;
 use buoy_api::v3::{IpPool, IpReservation, WorkloadEndpoint};
 use buoy_api::{Binding, Family};
 use buoy_core::store::{Bad, Key, Prefix, Record, Reply, Revision, Steps, StoreOp, Value};
-use buoy_datastore::{Datastore, Event, WatchError};
+use buoy_datastore::{Datastore, Watch, WatchError};
 
 use crate::failure::Failure;
 
@@ -121,7 +121,7 @@ impl Store {
         deadline: Instant,
         mut look: impl FnMut(Option<&Record>) -> Option<T>,
     ) -> Result<Option<T>, Failure> {
-        let (_, mut seen) = self.list(set.clone())?;
+        let mut watch = self.watch(&set)?;
         loop {
             let record = self.get(key)?;
             if let Some(out) = look(record.as_ref()) {
@@ -131,21 +131,19 @@ impl Store {
             if left.is_zero() {
                 return Ok(None);
             }
-            seen = self.next_change(&set, seen, left)?;
+            match watch.next(left) {
+                Ok(_) => {}
+                Err(WatchError::Compacted) => watch = self.watch(&set)?,
+                Err(WatchError::Store(error)) => return Err(error.into()),
+            }
         }
     }
 
-    /// Waits for a change after `seen`, and says up to where changes are known.
-    fn next_change(&self, set: &Prefix, seen: Revision, timeout: Duration) -> Result<Revision, Failure> {
-        let events = self
-            .inner
-            .watch(std::slice::from_ref(set), seen)
-            .and_then(|mut watch| watch.next(timeout));
-        match events {
-            Ok(events) => Ok(events.iter().map(Event::revision).max().unwrap_or(seen)),
-            Err(WatchError::Compacted) => Ok(self.list(set.clone())?.1),
-            Err(WatchError::Store(error)) => Err(error.into()),
-        }
+    /// A watch of what changes from now on.
+    fn watch(&self, set: &Prefix) -> Result<Box<dyn Watch>, Failure> {
+        let (_, now) = self.list(set.clone())?;
+        let watch = self.inner.watch(&[(set.clone(), now)]);
+        watch.map_err(|error| Failure::new(format!("{}: {error}\ntry again", self.name())))
     }
 
     /// All IPPools.

@@ -441,9 +441,14 @@ fn wrong_usage_and_failure_have_their_own_codes() {
             "cannot be read: /nonexistent.yaml",
         ),
         (
-            &["get", "node", "--datastore", "etcd://h:2379"],
+            &["get", "node", "--datastore", "kubernetes:"],
             1,
             "datastore is not in this build",
+        ),
+        (
+            &["get", "node", "--datastore", "etcd://h:port"],
+            1,
+            "not the address of an etcd",
         ),
         (
             &["get", "node", "--datastore", "sqlite:///proc/none/buoy.db"],

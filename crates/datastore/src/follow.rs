@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use buoy_core::store::{Delta, FailureKind, Key, Prefix, Record, Reply, Revision, StoreError, StoreOp};
 
-use crate::{Datastore, Event, Watch, WatchError};
+use crate::{Datastore, Event, WatchError};
 
 /// What [`follow`] hands on.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,13 +43,13 @@ pub fn follow(
         interest,
         sink,
         known: BTreeMap::new(),
-        listed: None,
+        reached: None,
     };
     let mut pause = PAUSE.0;
     while !stop.load(Ordering::Relaxed) {
         match follower.keep_up(stop, &mut pause) {
             Ok(()) | Err(Interruption::SinkGone) => return,
-            Err(Interruption::Compacted) => follower.listed = None,
+            Err(Interruption::Compacted) => follower.reached = None,
             Err(Interruption::Store(error)) => {
                 if (follower.sink)(Feed::Lost(error)).is_break() {
                     return;
@@ -83,21 +83,32 @@ struct Follower<'a> {
     /// What was handed on and not deleted.
     known: BTreeMap<Key, Revision>,
     /// Up to where each prefix is known, in the order of `interest`; `None` before it was listed.
-    listed: Option<Vec<Revision>>,
+    reached: Option<Vec<Revision>>,
 }
 
 impl Follower<'_> {
     /// Lists if need be, and watches until `stop`.
     fn keep_up(&mut self, stop: &AtomicBool, pause: &mut Duration) -> Result<(), Interruption> {
-        if self.listed.is_none() {
-            self.listed = Some(self.list()?);
-        }
-        let from = self.listed.iter().flatten().min().copied().unwrap_or_default();
-        let mut watch = self.store.watch(self.interest, from)?;
-        self.give(Feed::Synced(from))?;
+        let reached = match self.reached.take() {
+            Some(reached) => reached,
+            None => self.list()?,
+        };
+        let known = reached.iter().min().copied().unwrap_or_default();
+        let begin: Vec<_> = self
+            .interest
+            .iter()
+            .cloned()
+            .zip(reached.iter().copied())
+            .collect();
+        self.reached = Some(reached);
+        let mut watch = self.store.watch(&begin)?;
+        self.give(Feed::Synced(known))?;
         *pause = PAUSE.0;
         while !stop.load(Ordering::Relaxed) {
-            self.take(watch.as_mut())?;
+            for event in watch.next(LOOK)? {
+                self.give_event(event)?;
+            }
+            self.reached = Some(watch.reached());
         }
         Ok(())
     }
@@ -143,27 +154,11 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Hands on the next events. A prefix that was listed later than the watch began has them already.
-    fn take(&mut self, watch: &mut dyn Watch) -> Result<(), Interruption> {
-        for event in watch.next(LOOK)? {
-            let revision = event.revision();
-            match event {
-                Event::Put(record) if self.is_news(&record.key, revision) => self.give_record(record)?,
-                Event::Deleted(key, _) if self.is_news(&key, revision) => self.give_deleted(key, revision)?,
-                _ => {}
-            }
-            for reached in self.listed.iter_mut().flatten() {
-                *reached = revision.max(*reached);
-            }
+    fn give_event(&mut self, event: Event) -> Result<(), Interruption> {
+        match event {
+            Event::Put(record) => self.give_record(record),
+            Event::Deleted(key, revision) => self.give_deleted(key, revision),
         }
-        Ok(())
-    }
-
-    fn is_news(&self, key: &Key, revision: Revision) -> bool {
-        let reached = self.interest.iter().zip(self.listed.iter().flatten());
-        reached
-            .filter(|(prefix, _)| prefix.covers(key))
-            .all(|(_, reached)| *reached < revision)
     }
 
     fn give_record(&mut self, record: Record) -> Result<(), Interruption> {

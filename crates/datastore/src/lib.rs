@@ -1,13 +1,16 @@
 //! One trait over every datastore, and its backends.
 //!
 //! Invariants: an operation happens whole or not at all; every write has a revision of its own, higher than all before
-//! it; a watch gives every change after its revision once, in order, or says that it cannot. A record that does not
-//! decode is handed on as such and hides no other. Nothing here retries for its caller beyond a short wait for a lock.
+//! it; a watch gives every change of a prefix after its revision once, in order, or says that it cannot. A record that
+//! does not decode is handed on as such and hides no other. Nothing here retries for its caller beyond a short wait for
+//! a lock.
 //!
 //! Not here: what is written and when (`buoy-core`). Keys and JSON are known to [`codec`] alone.
 
 pub mod codec;
+pub mod etcd;
 mod follow;
+mod moment;
 mod open;
 pub mod sqlite;
 
@@ -17,7 +20,7 @@ use std::time::Duration;
 use buoy_core::store::{Key, Next, Prefix, Record, Reply, Revision, Steps, StoreError, StoreOp};
 
 pub use follow::{Feed, follow};
-pub use open::open;
+pub use open::{default_url, open};
 
 /// A store of records with compare-and-swap and watches. Shared by threads; every call blocks.
 pub trait Datastore: Send + Sync + Debug {
@@ -27,17 +30,21 @@ pub trait Datastore: Send + Sync + Debug {
     /// Runs one operation. Never answers [`Reply::Start`].
     fn run(&self, op: &StoreOp) -> Reply;
 
-    /// Begins to watch: every change of a record in `interest` with a revision above `from`.
-    fn watch(&self, interest: &[Prefix], from: Revision) -> Result<Box<dyn Watch>, WatchError>;
+    /// Begins to watch: every change of a record of each prefix with a revision above the one beside it.
+    fn watch(&self, interest: &[(Prefix, Revision)]) -> Result<Box<dyn Watch>, WatchError>;
 }
 
 /// Changes as they come.
 pub trait Watch: Send + Debug {
-    /// The next changes, in order of their revisions; a bounded number at a time. Waits at most `timeout` for the first
-    /// of them, and then answers with nothing, or with [`Event::Progress`] alone.
+    /// The next changes; a bounded number at a time. Those of one prefix come in order of their revisions; between
+    /// prefixes there is no order. Waits at most `timeout` for the first of them, and then answers with nothing.
     ///
-    /// After an error the watch is of no more use; another one may begin at the last revision that was seen.
+    /// After an error the watch is of no more use; another one may begin at what was [reached](Watch::reached).
     fn next(&mut self, timeout: Duration) -> Result<Vec<Event>, WatchError>;
+
+    /// Up to where the changes of each prefix have been given, in the order of the interest. Also rises while nothing
+    /// changes, where the store tells.
+    fn reached(&self) -> Vec<Revision>;
 }
 
 /// One change.
@@ -48,8 +55,6 @@ pub enum Event {
     Put(Record),
     /// A record was deleted, by the write of this revision.
     Deleted(Key, Revision),
-    /// Nothing that is watched changed up to this revision.
-    Progress(Revision),
 }
 
 impl Event {
@@ -57,7 +62,7 @@ impl Event {
     pub fn revision(&self) -> Revision {
         match self {
             Self::Put(record) => record.revision,
-            Self::Deleted(_, revision) | Self::Progress(revision) => *revision,
+            Self::Deleted(_, revision) => *revision,
         }
     }
 }

@@ -6,9 +6,16 @@ use std::sync::Arc;
 use buoy_core::store::{FailureKind, StoreError};
 
 use crate::Datastore;
-use crate::sqlite::{Options, Sqlite};
+use crate::etcd::{self, Etcd};
+use crate::sqlite::{self, Sqlite};
 
-/// Opens the store that a setting names: `sqlite:///path`. Makes it if it is not there.
+/// The store of one machine.
+const EMBEDDED: &str = "sqlite:///var/lib/buoy/buoy.db";
+/// An etcd that the environment names.
+const ETCD: &str = "etcd:";
+
+/// Opens the store that a setting names: `sqlite:///path`, which is made if it is not there, or `etcd://host:port,…`, which
+/// is not asked yet whether it is there.
 pub fn open(url: &str) -> Result<Arc<dyn Datastore>, StoreError> {
     if let Some(path) = url.strip_prefix("sqlite://") {
         if !path.starts_with('/') {
@@ -16,16 +23,43 @@ pub fn open(url: &str) -> Result<Arc<dyn Datastore>, StoreError> {
                 "datastore is not an absolute path: {url}\nwrite it as sqlite:///var/lib/buoy/buoy.db"
             )));
         }
-        return Ok(Arc::new(Sqlite::open(Path::new(path), Options::default())?));
+        return Ok(Arc::new(Sqlite::open(
+            Path::new(path),
+            sqlite::Options::default(),
+        )?));
     }
-    if url.starts_with("etcd://") || url.starts_with("kubernetes:") {
+    if url.starts_with("etcd:") {
+        let env = |name: &str| std::env::var(name).ok();
+        return Ok(Arc::new(Etcd::open(url, env, etcd::Options::default())?));
+    }
+    if url.starts_with("kubernetes:") {
         return Err(invalid(format!(
-            "datastore is not in this build: {url}\nit has sqlite:///path"
+            "datastore is not in this build: {url}\nit has sqlite:///path and etcd://host:port"
         )));
     }
     Err(invalid(format!(
-        "unknown datastore: {url}\nwrite it as sqlite:///path"
+        "unknown datastore: {url}\nwrite it as sqlite:///path or etcd://host:port"
     )))
+}
+
+/// The store of whoever names none: the etcd of Calico's environment variables, if they name one, or else the embedded
+/// store.
+pub fn default_url() -> String {
+    default_by(|name| std::env::var(name).ok())
+}
+
+fn default_by(env: impl Fn(&str) -> Option<String>) -> String {
+    let env = |name: &str| {
+        let found = env(&format!("CALICO_{name}")).or_else(|| env(name));
+        found.filter(|value| !value.is_empty())
+    };
+    let is_etcd = match env("DATASTORE_TYPE") {
+        Some(kind) => kind == "etcdv3",
+        None => ["ETCD_ENDPOINTS", "ETCD_AUTHORITY"]
+            .into_iter()
+            .any(|name| env(name).is_some()),
+    };
+    if is_etcd { ETCD } else { EMBEDDED }.to_owned()
 }
 
 fn invalid(message: String) -> StoreError {
@@ -41,17 +75,41 @@ mod tests {
 
     #[test]
     fn what_cannot_be_opened_says_what_can() {
-        for url in [
-            "etcd://10.0.0.1:2379",
-            "kubernetes:",
-            "sqlite://buoy.db",
-            "/var/lib/buoy.db",
-        ] {
+        for url in ["kubernetes:", "sqlite://buoy.db", "/var/lib/buoy.db"] {
             let error = open(url).unwrap_err();
             assert_eq!(error.kind, FailureKind::Invalid);
             assert!(error.message.contains(url), "{error}");
             assert!(error.message.contains("sqlite:///"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_etcd_is_prepared_and_not_asked() {
+        let store = open("etcd://user:secret@192.0.2.1,192.0.2.2:4001?tls=off").unwrap();
+        assert_eq!(store.name(), "etcd://192.0.2.1:2379,192.0.2.2:4001");
+        let error = open("etcd://192.0.2.1:port").unwrap_err();
+        assert_eq!(error.kind, FailureKind::Invalid);
+        assert!(error.message.starts_with("not the address of an etcd"), "{error}");
+    }
+
+    #[test]
+    fn calico_s_variables_name_the_store_of_whoever_names_none() {
+        let default = |env: &[(&str, &str)]| {
+            default_by(|wanted| {
+                let found = env.iter().find(|(name, _)| *name == wanted);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let endpoints = ("ETCD_ENDPOINTS", "http://a:2379");
+        assert_eq!(default(&[]), "sqlite:///var/lib/buoy/buoy.db");
+        assert_eq!(default(&[endpoints]), "etcd:");
+        assert_eq!(default(&[("CALICO_ETCD_ENDPOINTS", "http://a:2379")]), "etcd:");
+        assert_eq!(default(&[("DATASTORE_TYPE", "etcdv3")]), "etcd:");
+        assert_eq!(
+            default(&[("DATASTORE_TYPE", ""), ("ETCD_ENDPOINTS", "")]),
+            EMBEDDED
+        );
+        assert_eq!(default(&[("DATASTORE_TYPE", "kubernetes"), endpoints]), EMBEDDED);
     }
 
     #[test]

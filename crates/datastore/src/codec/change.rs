@@ -55,6 +55,18 @@ pub fn change(
     }
 }
 
+/// Whether what a writing operation makes of a record depends on what is stored, beyond its revision.
+pub fn keeps_stored(op: &StoreOp) -> bool {
+    match op {
+        StoreOp::Apply(..) => true,
+        StoreOp::Update(_, value, _) => !matches!(
+            value,
+            Value::Block(_) | Value::Affinity(_) | Value::Handle(_) | Value::IpamConfig(_)
+        ),
+        StoreOp::Get(_) | StoreOp::List(_) | StoreOp::Create(..) | StoreOp::Delete(..) => false,
+    }
+}
+
 /// Metadata and status that only the store sets.
 #[derive(Default, Deserialize)]
 struct Kept {

@@ -134,6 +134,16 @@ pub fn key(path: &str) -> Option<Key> {
     (self::path(&key).ok()? == path).then_some(key)
 }
 
+/// The key of a path that was found in a store. Calico keeps a few records that this project has no use for; anything
+/// else that has no key was put there by hand.
+pub fn known_key(path: &str) -> Option<Key> {
+    let key = key(path);
+    if key.is_none() {
+        tracing::debug!(path, "record with a key of no known kind is passed over");
+    }
+    key
+}
+
 fn calico_resource(rest: &str) -> Option<Key> {
     let (plural, name) = rest.strip_prefix('/')?.split_once('/')?;
     if plural == WorkloadEndpointSpec::PLURAL {

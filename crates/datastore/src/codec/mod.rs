@@ -12,9 +12,9 @@ mod key;
 mod record;
 mod resource;
 
-pub use change::{Change, Moment, change};
-pub use key::{Range, key, path, ranges};
-pub use record::{decode, encode};
+pub use change::{Change, Moment, change, keeps_stored};
+pub use key::{Range, key, known_key, path, ranges};
+pub use record::{decode, encode, record};
 
 use buoy_core::store::Bad;
 

@@ -4,7 +4,7 @@ use buoy_api::FloatingIp;
 use buoy_api::binding::Binding;
 use buoy_api::meta::Extra;
 use buoy_api::names;
-use buoy_core::store::{Bad, Key, Value};
+use buoy_core::store::{Bad, Key, Record, Revision, Value};
 
 use super::key::EPOCH_FLOOR;
 use super::resource::check_name;
@@ -32,6 +32,12 @@ pub fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Bad> {
     };
     check(key, &value)?;
     Ok(value)
+}
+
+/// The record of a key, decoded or bad.
+pub fn record(key: Key, bytes: &[u8], revision: Revision) -> Record {
+    let value = decode(&key, bytes);
+    Record { key, revision, value }
 }
 
 /// The bytes of a value, with status, as it is.

@@ -107,11 +107,10 @@ impl Datastore for Sqlite {
         result.unwrap_or_else(Reply::Failed)
     }
 
-    fn watch(&self, interest: &[Prefix], from: Revision) -> Result<Box<dyn Watch>, WatchError> {
+    fn watch(&self, interest: &[(Prefix, Revision)]) -> Result<Box<dyn Watch>, WatchError> {
         Ok(Box::new(watch::SqliteWatch::begin(
             Arc::clone(&self.shared),
             interest,
-            from,
         )?))
     }
 }

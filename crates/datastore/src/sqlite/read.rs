@@ -15,9 +15,9 @@ impl Shared {
     pub(super) fn get(&self, key: &Key) -> Result<Reply, StoreError> {
         let path = codec::path(key).map_err(|bad| self.invalid(&bad.reason))?;
         let found = self.read(|connection| stored(connection, &path))?;
-        Ok(Reply::Record(
-            found.map(|(bytes, revision)| record(key.clone(), &bytes, revision)),
-        ))
+        Ok(Reply::Record(found.map(|(bytes, revision)| {
+            codec::record(key.clone(), &bytes, revision)
+        })))
     }
 
     pub(super) fn list(&self, prefix: &Prefix) -> Result<Reply, StoreError> {
@@ -47,7 +47,7 @@ fn list(connection: &mut Connection, ranges: &[Range]) -> rusqlite::Result<(Vec<
         let mut rows = statement.query([&range.start, &range.end])?;
         while let Some(row) = rows.next()? {
             if let Some(key) = known_key(row.get_ref(2)?) {
-                records.push(record(key, bytes(row, 0)?, revision(row, 1)?));
+                records.push(codec::record(key, bytes(row, 0)?, revision(row, 1)?));
             }
         }
     }
@@ -63,21 +63,9 @@ pub(super) fn newest(connection: &Connection) -> rusqlite::Result<Revision> {
     })
 }
 
-/// A record, decoded or bad.
-pub(super) fn record(key: Key, bytes: &[u8], revision: Revision) -> Record {
-    let value = codec::decode(&key, bytes);
-    Record { key, revision, value }
-}
-
-/// The key at a path. Calico keeps a few records that this project has no use for; anything else that has no key was
-/// put there by hand.
+/// The key at a path.
 pub(super) fn known_key(path: ValueRef<'_>) -> Option<Key> {
-    let path = path.as_str().unwrap_or_default();
-    let key = codec::key(path);
-    if key.is_none() {
-        tracing::debug!(path, "record with a key of no known kind is passed over");
-    }
-    key
+    codec::known_key(path.as_str().unwrap_or_default())
 }
 
 /// The bytes of a column, whatever its type: what cannot be read as bytes is a record that does not decode.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row};
 
 use super::Shared;
 use super::connection;
-use super::read::{bytes, known_key, newest, record, revision};
+use super::read::{bytes, known_key, newest, revision};
 use super::wake::Listener;
 use crate::codec::{self, Range};
 use crate::{Event, Watch, WatchError};
@@ -28,41 +28,50 @@ pub(super) struct SqliteWatch {
     shared: Arc<Shared>,
     connection: Connection,
     listener: Listener,
-    interest: Vec<Range>,
+    interest: Vec<Interest>,
     /// Everything up to here was looked at.
     seen: Revision,
-    /// What the caller was told last.
-    told: Revision,
     /// As it was when everything up to `seen` was looked at.
     data_version: i64,
 }
 
+/// A prefix that is watched.
+#[derive(Debug)]
+struct Interest {
+    ranges: Vec<Range>,
+    /// What came before this is known already.
+    after: Revision,
+}
+
 impl SqliteWatch {
-    pub(super) fn begin(
-        shared: Arc<Shared>,
-        interest: &[Prefix],
-        from: Revision,
-    ) -> Result<Self, WatchError> {
-        let mut ranges = Vec::new();
-        for prefix in interest {
-            ranges.extend(codec::ranges(prefix).map_err(|bad| shared.invalid(&bad.reason))?);
+    pub(super) fn begin(shared: Arc<Shared>, prefixes: &[(Prefix, Revision)]) -> Result<Self, WatchError> {
+        let mut interest = Vec::with_capacity(prefixes.len());
+        for (prefix, after) in prefixes {
+            interest.push(Interest {
+                ranges: codec::ranges(prefix).map_err(|bad| shared.invalid(&bad.reason))?,
+                after: *after,
+            });
         }
+        let begins = || interest.iter().map(|interest| interest.after);
+        let (from, last) = (
+            begins().min().unwrap_or_default(),
+            begins().max().unwrap_or_default(),
+        );
         // The listener before the first look: what is written in between rings.
         let listener = shared.bell.listen();
         let mut connection = connection::open(&shared.path, shared.options.busy_timeout)?;
-        if shared
-            .patiently(Instant::now(), || look(&mut connection, &[], from))?
-            .is_none()
-        {
-            return Err(WatchError::Compacted);
+        for revision in [from, last] {
+            let look = shared.patiently(Instant::now(), || look(&mut connection, &[], revision))?;
+            if look.is_none() {
+                return Err(WatchError::Compacted);
+            }
         }
         Ok(Self {
             shared,
             connection,
             listener,
-            interest: ranges,
+            interest,
             seen: from,
-            told: from,
             // None yet, so the first look is not left out.
             data_version: -1,
         })
@@ -107,22 +116,21 @@ impl Watch for SqliteWatch {
         loop {
             if look {
                 let events = self.advance()?;
-                if let Some(last) = events.last() {
-                    self.told = last.revision();
+                if !events.is_empty() {
                     return Ok(events);
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                break;
+                return Ok(Vec::new());
             }
             look = self.listener.wait(left.min(self.listener.patience())) || self.is_changed()?;
         }
-        if self.told == self.seen {
-            return Ok(Vec::new());
-        }
-        self.told = self.seen;
-        Ok(vec![Event::Progress(self.seen)])
+    }
+
+    fn reached(&self) -> Vec<Revision> {
+        let known = self.interest.iter().map(|interest| interest.after.max(self.seen));
+        known.collect()
     }
 }
 
@@ -136,7 +144,11 @@ struct Look {
 
 /// Looks at the log after a revision; `None` if what came next is no longer there, or the store has never come so far
 /// (somebody restored an older copy).
-fn look(connection: &mut Connection, interest: &[Range], after: Revision) -> rusqlite::Result<Option<Look>> {
+fn look(
+    connection: &mut Connection,
+    interest: &[Interest],
+    after: Revision,
+) -> rusqlite::Result<Option<Look>> {
     let transaction = connection.transaction()?;
     let oldest: Option<i64> = transaction
         .prepare_cached(OLDEST)?
@@ -163,16 +175,19 @@ fn look(connection: &mut Connection, interest: &[Range], after: Revision) -> rus
     Ok(Some(look))
 }
 
-fn event(row: &Row<'_>, interest: &[Range], revision: Revision) -> rusqlite::Result<Option<Event>> {
+fn event(row: &Row<'_>, interest: &[Interest], revision: Revision) -> rusqlite::Result<Option<Event>> {
     let path = row.get_ref(2)?;
     let text = path.as_str().unwrap_or_default();
-    if !interest.iter().any(|range| range.contains(text)) {
+    let wanted = |interest: &Interest| {
+        interest.after < revision && interest.ranges.iter().any(|range| range.contains(text))
+    };
+    if !interest.iter().any(wanted) {
         return Ok(None);
     }
     let is_deleted = row.get_ref(0)? == ValueRef::Null;
     Ok(match known_key(path) {
         Some(key) if is_deleted => Some(Event::Deleted(key, revision)),
-        Some(key) => Some(Event::Put(record(key, bytes(row, 0)?, revision))),
+        Some(key) => Some(Event::Put(codec::record(key, bytes(row, 0)?, revision))),
         None => None,
     })
 }

@@ -3,14 +3,13 @@
 use std::time::Instant;
 
 use buoy_core::store::{Bad, Key, Reply, Revision, StoreError, StoreOp};
-use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
-use uuid::Uuid;
 
 use super::error::locked;
 use super::read::stored;
 use super::{Shared, read};
-use crate::codec::{self, Change, Moment};
+use crate::codec::{self, Change};
+use crate::moment::moment;
 
 const PUT: &str = "INSERT INTO kv (key, value, created, modified) VALUES (?1, ?2, ?3, ?3)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, modified = excluded.modified";
@@ -77,13 +76,6 @@ fn transact(
     compact(&transaction, revision, keep)?;
     transaction.commit()?;
     Ok(Ok(bytes.map_or(Outcome::Deleted, |_| Outcome::Put(revision))))
-}
-
-fn moment() -> Moment {
-    Moment {
-        now: Timestamp::now(),
-        uid: Uuid::new_v4().to_string(),
-    }
 }
 
 fn record_change(

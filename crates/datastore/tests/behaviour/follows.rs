@@ -144,7 +144,7 @@ impl Datastore for Flaky {
         self.inner.run(op)
     }
 
-    fn watch(&self, interest: &[Prefix], from: Revision) -> Result<Box<dyn Watch>, WatchError> {
+    fn watch(&self, interest: &[(Prefix, Revision)]) -> Result<Box<dyn Watch>, WatchError> {
         if self.away.load(Ordering::SeqCst) {
             return Err(out_of_reach().into());
         }
@@ -152,7 +152,7 @@ impl Datastore for Flaky {
             return Err(WatchError::Compacted);
         }
         Ok(Box::new(FlakyWatch {
-            inner: self.inner.watch(interest, from)?,
+            inner: self.inner.watch(interest)?,
             away: Arc::clone(&self.away),
         }))
     }
@@ -170,6 +170,10 @@ impl Watch for FlakyWatch {
             return Err(out_of_reach().into());
         }
         self.inner.next(timeout.min(Duration::from_millis(20)))
+    }
+
+    fn reached(&self) -> Vec<Revision> {
+        self.inner.reached()
     }
 }
 

@@ -9,9 +9,11 @@
 )]
 
 mod embedded;
+mod faults;
 mod follows;
 mod races;
 mod records;
+mod server;
 mod tools;
 mod watches;
 
@@ -20,9 +22,10 @@ use std::sync::Arc;
 use buoy_datastore::Datastore;
 use buoy_datastore::sqlite::{Options, Sqlite};
 
+use server::Server;
 use tools::Backend;
 
-macro_rules! behaves {
+macro_rules! tests_of {
     ($backend:ident: $($group:ident { $($test:ident),* $(,)? })*) => {
         mod $backend {
             $($(
@@ -35,39 +38,47 @@ macro_rules! behaves {
     };
 }
 
-behaves! {
-    sqlite:
-    records {
-        a_write_needs_the_state_it_was_meant_for,
-        revisions_rise_through_the_whole_store,
-        a_list_has_its_prefix_in_order,
-        a_list_is_one_moment,
-        ten_thousand_records_are_listed,
-        what_does_not_decode_hides_nothing_and_can_be_replaced,
-        spec_and_status_do_not_touch_each_other,
-        what_cannot_be_kept_is_refused,
-    }
-    races {
-        two_writers_lose_no_step_of_one_counter,
-        one_of_many_creators_wins,
-        parts_of_many_writers_merge,
-    }
-    watches {
-        a_watch_gives_what_its_interest_covers_in_order,
-        a_watch_resumes_anywhere_without_loss_or_repetition,
-        a_watch_wakes_at_once,
-        a_quiet_watch_tells_how_far_it_is,
-        a_slow_watcher_gets_everything_in_bounded_bites,
-        a_watch_from_before_the_compaction_is_told_so,
-        a_watch_from_the_future_is_told_so,
-    }
-    follows {
-        a_follower_gets_everything_and_then_every_change,
-        after_a_compaction_only_the_difference_comes,
-        a_store_that_fails_takes_nothing_back,
-        a_follower_stops_when_told,
-    }
+macro_rules! behaves {
+    ($backend:ident) => {
+        tests_of! {
+            $backend:
+            records {
+                a_write_needs_the_state_it_was_meant_for,
+                revisions_rise_through_the_whole_store,
+                a_list_has_its_prefix_in_order,
+                a_list_is_one_moment,
+                ten_thousand_records_are_listed,
+                what_does_not_decode_hides_nothing_and_can_be_replaced,
+                spec_and_status_do_not_touch_each_other,
+                what_cannot_be_kept_is_refused,
+            }
+            races {
+                two_writers_lose_no_step_of_one_counter,
+                one_of_many_creators_wins,
+                parts_of_many_writers_merge,
+            }
+            watches {
+                a_watch_gives_what_its_interest_covers_in_order,
+                each_prefix_begins_where_it_is_known,
+                a_watch_resumes_anywhere_without_loss_or_repetition,
+                a_watch_wakes_at_once,
+                a_quiet_watch_tells_how_far_it_is,
+                a_slow_watcher_gets_everything_in_bounded_bites,
+                a_watch_from_before_the_compaction_is_told_so,
+                a_watch_from_the_future_is_told_so,
+            }
+            follows {
+                a_follower_gets_everything_and_then_every_change,
+                after_a_compaction_only_the_difference_comes,
+                a_store_that_fails_takes_nothing_back,
+                a_follower_stops_when_told,
+            }
+        }
+    };
 }
+
+behaves!(sqlite);
+behaves!(etcd);
 
 /// An embedded store in a directory of its own.
 struct SqliteBackend {
@@ -125,5 +136,30 @@ impl Backend for SqliteBackend {
                 [],
             )
             .unwrap();
+    }
+}
+
+/// An etcd of one member.
+struct EtcdBackend {
+    server: Server,
+}
+
+fn etcd() -> EtcdBackend {
+    EtcdBackend {
+        server: Server::start(),
+    }
+}
+
+impl Backend for EtcdBackend {
+    fn open(&self) -> Arc<dyn Datastore> {
+        self.server.store()
+    }
+
+    fn put_raw(&self, path: &str, bytes: &[u8]) {
+        self.server.put(path, bytes);
+    }
+
+    fn compact(&self) {
+        self.server.compact();
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn count_up(store: &dyn Datastore, name: &str, times: u64) -> u64 {
 }
 
 pub(crate) fn two_writers_lose_no_step_of_one_counter(backend: &dyn Backend) {
-    const EACH: u64 = 1500;
+    const EACH: u64 = 5000;
     let store = backend.open();
     create(&*store, "counter", 0);
     let conflicts: u64 = std::thread::scope(|scope| {

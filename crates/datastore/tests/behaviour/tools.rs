@@ -71,7 +71,7 @@ pub(crate) fn list(store: &dyn Datastore, prefix: buoy_core::store::Prefix) -> (
     }
 }
 
-/// Events until one of this revision or higher, without progress.
+/// Events until one of this revision or higher.
 pub(crate) fn events_until(watch: &mut dyn Watch, last: Revision) -> Vec<Event> {
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut events = Vec::new();
@@ -81,11 +81,7 @@ pub(crate) fn events_until(watch: &mut dyn Watch, last: Revision) -> Vec<Event> 
             "nothing up to {last}: {} events",
             events.len()
         );
-        let next = watch.next(Duration::from_secs(1)).unwrap();
-        events.extend(
-            next.into_iter()
-                .filter(|event| !matches!(event, Event::Progress(_))),
-        );
+        events.extend(watch.next(Duration::from_secs(1)).unwrap());
     }
     events
 }

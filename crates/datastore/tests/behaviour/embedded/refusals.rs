@@ -67,7 +67,7 @@ fn a_file_that_was_replaced_is_neither_read_nor_written() {
     let path = dir.path().join("buoy.db");
     let store = Sqlite::open(&path, Options::default()).unwrap();
     let at = create(&store, "a", 1);
-    let mut watch = store.watch(&[Prefix::Profiles], at).unwrap();
+    let mut watch = store.watch(&[(Prefix::Profiles, at)]).unwrap();
     fs::rename(dir.path(), dir.path().with_extension("away")).unwrap();
     let other = Sqlite::open(&path, Options::default()).unwrap();
     create(&other, "b", 2);

@@ -1,0 +1,131 @@
+//! An etcd of version 3: keys and values as Calico keeps them there.
+//!
+//! Invariants: a write is one transaction on the revision that it was meant for; where its answer is lost the reply says
+//! so; what is read is what the quorum knows; a list is of one revision, however many pages it takes.
+//!
+//! Not here: trying again. Where a member fails the next one is asked, once each, and then the caller is told.
+
+mod members;
+mod read;
+mod settings;
+mod threads;
+mod trouble;
+mod watch;
+mod write;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use buoy_core::store::{FailureKind, Prefix, Reply, Revision, StoreError, StoreOp};
+
+use crate::{Datastore, Watch, WatchError};
+use members::Members;
+use settings::Settings;
+use threads::Threads;
+use trouble::Trouble;
+
+/// How a client behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long a member has to answer. An operation takes at most twice as long, whatever happens.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+/// A store in an etcd.
+#[derive(Debug)]
+pub struct Etcd {
+    shared: Arc<Shared>,
+}
+
+/// What a store and its watches have in common.
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    options: Options,
+    members: Members,
+    threads: Threads,
+}
+
+impl Etcd {
+    /// Prepares a client for the etcd that a URL names, with what it leaves out from Calico's environment variables.
+    /// Does not connect yet: a client may begin before its store.
+    pub fn open(
+        url: &str,
+        env: impl Fn(&str) -> Option<String>,
+        options: Options,
+    ) -> Result<Self, StoreError> {
+        let settings = Settings::parse(url, env).map_err(|message| StoreError {
+            kind: FailureKind::Invalid,
+            message,
+        })?;
+        let threads = Threads::start().map_err(|error| StoreError {
+            kind: FailureKind::Unavailable,
+            message: format!(
+                "no threads for the client of etcd: {error}\nraise the limit on this user's processes"
+            ),
+        })?;
+        let first = RandomState::new().hash_one(()) % 1024;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                name: settings.name(),
+                options,
+                members: Members::new(settings, options, usize::try_from(first).unwrap_or(0)),
+                threads,
+            }),
+        })
+    }
+}
+
+impl Datastore for Etcd {
+    fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    fn run(&self, op: &StoreOp) -> Reply {
+        let result = match op {
+            StoreOp::Get(key) => self.shared.get(key),
+            StoreOp::List(prefix) => self.shared.list(prefix),
+            StoreOp::Create(key, _)
+            | StoreOp::Update(key, ..)
+            | StoreOp::Delete(key, _)
+            | StoreOp::Apply(key, ..) => self.shared.write(key, op),
+        };
+        result.unwrap_or_else(Reply::Failed)
+    }
+
+    fn watch(&self, interest: &[(Prefix, Revision)]) -> Result<Box<dyn Watch>, WatchError> {
+        Ok(Box::new(watch::EtcdWatch::begin(
+            Arc::clone(&self.shared),
+            interest,
+        )?))
+    }
+}
+
+impl Shared {
+    fn error(&self, trouble: Trouble) -> StoreError {
+        trouble.cause().of(&self.name)
+    }
+
+    fn watch_error(&self, trouble: Trouble) -> WatchError {
+        match trouble {
+            Trouble::Compacted => WatchError::Compacted,
+            trouble => WatchError::Store(self.error(trouble)),
+        }
+    }
+
+    fn invalid(&self, reason: &dyn std::fmt::Display) -> StoreError {
+        StoreError {
+            kind: FailureKind::Invalid,
+            message: format!("{}: {reason}", self.name),
+        }
+    }
+}
