@@ -127,8 +127,10 @@ fn read(received: &Received<'_>, own: &OwnPorts) -> Option<Event> {
             ifindex: link.ifindex,
             name: link.name,
         }),
-        NEW_ROUTE => route_event(received, own, Event::RoutePut, Event::DaemonPut),
-        DEL_ROUTE => route_event(received, own, Event::RouteGone, Event::DaemonGone),
+        // Whose change it is costs less to ask than what it says.
+        NEW_ROUTE | DEL_ROUTE if own.contains(received.port) => None,
+        NEW_ROUTE => route_event(received, Event::RoutePut, Event::DaemonPut),
+        DEL_ROUTE => route_event(received, Event::RouteGone, Event::DaemonGone),
         _ => None,
     }
 }
@@ -142,13 +144,12 @@ fn link(received: &Received<'_>) -> Option<Link> {
 
 fn route_event(
     received: &Received<'_>,
-    own: &OwnPorts,
     ours: impl Fn(Route) -> Event,
     daemons: impl Fn(Route) -> Event,
 ) -> Option<Event> {
     let (protocol, route) = route::parse(received.payload)?;
     match protocol {
-        ROUTE_PROTOCOL if !own.contains(received.port) => Some(ours(route)),
+        ROUTE_PROTOCOL => Some(ours(route)),
         BIRD_PROTOCOL => Some(daemons(route)),
         _ => None,
     }

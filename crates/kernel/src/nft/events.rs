@@ -79,18 +79,19 @@ impl AsFd for TableEvents {
 }
 
 fn is_foreign(received: &Received<'_>, own: &OwnPorts) -> bool {
+    // The end of a generation names no table. Whose change it is costs least to ask.
     let Some(kind) = kind_of(received.kind) else {
         return false;
     };
+    if kind == api::NEW_GENERATION || own.contains(received.port) {
+        return false;
+    }
     let family = received.payload.first().copied();
-    // The end of a generation names no table.
-    kind != api::NEW_GENERATION
-        && Family::BOTH.iter().any(|ours| family == Some(ours.number()))
+    Family::BOTH.iter().any(|ours| family == Some(ours.number()))
         && received
             .attributes(batch::HEADER)
             .get(api::TABLE_NAME)
             .map(text)
             .as_deref()
             == Some(TABLE)
-        && !own.contains(received.port)
 }

@@ -20,6 +20,9 @@ use super::{Namespaces, Originals, links, open_nft};
 use crate::adapters::bird::Bird;
 use crate::inputs::{Applied, OpError};
 
+/// How many elements are added in one transaction, if they need not take effect at once.
+const PART: usize = 500;
+
 /// What came of one operation.
 type Outcome = Result<Effect, OpError>;
 
@@ -184,17 +187,16 @@ impl Hands {
     }
 
     fn change_elements(&mut self, transaction: &NftTransaction) -> Outcome {
-        let del = transaction
-            .del
-            .iter()
-            .filter_map(|element| self.element(element))
-            .collect();
-        let add = transaction
-            .add
-            .iter()
-            .filter_map(|element| self.element(element))
-            .collect();
-        self.nft.apply(&nft::Transaction { add, del })?;
+        for part in parts(transaction) {
+            let of = |elements: Vec<&Element>| {
+                elements
+                    .iter()
+                    .filter_map(|element| self.element(element))
+                    .collect()
+            };
+            let (add, del) = (of(part.add), of(part.del));
+            self.nft.apply(&nft::Transaction { add, del })?;
+        }
         Ok(Effect::Done)
     }
 
@@ -309,6 +311,33 @@ fn is_batched(first: &Op, next: &Op) -> bool {
     )
 }
 
+/// What one transaction of the kernel changes.
+struct Part<'a> {
+    add: Vec<&'a Element>,
+    del: Vec<&'a Element>,
+}
+
+/// Additions in numbers go to the kernel in parts: it keeps a message for each element and each listener until the
+/// commit, and thirty thousand at once take twice as long as in parts. What replaces something, or is drained, changes
+/// in one transaction; and no flow's end is noted later than the translation that ends it.
+fn parts(transaction: &NftTransaction) -> Vec<Part<'_>> {
+    let drains = |element: &Element| matches!(element, Element::Draining(..));
+    if !transaction.del.is_empty() || transaction.add.len() <= PART || transaction.add.iter().any(drains) {
+        return vec![Part {
+            add: transaction.add.iter().collect(),
+            del: transaction.del.iter().collect(),
+        }];
+    }
+    let mut add: Vec<&Element> = transaction.add.iter().collect();
+    add.sort_by_key(|element| !matches!(element, Element::Ending(..)));
+    add.chunks(PART)
+        .map(|chunk| Part {
+            add: chunk.to_vec(),
+            del: Vec::new(),
+        })
+        .collect()
+}
+
 fn outcomes(batch: Result<Vec<Result<(), Error>>, Error>, count: usize) -> Vec<Outcome> {
     match batch {
         Ok(results) => results
@@ -321,4 +350,57 @@ fn outcomes(batch: Result<Vec<Result<(), Error>>, Error>, count: usize) -> Vec<O
 
 fn is_host(prefix: &IpNet) -> bool {
     prefix.prefix_len() == prefix.max_prefix_len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floating(number: usize) -> FloatingIp {
+        let [.., high, low] = number.to_be_bytes();
+        FloatingIp::try_from(std::net::IpAddr::from([10, 9, high, low])).unwrap()
+    }
+
+    /// So many addresses that had no owner here.
+    fn claimed(count: usize) -> NftTransaction {
+        let of = |number| {
+            let floating = floating(number);
+            let internal = std::net::IpAddr::from([10, 65, 0, 1]);
+            [
+                Element::Nat(floating, internal),
+                Element::Ending(floating, floating.addr()),
+            ]
+        };
+        NftTransaction {
+            add: (0..count).flat_map(of).collect(),
+            del: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn many_additions_go_in_parts_and_ends_of_flows_first() {
+        let transaction = claimed(PART);
+        let parts = parts(&transaction);
+        assert_eq!(
+            parts.iter().map(|part| part.add.len()).collect::<Vec<_>>(),
+            [PART, PART]
+        );
+        let is_end = |element: &&Element| matches!(element, Element::Ending(..));
+        assert!(parts[0].add.iter().all(is_end) && !parts[1].add.iter().any(is_end));
+    }
+
+    #[test]
+    fn what_replaces_or_drains_is_one_transaction() {
+        let mut replaces = claimed(PART);
+        replaces
+            .del
+            .push(Element::Nat(floating(0), std::net::IpAddr::from([10, 65, 0, 2])));
+        assert_eq!(parts(&replaces).len(), 1);
+        let mut drains = claimed(PART);
+        let time = std::time::Duration::from_secs(30);
+        drains
+            .add
+            .push(Element::Draining(floating(0), floating(0).addr(), time));
+        assert_eq!(parts(&drains).len(), 1);
+    }
 }
