@@ -101,7 +101,7 @@ pub enum Row {
     /// A kernel setting of this node.
     Sysctl(String, String),
     /// A workload's link.
-    Link(IfName, PodLink),
+    Link(IfName, Box<PodLink>),
     /// A route.
     Route(RouteKey, Hop),
     /// A translation.
@@ -173,8 +173,9 @@ impl fmt::Display for RowKey {
 /// What the whole node should look like.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeDesired {
-    claims: BTreeMap<RowKey, BTreeMap<Subject, Row>>,
-    keys: BTreeMap<Subject, BTreeSet<RowKey>>,
+    /// In order of subjects: nearly always one, for which a tree would be a hundred times too large.
+    claims: BTreeMap<RowKey, Vec<(Subject, Row)>>,
+    keys: BTreeMap<Subject, Vec<RowKey>>,
     frozen: BTreeSet<FloatingIp>,
     via: BTreeMap<IfName, BTreeSet<(RouteKey, Subject)>>,
 }
@@ -183,15 +184,16 @@ impl NodeDesired {
     /// Replaces the rows of a subject and says which keys that changed.
     pub fn replace(&mut self, subject: &Subject, rows: Vec<Row>) -> BTreeSet<RowKey> {
         let mut changed = BTreeSet::new();
-        let keys: BTreeSet<RowKey> = rows.iter().map(Row::key).collect();
-        for key in self.keys.remove(subject).unwrap_or_default().difference(&keys) {
-            if self.withdraw(subject, key) {
-                changed.insert(key.clone());
+        let mut keys: Vec<RowKey> = rows.iter().map(Row::key).collect();
+        keys.sort();
+        for key in self.keys.remove(subject).unwrap_or_default() {
+            if keys.binary_search(&key).is_err() && self.withdraw(subject, &key) {
+                changed.insert(key);
             }
         }
         for row in rows {
             let key = row.key();
-            if self.claims.get(&key).and_then(|claims| claims.get(subject)) != Some(&row) {
+            if self.claim_of(subject, &key) != Some(&row) {
                 self.withdraw(subject, &key);
                 self.claim(subject, row);
                 changed.insert(key);
@@ -210,19 +212,27 @@ impl NodeDesired {
                 .or_default()
                 .insert((*key, subject.clone()));
         }
-        self.claims
+        let claims = self
+            .claims
             .entry(row.key())
-            .or_default()
-            .insert(subject.clone(), row);
+            .or_insert_with(|| Vec::with_capacity(1));
+        let before = claims.partition_point(|(other, _)| other < subject);
+        claims.insert(before, (subject.clone(), row));
+    }
+
+    fn claim_of(&self, subject: &Subject, key: &RowKey) -> Option<&Row> {
+        let mut claims = self.claims.get(key)?.iter();
+        claims.find(|(other, _)| other == subject).map(|(_, row)| row)
     }
 
     fn withdraw(&mut self, subject: &Subject, key: &RowKey) -> bool {
         let Some(claims) = self.claims.get_mut(key) else {
             return false;
         };
-        let Some(row) = claims.remove(subject) else {
+        let Some(place) = claims.iter().position(|(other, _)| other == subject) else {
             return false;
         };
+        let (_, row) = claims.remove(place);
         if claims.is_empty() {
             self.claims.remove(key);
         }
@@ -268,7 +278,7 @@ impl NodeDesired {
 
     /// The row of a key, and whom it is about.
     pub fn get(&self, key: &RowKey) -> Option<(&Row, &Subject)> {
-        let (subject, row) = self.claims.get(key)?.first_key_value()?;
+        let (subject, row) = self.claims.get(key)?.first()?;
         Some((row, subject))
     }
 
@@ -296,7 +306,7 @@ impl NodeDesired {
     /// All rows in order of their keys.
     pub fn rows(&self) -> impl Iterator<Item = (&RowKey, &Row, &Subject)> {
         self.claims.iter().filter_map(|(key, claims)| {
-            let (subject, row) = claims.first_key_value()?;
+            let (subject, row) = claims.first()?;
             Some((key, row, subject))
         })
     }
@@ -304,7 +314,7 @@ impl NodeDesired {
     /// The sections of the routing daemon's configuration, in order.
     pub fn bird(&self) -> impl Iterator<Item = (&Section, &BirdRow, &Subject)> {
         let sections = self.claims.range(RowKey::Bird(Section::Router)..);
-        sections.filter_map(|(_, claims)| match claims.first_key_value()? {
+        sections.filter_map(|(_, claims)| match claims.first()? {
             (subject, Row::Bird(section, row)) => Some((section, row, subject)),
             _ => None,
         })

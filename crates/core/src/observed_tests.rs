@@ -97,7 +97,7 @@ fn a_new_link_is_known_by_the_index_that_it_got() {
         _ => None,
     });
     observed.absorb(
-        &Op::AddLink(name(), link.unwrap()),
+        &Op::AddLink(name(), *link.unwrap()),
         &Effect::Link(IfIndex(9)),
         Mono::default(),
     );

@@ -19,7 +19,7 @@ pub(super) fn rows(view: &View, id: &EndpointId) -> Vec<Row> {
             Hop::Link(name.clone()),
         )
     });
-    std::iter::once(Row::Link(name.clone(), link(view, attachment)))
+    std::iter::once(Row::Link(name.clone(), Box::new(link(view, attachment))))
         .chain(routes)
         .collect()
 }

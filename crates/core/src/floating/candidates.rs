@@ -97,8 +97,14 @@ pub fn felix_gate(view: &View) -> bool {
 /// The address that a floating IP is translated to: the one its request names, else the workload's of that family.
 fn internal(view: &View, attachment: &Attachment, floating: FloatingIp) -> Option<IpAddr> {
     let named = view.record_of(attachment).and_then(|record| {
+        let nats = &record.spec.ip_nats;
+        // Nearly everybody writes an address as it is written here, and parsing thousands of others takes long.
+        let usual = floating.to_string();
         let asked = |external: &str| external.parse::<FloatingIp>() == Ok(floating);
-        let nat = record.spec.ip_nats.iter().find(|nat| asked(&nat.external_ip))?;
+        let nat = nats
+            .iter()
+            .find(|nat| nat.external_ip == usual)
+            .or_else(|| nats.iter().find(|nat| asked(&nat.external_ip)))?;
         let internal: IpAddr = nat.internal_ip.parse().ok()?;
         attachment
             .own_addresses()
