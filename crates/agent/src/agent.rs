@@ -324,12 +324,17 @@ impl Agent {
                     self.retired(subject);
                 }
             }
-            Outcome::Failed(error) => {
-                self.work.ended(subject, Some(error), now.mono);
-            }
+            Outcome::Failed(error) => self.failed(subject, error, now.mono),
             Outcome::Assigned(result) => self.assigned(subject, result, now),
-            Outcome::Lease(own) => self.lease_kept(subject, own, now.mono),
+            Outcome::Lease(own, ended) => self.lease_kept(subject, own, ended, now.mono),
             Outcome::Sighted(lease, ended) => self.lease_sighted(subject, *lease, ended),
+        }
+    }
+
+    fn failed(&mut self, subject: &Subject, error: String, now: Mono) {
+        let duty = self.work.ended(subject, Some(error), now);
+        if let Some(Duty::RevokeLease { node, .. }) = duty {
+            self.lease_not_revoked(&node, now);
         }
     }
 

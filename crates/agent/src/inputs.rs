@@ -110,8 +110,8 @@ impl From<Error> for OpError {
 pub(crate) enum Outcome {
     /// The attachment's own addresses, with the prefix lengths of their blocks.
     Assigned(Result<Vec<IpNet>, IpamError>),
-    /// This node's lease, as it is now.
-    Lease(Own),
+    /// This node's lease, as it is now, and when keeping it ended.
+    Lease(Own, Mono),
     /// A node's lease, as it was when a reading of it ended.
     Sighted(Box<Option<(NodeLease, Revision)>>, Mono),
     /// It was carried out; its records say what came of it.

@@ -114,6 +114,11 @@ fn i3_the_model_notices_a_revocation_after_an_outage() {
 }
 
 #[test]
+fn the_model_notices_a_count_that_goes_on_while_nobody_can_write() {
+    notices(Flaw::OutagesCount, "lives and");
+}
+
+#[test]
 fn i3_the_model_notices_an_owner_who_takes_for_another_node() {
     notices(Flaw::OwnerIsWrittenForOthers, "written by somebody else");
 }

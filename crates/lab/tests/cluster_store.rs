@@ -1,4 +1,4 @@
-//! Nobody takes anything from anybody while nothing is known of anybody: all agents start again at once,
+//! Nobody takes anything from anybody while nothing is known of anybody: the store is away, all agents start again at once,
 //! one node is alone, an agent is upgraded.
 
 use std::net::IpAddr;
@@ -6,8 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use buoy_lab::ask::owner;
+use buoy_lab::ask::{owner, status_says};
 use buoy_lab::cluster::Cluster;
+use buoy_lab::locker::Locker;
 use buoy_lab::traffic::Traffic;
 use buoy_lab::workload::{Spec, Workload};
 
@@ -42,6 +43,27 @@ fn unmoved(cluster: &Cluster, what: &str, happens: impl FnOnce() -> Result<()>) 
     let after = owner(n1, V4)?;
     ensure!(after == before, "{what}: {before:?} before, {after:?} after");
     cluster.check()
+}
+
+#[test]
+fn a_store_that_is_away_for_a_minute_takes_nothing_from_anybody() {
+    Cluster::start().unwrap().test(|cluster| {
+        let _shop = shop(cluster)?;
+        let n1 = &cluster.nodes[0];
+        status_says(n1, &["2 owned"])?;
+        unmoved(cluster, "the store was away", || {
+            let locker = Locker::hold(cluster.run(), &n1.store_file())?;
+            thread::sleep(Duration::from_secs(60));
+            ensure!(locker.held() >= Duration::from_secs(60));
+            status_says(n1, &["unconfirmed"])?;
+            drop(locker);
+            // Who counted while nothing could be renewed would revoke now.
+            thread::sleep(LONGER_THAN_A_LEASE);
+            let status = status_says(n1, &["2 owned"])?;
+            ensure!(!status.contains("unconfirmed"), "{status}");
+            Ok(())
+        })
+    });
 }
 
 #[test]

@@ -62,6 +62,7 @@ struct Context {
 pub(crate) struct StoreAdapter {
     own: Sender<Job>,
     lease: Sender<Job>,
+    sighting: Sender<Job>,
     other: Sender<Job>,
 }
 
@@ -70,13 +71,20 @@ impl StoreAdapter {
     pub(crate) fn start(store: &Arc<dyn Datastore>, inputs: &Sender<Input>) -> Result<Self> {
         let (own, own_jobs) = bounded(AT_ONCE);
         let (lease, lease_jobs) = bounded(AT_ONCE);
+        let (sighting, sighting_jobs) = bounded(AT_ONCE);
         let (other, other_jobs) = bounded(AT_ONCE);
         spawn("store-ipam", store, inputs, own_jobs)?;
         spawn("store-lease", store, inputs, lease_jobs)?;
+        spawn("store-sighting", store, inputs, sighting_jobs)?;
         for n in 0..THREADS {
             spawn(&format!("store-{n}"), store, inputs, other_jobs.clone())?;
         }
-        Ok(Self { own, lease, other })
+        Ok(Self {
+            own,
+            lease,
+            sighting,
+            other,
+        })
     }
 
     /// Hands a duty over.
@@ -84,11 +92,8 @@ impl StoreAdapter {
         let context = Context::of(&duty, view, now);
         let queue = match duty {
             Duty::Allocate(_) | Duty::Retire(_) => &self.own,
-            Duty::KeepLease(_)
-            | Duty::ProlongLease(_)
-            | Duty::LeaveLease(_)
-            | Duty::ReadLease { .. }
-            | Duty::RevokeLease { .. } => &self.lease,
+            Duty::KeepLease(_) | Duty::ProlongLease(_) | Duty::LeaveLease(_) => &self.lease,
+            Duty::ReadLease { .. } | Duty::RevokeLease { .. } => &self.sighting,
             _ => &self.other,
         };
         // The threads outlive the loop, and no more duties are under way than fit the queue.

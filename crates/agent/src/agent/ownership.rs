@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use buoy_api::{FloatingIp, NodeLease};
 use buoy_core::desired::RowKey;
 use buoy_core::duty::Duty;
-use buoy_core::floating::lease::Own;
+use buoy_core::floating::lease::{GAP, Own};
 use buoy_core::store::Revision;
 use buoy_core::subject::Subject;
 use buoy_core::time::{Mono, Now};
 use buoy_core::view::Withdrawal;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Agent;
 
@@ -78,13 +78,19 @@ impl Agent {
     }
 
     /// This node's lease was taken, renewed, left, or is another agent's.
-    pub(super) fn lease_kept(&mut self, subject: &Subject, own: Own, now: Mono) {
+    pub(super) fn lease_kept(&mut self, subject: &Subject, own: Own, ended: Mono, now: Mono) {
         self.work.ended(subject, None, now);
         match (self.view.own_lease(), &own) {
             (Own::Held(before), Own::Held(held)) if before.term != held.term => {
                 warn!(
                     "this node's lease was revoked and is taken again: term {}",
                     held.term.0
+                );
+            }
+            (Own::Held(before), Own::Held(_)) if ended > before.began.after(GAP) => {
+                debug!(
+                    "its lease could not be renewed for {} ms: who is silent may not be dead",
+                    ended.since(before.began).as_millis()
                 );
             }
             (Own::Nothing | Own::Foreign(_), Own::Held(held)) => {
@@ -95,7 +101,7 @@ impl Agent {
             }
             _ => {}
         }
-        self.dirty.extend(self.view.set_own_lease(own));
+        self.dirty.extend(self.view.own_lease_kept(own, ended));
         self.work.lease_is_here();
     }
 
@@ -106,15 +112,48 @@ impl Agent {
         lease: Option<(NodeLease, Revision)>,
         ended: Mono,
     ) {
-        let revoked = matches!(
-            self.work.ended(subject, None, ended),
-            Some(Duty::RevokeLease { .. })
-        );
+        let duty = self.work.ended(subject, None, ended);
         let Subject::OtherNode(node) = subject else { return };
-        if revoked {
-            let term = lease.as_ref().map_or(0, |(lease, _)| lease.spec.term.0);
-            warn!("the lease of {node} was not renewed: revoked, term {term}");
+        let before = self.view.sighting(node).map(|seen| seen.since);
+        let dirty = if let Some(Duty::RevokeLease { .. }) = duty {
+            tell_of_revocation(node, lease.as_ref());
+            self.view.revoked(node, lease, ended)
+        } else {
+            self.view.sighted(node, lease, ended)
+        };
+        self.dirty.extend(dirty);
+        self.tell_of_count(node, before);
+    }
+
+    /// A lease was to be revoked, and it is not known that it was.
+    pub(super) fn lease_not_revoked(&mut self, node: &str, now: Mono) {
+        let before = self.view.sighting(node).map(|seen| seen.since);
+        self.dirty.extend(self.view.not_revoked(node, now));
+        self.tell_of_count(node, before);
+    }
+
+    /// Says why an observer's count began anew, if it did: an address moves late, then.
+    fn tell_of_count(&self, node: &str, before: Option<Mono>) {
+        if let Some(seen) = self.view.sighting(node)
+            && before != Some(seen.since)
+        {
+            let counted = before.map_or(0, |before| seen.since.since(before).as_millis());
+            debug!(
+                "counts anew how long the lease of {node} stands, after {counted} ms: {}",
+                seen.begun
+            );
         }
-        self.dirty.extend(self.view.sighted(node, lease, ended));
+    }
+}
+
+/// A revocation ended: with a lease that has no holder any more, or with one that lives.
+fn tell_of_revocation(node: &str, found: Option<&(NodeLease, Revision)>) {
+    match found {
+        Some((lease, _)) if lease.spec.holder.is_none() => warn!(
+            "the lease of {node} was not renewed: revoked, term {}",
+            lease.spec.term.0
+        ),
+        Some(_) => info!("the lease of {node} was to be revoked, and its holder lives"),
+        None => info!("the lease of {node} was to be revoked, and is not there any more"),
     }
 }

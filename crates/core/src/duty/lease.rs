@@ -7,7 +7,7 @@ use buoy_api::ip::FloatingIp;
 
 use super::{Duty, Owed};
 use crate::floating::candidates;
-use crate::floating::lease::{self, Own};
+use crate::floating::lease::{self, Own, Sighting};
 use crate::time::Now;
 use crate::view::View;
 
@@ -49,9 +49,10 @@ pub(super) fn watched(view: &View, node: &str, now: Now) -> Owed {
         let node = node.to_owned();
         return Duty::ReadLease { node, after: None }.into();
     };
-    if seen.is_revocable()
-        && let Some(owner) = highest_stood_by_for(view, node).or(foreign.then_some(Term(0)))
-    {
+    let owner = highest_stood_by_for(view, node).or(foreign.then_some(Term(0)));
+    // While another agent holds this node's lease there is none to show by that the datastore takes writes.
+    let proven = foreign || view.can_write(now.mono);
+    if let Some(owner) = owner.filter(|_| proven && seen.is_revocable()) {
         return Duty::RevokeLease {
             node: node.to_owned(),
             seen: Box::new(seen.clone()),
@@ -59,9 +60,22 @@ pub(super) fn watched(view: &View, node: &str, now: Now) -> Owed {
         }
         .into();
     }
-    let due = seen.last.after(lease::READING);
-    if now.mono < due {
-        return Owed::later(due);
+    Owed {
+        needs_lease: !foreign && owner.is_some() && seen.needs_proof(),
+        ..reading(node, seen, now)
+    }
+}
+
+/// The next reading of a lease: in a while, or when it will have stood long enough.
+fn reading(node: &str, seen: &Sighting, now: Now) -> Owed {
+    let next = seen.last.after(lease::READING);
+    let next = if seen.is_revocable() {
+        next
+    } else {
+        next.min(seen.due())
+    };
+    if now.mono < next {
+        return Owed::later(next);
     }
     Duty::ReadLease {
         node: node.to_owned(),

@@ -8,6 +8,7 @@ use crate::fixtures::{FLOATING, binding, candidate, floating, now, pod, put, vie
 use crate::floating::lease::Held;
 use crate::store::{Revision, Value};
 use crate::subject::Subject;
+use crate::time::Mono;
 
 fn of_own(view: &View, second: u64) -> Owed {
     owed(view, &Subject::Lease, now(second))
@@ -86,11 +87,32 @@ fn a_lease_below_an_owner_of_this_node_is_taken_anew_at_once() {
     assert_eq!(of_own(&view, 10).duty, Some(Duty::KeepLease(Some(held(1, 10)))));
 }
 
+/// This node's lease, taken or renewed at a second.
+fn renew(view: &mut View, second: u64) {
+    view.own_lease_kept(Own::Held(held(1, second)), now(second).mono);
+}
+
+/// A view of a node that stands by for `n2`, which has been silent from second 1 to 8.
+fn observer() -> View {
+    let mut view = view();
+    put(&mut view, owned(&theirs(), 1));
+    for second in 1..=8 {
+        read(&mut view, "n2", Some("agent-of-n2"), 1, second);
+    }
+    view
+}
+
+fn revokes(view: &View, second: u64) -> bool {
+    matches!(of(view, "n2", second).duty, Some(Duty::RevokeLease { .. }))
+}
+
 #[test]
 fn a_lease_is_read_while_somebody_stands_by_until_it_can_be_revoked() {
     let mut view = view();
     assert_eq!(of(&view, "n2", 1), Owed::default());
     put(&mut view, owned(&theirs(), 1));
+    renew(&mut view, 3);
+    renew(&mut view, 5);
     let node = || "n2".to_owned();
     assert_eq!(
         of(&view, "n2", 1),
@@ -103,7 +125,9 @@ fn a_lease_is_read_while_somebody_stands_by_until_it_can_be_revoked() {
     for second in 1..=7 {
         read(&mut view, "n2", Some("agent-of-n2"), 1, second);
         let owed = of(&view, "n2", second);
-        assert_eq!(owed, Owed::later(now(second).mono.after(lease::READING)));
+        let next = now(second).mono.after(lease::READING);
+        assert_eq!((owed.duty, owed.again), (None, Some(next)));
+        assert_eq!(owed.needs_lease, second > 3, "at second {second}");
     }
     read(&mut view, "n2", Some("agent-of-n2"), 1, 8);
     let Some(Duty::RevokeLease { owner, seen, .. }) = of(&view, "n2", 8).duty else {
@@ -119,6 +143,73 @@ fn a_lease_is_read_while_somebody_stands_by_until_it_can_be_revoked() {
 }
 
 #[test]
+fn a_lease_is_read_again_when_it_will_have_stood_long_enough() {
+    let mut view = observer();
+    let millis = |millis| Mono(Duration::from_millis(millis));
+    let found = view.sighting("n2").and_then(|seen| seen.lease.clone());
+    view.sighted("n2", None, millis(9000));
+    view.sighted("n2", found.clone(), millis(9500));
+    for ended in (10_000..=16_000).step_by(500) {
+        view.sighted("n2", found.clone(), millis(ended));
+    }
+    assert_eq!(of(&view, "n2", 16).again, Some(millis(16_100)));
+}
+
+#[test]
+fn nobody_is_revoked_by_a_node_whose_own_writes_fail() {
+    let mut view = observer();
+    view.set_own_lease(Own::Nothing);
+    let owed = of(&view, "n2", 8);
+    assert!(owed.needs_lease && !revokes(&view, 8));
+    // It held its lease when the outage began, and renews it when that is over.
+    view.set_own_lease(Own::Nothing);
+    renew(&mut view, 1);
+    renew(&mut view, 3);
+    assert!(!revokes(&view, 8), "no renewal for five seconds");
+    renew(&mut view, 8);
+    assert!(
+        !revokes(&view, 8) && !revokes(&view, 10),
+        "writes are taken again just now"
+    );
+    assert!(!revokes(&view, 11), "one write proves no more than itself");
+    renew(&mut view, 10);
+    assert!(!revokes(&view, 10) && revokes(&view, 11));
+    assert!(!revokes(&view, 14), "no renewal for four seconds");
+}
+
+#[test]
+fn a_lease_that_was_long_in_the_writing_counts_from_when_it_was_written() {
+    let mut view = observer();
+    view.own_lease_kept(Own::Held(held(1, 5)), now(7).mono);
+    renew(&mut view, 7);
+    assert!(!revokes(&view, 10), "both may have been written in one moment");
+    renew(&mut view, 9);
+    assert!(!revokes(&view, 9) && revokes(&view, 10));
+}
+
+#[test]
+fn a_revocation_that_failed_or_may_have_failed_begins_the_count_anew() {
+    let proven = || {
+        let mut view = observer();
+        renew(&mut view, 5);
+        renew(&mut view, 7);
+        assert!(revokes(&view, 8));
+        view
+    };
+    let mut view = proven();
+    view.not_revoked("n2", now(8).mono);
+    assert!(!revokes(&view, 8));
+    assert_eq!(view.sighting("n2").unwrap().since, now(8).mono);
+    let mut view = proven();
+    let found = view.sighting("n2").and_then(|seen| seen.lease.clone());
+    view.revoked("n2", found, now(9).mono);
+    assert!(!revokes(&view, 9), "its write may be on its way");
+    let mut view = proven();
+    view.revoked("n2", None, now(9).mono);
+    assert_eq!(view.sighting("n2").unwrap().begun, lease::Begun::Changed);
+}
+
+#[test]
 fn a_lease_is_not_revoked_for_somebody_who_may_not_have_the_address() {
     let mut view = view();
     put(&mut view, owned(&theirs(), 1));
@@ -128,7 +219,9 @@ fn a_lease_is_not_revoked_for_somebody_who_may_not_have_the_address() {
     for second in 1..=9 {
         read(&mut view, "n2", Some("agent-of-n2"), 1, second);
     }
-    assert!(!matches!(of(&view, "n2", 9).duty, Some(Duty::RevokeLease { .. })));
+    renew(&mut view, 5);
+    renew(&mut view, 7);
+    assert!(!revokes(&view, 9) && !of(&view, "n2", 9).needs_lease);
 }
 
 #[test]

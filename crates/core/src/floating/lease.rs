@@ -3,10 +3,14 @@
 //! A lease has a *term*. Whoever takes it raises the term; a renewal is a compare-and-swap on the revision that this
 //! process wrote or read last, and leaves the term as it is. A revocation raises it too. So an owner whose term is lower
 //! than its node's lease has lost its addresses, whatever it believes, and a revoked agent hears it at its next renewal.
+//!
+//! Who revokes has counted how long one revision stood ([`Sighting`]) and has kept a lease of its own meanwhile
+//! ([`Steady`]): where nobody can write, nobody is taken for dead.
 
 mod keep;
 mod revoke;
 mod sighting;
+mod steady;
 
 use std::time::Duration;
 
@@ -17,7 +21,8 @@ use jiff::Timestamp;
 
 pub use self::keep::{KeepLease, Kept, leave};
 pub use self::revoke::{RevokeLease, lease_of};
-pub use self::sighting::Sighting;
+pub use self::sighting::{Begun, Sighting};
+pub use self::steady::Steady;
 use crate::store::{Key, Revision};
 use crate::time::Mono;
 
@@ -31,6 +36,14 @@ pub const RENEWAL: Duration = Duration::from_secs(2);
 pub const READING: Duration = Duration::from_millis(500);
 /// Longest time between two answers that counts as having had contact throughout.
 pub const CONTACT: Duration = Duration::from_secs(1);
+/// Longest time from the beginning of one renewal to the end of the next that counts as having been able to write
+/// throughout. What a shorter outage takes from an owner's time is less than what a lease leaves it.
+pub const GAP: Duration = Duration::from_secs(3);
+/// How long a node must have been able to write before it revokes another's lease: who lives tries to renew several times
+/// in it.
+pub const PROOF: Duration = Duration::from_secs(3);
+/// How long before the end of its count a node begins to show that, with time for a slow write.
+pub const LEAD: Duration = Duration::from_millis(3600);
 
 /// Key of a node's lease.
 pub fn key(node: &str) -> Key {

@@ -202,6 +202,36 @@ fn a_renewal_or_a_gap_begins_the_count_anew() {
 }
 
 #[test]
+fn a_count_knows_why_it_began() {
+    let lease = lease(Some("me"), 4);
+    let seen = |all: &[(u64, u64)]| readings(&lease, all).begun;
+    assert_eq!(seen(&[(0, 7), (500, 7)]), Begun::First);
+    assert_eq!(seen(&[(0, 7), (500, 8), (1000, 8)]), Begun::Changed);
+    assert_eq!(
+        seen(&[(0, 7), (1700, 7)]),
+        Begun::Gap(Duration::from_millis(1700))
+    );
+    assert_eq!(
+        Begun::Gap(Duration::from_millis(1700)).to_string(),
+        "no answer of the datastore for 1700 ms"
+    );
+    let failed = readings(&lease, &[(0, 7), (500, 7)]).not_revoked(Mono(Duration::from_secs(1)));
+    assert_eq!(
+        (failed.since, failed.begun),
+        (Mono(Duration::from_secs(1)), Begun::NotRevoked)
+    );
+}
+
+#[test]
+fn a_lease_is_taken_by_who_will_revoke_before_long() {
+    let mut lease = lease(Some("me"), 4);
+    assert!(!readings(&lease, &[(0, 7), (900, 7), (1800, 7), (2700, 7)]).needs_proof());
+    assert!(readings(&lease, &[(0, 7), (1000, 7), (2000, 7), (3000, 7)]).needs_proof());
+    lease.spec.duration_seconds = 60;
+    assert!(!readings(&lease, &[(0, 7), (1000, 7), (2000, 7), (3000, 7)]).needs_proof());
+}
+
+#[test]
 fn a_long_lease_stands_long_and_a_missing_one_as_long_as_any() {
     let mut long = lease(Some("me"), 4);
     long.spec.duration_seconds = 60;

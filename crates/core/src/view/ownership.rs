@@ -9,7 +9,7 @@ use buoy_api::ip::FloatingIp;
 use buoy_api::lease::NodeLease;
 
 use super::View;
-use crate::floating::lease::{Own, Sighting};
+use crate::floating::lease::{Own, Sighting, Steady};
 use crate::store::Revision;
 use crate::subject::Subject;
 use crate::time::Mono;
@@ -30,6 +30,7 @@ pub enum Withdrawal {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ownership {
     own: Own,
+    steady: Option<Steady>,
     floor: Term,
     sightings: BTreeMap<String, Sighting>,
     awaited: BTreeMap<String, BTreeSet<FloatingIp>>,
@@ -85,8 +86,27 @@ impl View {
         seen.is_some_and(|(_, revision)| self.ownership.given.get(&floating) == Some(&revision))
     }
 
-    /// Takes in what came of this node's lease and says whom it concerns: what this node owns, if its standing is another.
+    /// Takes in that this node's lease was taken or renewed, left, or found with another agent, and says whom it concerns.
+    pub fn own_lease_kept(&mut self, own: Own, ended: Mono) -> BTreeSet<Subject> {
+        let steady = match &own {
+            Own::Held(held) => Some(Steady::renewed(self.ownership.steady, held.began, ended)),
+            Own::Nothing | Own::Foreign(_) => None,
+        };
+        let dirty = self.set_own_lease(own);
+        self.ownership.steady = steady;
+        dirty
+    }
+
+    /// Whether this node's own lease shows that the datastore has been taking writes.
+    pub fn can_write(&self, now: Mono) -> bool {
+        self.ownership
+            .steady
+            .is_some_and(|steady| steady.proves_writes(now))
+    }
+
+    /// Sets this node's lease and says whom it concerns: what this node owns, if its standing is another.
     pub fn set_own_lease(&mut self, own: Own) -> BTreeSet<Subject> {
+        self.ownership.steady = None;
         let before = std::mem::replace(&mut self.ownership.own, own);
         let mut dirty = BTreeSet::from([Subject::Lease]);
         if standing(&before) != standing(&self.ownership.own) {
@@ -128,6 +148,34 @@ impl View {
         }
         self.ownership.sightings.insert(node.to_owned(), now);
         dirty
+    }
+
+    /// Takes in what was found of a node's lease that was to be revoked. One that stands as before may have been written,
+    /// and the write be on its way.
+    pub fn revoked(
+        &mut self,
+        node: &str,
+        lease: Option<(NodeLease, Revision)>,
+        ended: Mono,
+    ) -> BTreeSet<Subject> {
+        let stands = self
+            .sighting(node)
+            .is_some_and(|seen| seen.has_revision_of(lease.as_ref()));
+        let mut dirty = self.sighted(node, lease, ended);
+        if stands {
+            dirty.append(&mut self.not_revoked(node, ended));
+        }
+        dirty
+    }
+
+    /// Takes in that a node's lease was to be revoked and the datastore did not do it: who cannot write now may have been
+    /// unable to for long, and so may the holder.
+    pub fn not_revoked(&mut self, node: &str, ended: Mono) -> BTreeSet<Subject> {
+        if let Some(seen) = self.ownership.sightings.remove(node) {
+            let seen = seen.not_revoked(ended);
+            self.ownership.sightings.insert(node.to_owned(), seen);
+        }
+        BTreeSet::from([Subject::OtherNode(node.to_owned())])
     }
 
     /// Floating IPs of a node's workloads that somebody on this node stands by for.

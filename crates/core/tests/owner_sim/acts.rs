@@ -31,10 +31,14 @@ impl World {
             0..=5 => self.attach(who),
             6 | 7 => self.detach(who),
             8 => self.renumber(who),
-            9..=11 => self.ask_for_a_move(),
-            12 => return self.delete_binding(),
+            9..=11 if self.outage.is_none() => self.ask_for_a_move(),
+            12 if self.outage.is_none() => return self.delete_binding(),
             13 => self.change_daemon(who),
             14 if self.rng.chance(self.weather.twin) => self.add_twin(),
+            15 if self.rng.chance(self.weather.trouble) => {
+                let millis = 200 + self.rng.below(12_000);
+                self.take_no_writes(Duration::from_millis(millis as u64));
+            }
             _ if self.rng.chance(self.weather.trouble) => {
                 let who = self.victim(who);
                 return self.trouble(who);
@@ -235,6 +239,7 @@ impl World {
         for task in std::mem::take(&mut self.agents[who].tasks) {
             if let Stage::Asked(operation) = task.stage
                 && self.agents[who].link.requests
+                && self.outage.is_none()
                 && self.rng.chance(500)
             {
                 self.execute(Pen::Agent(who), operation)?;

@@ -180,7 +180,7 @@ impl Agent {
             mono: self.mono(),
         };
         while let Some((subject, outcome)) = self.inbox.pop_front() {
-            self.performed(&subject, outcome, now.mono);
+            self.performed(&subject, outcome, now.mono, flaw);
         }
         self.dirty.extend(self.view.look_at_daemon(now.mono));
         if matches!(self.listing, Listing::All(_)) {
@@ -254,6 +254,7 @@ impl Agent {
         let is_due = match flaw {
             Flaw::RevokesAtOnce => true,
             Flaw::GapsCount => now.since(first.1) >= seen.patience(),
+            Flaw::OutagesCount => seen.is_revocable(),
             _ => false,
         };
         let owners = self
@@ -285,8 +286,8 @@ impl Agent {
 
     /// Threads that are free begin what waits.
     pub(crate) fn employ(&mut self, wall: Timestamp, flaw: Flaw) {
-        for (of, threads) in [(Lane::Lease, 1), (Lane::Other, 2)] {
-            while self.tasks.iter().filter(|task| task.lane == of).count() < threads {
+        for of in [Lane::Lease, Lane::Sighting, Lane::Other] {
+            while self.has_free(of) {
                 let Some(at) = self.waiting.iter().position(|job| lane(&job.duty) == of) else {
                     break;
                 };
@@ -294,6 +295,12 @@ impl Agent {
                 self.begin(job, of, wall, flaw);
             }
         }
+    }
+
+    /// Whether a thread of this kind has nothing to do.
+    fn has_free(&self, lane: Lane) -> bool {
+        let threads = if lane == Lane::Other { 2 } else { 1 };
+        self.tasks.iter().filter(|task| task.lane == lane).count() < threads
     }
 
     fn begin(&mut self, job: Job, lane: Lane, wall: Timestamp, flaw: Flaw) {
@@ -309,29 +316,43 @@ impl Agent {
             is_first_claim: matches!(job.duty, Duty::FirstClaim { .. }),
             machine: machine(job, holder, flaw),
             stage: Stage::Answered(Reply::Start),
+            patience: None,
         });
     }
 
-    fn performed(&mut self, subject: &Subject, outcome: Outcome, now: Mono) {
+    fn performed(&mut self, subject: &Subject, outcome: Outcome, now: Mono, flaw: Flaw) {
         match outcome {
             Outcome::Done => drop(self.work.ended(subject, None, now)),
-            Outcome::Failed(error) => drop(self.work.ended(subject, Some(error), now)),
-            Outcome::Lease(own) => {
+            Outcome::Failed(error) => {
+                let duty = self.work.ended(subject, Some(error), now);
+                if let Some(Duty::RevokeLease { node, .. }) = duty
+                    && flaw != Flaw::OutagesCount
+                {
+                    self.dirty.extend(self.view.not_revoked(&node, now));
+                }
+            }
+            Outcome::Lease(own, ended) => {
                 self.work.ended(subject, None, now);
-                self.dirty.extend(self.view.set_own_lease(own));
+                self.dirty.extend(self.view.own_lease_kept(own, ended));
                 self.work.lease_is_here();
             }
             Outcome::Sighted(lease, ended) => {
-                self.work.ended(subject, None, ended);
+                let duty = self.work.ended(subject, None, ended);
                 let Subject::OtherNode(node) = subject else { return };
-                self.dirty.extend(self.view.sighted(node, lease, ended));
+                let revoked = matches!(duty, Some(Duty::RevokeLease { .. })) && flaw != Flaw::OutagesCount;
+                self.dirty.extend(if revoked {
+                    self.view.revoked(node, lease, ended)
+                } else {
+                    self.view.sighted(node, lease, ended)
+                });
             }
         }
     }
 
     /// When it moves again by itself, by its own clock.
     pub(crate) fn wake(&self) -> Option<Mono> {
-        let busy = !self.inbox.is_empty() || !self.waiting.is_empty() || !self.withdrawing.is_empty();
+        let waits = self.waiting.iter().any(|job| self.has_free(lane(&job.duty)));
+        let busy = !self.inbox.is_empty() || waits || !self.withdrawing.is_empty();
         let dirty = busy || !self.dirty.is_empty();
         [
             dirty.then(Mono::default),

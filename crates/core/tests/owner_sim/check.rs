@@ -67,7 +67,7 @@ impl World {
     ) -> Result<(), String> {
         let node = after.name().to_owned();
         let Pen::Agent(who) = pen else { return Ok(()) };
-        let identity = &self.agents[who].identity;
+        let identity = self.agents[who].identity.clone();
         let term = after.spec.term;
         let (held, was) = before.map_or((None, Term(0)), |before| {
             (before.spec.holder.as_ref(), before.spec.term)
@@ -94,10 +94,16 @@ impl World {
             }
             return Ok(());
         }
-        if held == Some(identity) || before.is_some() && held.is_none() {
+        if held == Some(&identity) || before.is_some() && held.is_none() {
             return Ok(());
         }
         self.note("revoked");
+        if self.all_live
+            && let Some(holder) =
+                held.filter(|held| self.agents.iter().any(|a| a.identity == **held && a.loops()))
+        {
+            return Err(format!("{holder} lives and {identity} revoked its lease"));
+        }
         self.revoked(who, &node, was)
     }
 

@@ -4,6 +4,7 @@
 pub(crate) mod acts;
 pub(crate) mod agent;
 pub(crate) mod check;
+pub(crate) mod outage;
 pub(crate) mod rest;
 #[path = "../ipam_sim/rng.rs"]
 pub(crate) mod rng;

@@ -30,29 +30,37 @@ impl World {
             let agent = &mut self.agents[who];
             agent.dirty.extend(agent.view.set_daemon(Daemon::Ready));
         }
-        let end = self.now + BOUND;
+        self.outage = None;
+        self.live_for(BOUND)?;
+        self.check_rest()
+    }
+
+    /// For a while every step that can be made is made at once.
+    pub(crate) fn live_for(&mut self, time: Duration) -> Result<(), String> {
+        let end = self.now + time;
         while self.now < end {
             self.exhaust()?;
             self.pass_until_somebody_wakes(end);
         }
-        self.exhaust()?;
-        self.check_rest()
+        self.exhaust()
     }
 
     fn exhaust(&mut self) -> Result<(), String> {
         let mut left = AT_ONCE;
         loop {
             let before = self.activity();
+            let first = self.rng.below(self.agents.len());
             for who in 0..self.agents.len() {
+                let who = (who + first) % self.agents.len();
                 self.learn(who, usize::MAX);
                 let gone: BTreeSet<_> = self.agents[who].withdrawing.clone();
                 for floating in gone {
                     self.agents[who].withdrawn(floating);
                 }
                 self.turn(who);
-                while !self.agents[who].tasks.is_empty() {
+                while let Some(task) = self.movable(who) {
                     left = left.checked_sub(1).ok_or("never at rest")?;
-                    self.step(who, 0)?;
+                    self.step(who, task)?;
                     self.check_confirmed()?;
                 }
             }
@@ -66,19 +74,21 @@ impl World {
     /// Whether somebody has something to do now.
     fn activity(&self) -> bool {
         let newest = self.store.log.len();
-        self.agents.iter().any(|agent| {
-            agent.learnt < newest
-                || !agent.tasks.is_empty()
-                || agent.wake().is_some_and(|wake| wake <= agent.mono())
+        (0..self.agents.len()).any(|who| {
+            let agent = &self.agents[who];
+            let wakes = agent.wake().is_some_and(|wake| wake <= agent.mono());
+            agent.loops() && (agent.learnt < newest || self.movable(who).is_some() || wakes)
         })
     }
 
     fn pass_until_somebody_wakes(&mut self, end: Duration) {
-        let wakes = self
-            .agents
-            .iter()
-            .filter_map(|agent| Some(agent.wake()?.since(agent.mono())));
-        let pause = wakes.min().unwrap_or(BOUND).max(Duration::from_millis(1));
+        let living = self.agents.iter().filter(|agent| agent.loops());
+        let wakes = living.filter_map(|agent| Some(agent.wake()?.since(agent.mono())));
+        let pause = wakes
+            .chain(self.next_patience())
+            .min()
+            .unwrap_or(BOUND)
+            .max(Duration::from_millis(1));
         self.pass(pause.min(end.saturating_sub(self.now)));
     }
 

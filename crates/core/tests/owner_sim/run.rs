@@ -13,6 +13,8 @@ pub(crate) enum Flaw {
     ClaimWithoutRevoking,
     /// A lease is revoked whatever contact there was while it stood.
     GapsCount,
+    /// A lease is revoked although nobody could have renewed it, and a revocation that fails is tried again at once.
+    OutagesCount,
     /// A lease is revoked as soon as it was read.
     RevokesAtOnce,
     /// The owner writes another node's workload as the next owner.
@@ -49,6 +51,14 @@ pub(crate) struct Weather {
     pub late: u64,
 }
 
+/// Nothing fails by itself.
+pub(crate) const FAIR: Weather = Weather {
+    trouble: 0,
+    twin: 0,
+    unknown: 0,
+    failed: 0,
+    late: 0,
+};
 /// Workloads come and go, and people move addresses.
 pub(crate) const CALM: Weather = Weather {
     trouble: 60,
@@ -124,7 +134,9 @@ fn all(world: &mut World) -> Result<(), String> {
     for _ in 0..rounds {
         round(world)?;
     }
-    world.come_to_rest()
+    world.come_to_rest()?;
+    world.outlive_outages()?;
+    world.replace_in_time()
 }
 
 fn round(world: &mut World) -> Result<(), String> {
@@ -132,6 +144,7 @@ fn round(world: &mut World) -> Result<(), String> {
     let pause = world.rng.pick(&PAUSES).copied().unwrap_or_default();
     world.pass(Duration::from_millis(pause));
     world.check_confirmed()?;
+    world.take_writes_again();
     for who in 0..world.agents.len() {
         if world.troubles[who].is_some_and(|until| until <= world.now) {
             world.mend(who)?;

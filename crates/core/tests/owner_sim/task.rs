@@ -1,5 +1,7 @@
 //! Duties as the agent's store threads carry them out, one operation at a time.
 
+use std::time::Duration;
+
 use buoy_api::binding::{Binding, Target, Term};
 use buoy_api::lease::NodeLease;
 use buoy_core::duty::Duty;
@@ -18,7 +20,7 @@ use super::run::Flaw;
 pub(crate) enum Outcome {
     Done,
     Failed(String),
-    Lease(Own),
+    Lease(Own, Mono),
     Sighted(Option<(NodeLease, Revision)>, Mono),
 }
 
@@ -39,6 +41,7 @@ pub(crate) enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
     Lease,
+    Sighting,
     Other,
 }
 
@@ -57,15 +60,26 @@ pub(crate) struct Task {
     pub(crate) is_first_claim: bool,
     pub(crate) machine: Machine,
     pub(crate) stage: Stage,
+    /// Until when it waits for a datastore that takes no writes.
+    pub(crate) patience: Option<Duration>,
+}
+
+impl Task {
+    /// Whether it is about to write.
+    pub(crate) fn writes(&self) -> bool {
+        matches!(&self.stage, Stage::Asked(operation) if is_write(operation))
+    }
+}
+
+/// Whether an operation may change something.
+pub(crate) fn is_write(operation: &StoreOp) -> bool {
+    !matches!(operation, StoreOp::Get(_) | StoreOp::List(_))
 }
 
 pub(crate) fn lane(duty: &Duty) -> Lane {
     match duty {
-        Duty::KeepLease(_)
-        | Duty::ProlongLease(_)
-        | Duty::LeaveLease(_)
-        | Duty::ReadLease { .. }
-        | Duty::RevokeLease { .. } => Lane::Lease,
+        Duty::KeepLease(_) | Duty::ProlongLease(_) | Duty::LeaveLease(_) => Lane::Lease,
+        Duty::ReadLease { .. } | Duty::RevokeLease { .. } => Lane::Sighting,
         _ => Lane::Other,
     }
 }
@@ -108,11 +122,11 @@ pub(crate) fn machine(job: Job, holder: Holder, flaw: Flaw) -> Machine {
             )
         }
         Duty::Collect { floating, seen, .. } => collected(claim::binding_key(floating), seen.0),
-        Duty::KeepLease(known) => steps(KeepLease::new(holder, known, job.floor), |out, _| kept(out)),
-        Duty::ProlongLease(held) => steps(KeepLease::prolong(holder, held), |out, _| kept(out)),
-        Duty::LeaveLease(held) => once(lease::leave(&holder, &held), |reply, _| match reply {
+        Duty::KeepLease(known) => steps(KeepLease::new(holder, known, job.floor), kept),
+        Duty::ProlongLease(held) => steps(KeepLease::prolong(holder, held), kept),
+        Duty::LeaveLease(held) => once(lease::leave(&holder, &held), |reply, now| match reply {
             Reply::Failed(error) => Outcome::Failed(error.to_string()),
-            _ => Outcome::Lease(Own::Nothing),
+            _ => Outcome::Lease(Own::Nothing, now),
         }),
         Duty::ReadLease { node, .. } => once(StoreOp::Get(lease::key(&node)), |reply, now| match reply {
             Reply::Record(record) => sighted(lease_of(record), now),
@@ -202,10 +216,10 @@ fn done<E: std::fmt::Display>(out: Result<(), E>) -> Outcome {
     out.map_or_else(|error| Outcome::Failed(error.to_string()), |()| Outcome::Done)
 }
 
-fn kept(out: Result<Kept, StoreError>) -> Outcome {
+fn kept(out: Result<Kept, StoreError>, ended: Mono) -> Outcome {
     match out {
-        Ok(Kept::Held(held)) => Outcome::Lease(Own::Held(held)),
-        Ok(Kept::Foreign(holder)) => Outcome::Lease(Own::Foreign(holder)),
+        Ok(Kept::Held(held)) => Outcome::Lease(Own::Held(held), ended),
+        Ok(Kept::Foreign(holder)) => Outcome::Lease(Own::Foreign(holder), ended),
         Err(error) => Outcome::Failed(error.to_string()),
     }
 }

@@ -15,7 +15,7 @@ use super::check::{History, Pen};
 use super::rng::Rng;
 use super::run::{Flaw, Watch, Weather};
 use super::store::StoreSim;
-use super::task::{Outcome, Stage};
+use super::task::{Outcome, Stage, is_write};
 use super::universe::{floating, node_name, pool};
 
 pub(crate) struct World {
@@ -26,6 +26,10 @@ pub(crate) struct World {
     pub(crate) now: Duration,
     pub(crate) store: StoreSim,
     pub(crate) agents: Vec<Agent>,
+    /// Until when the datastore answers readings and takes no writes.
+    pub(crate) outage: Option<Duration>,
+    /// All agents live and are connected: nothing may be taken from anybody.
+    pub(crate) all_live: bool,
     /// When what is wrong with an agent ends.
     pub(crate) troubles: Vec<Option<Duration>>,
     pub(crate) floating: Vec<FloatingIp>,
@@ -62,6 +66,8 @@ impl World {
             flaw: Flaw::None,
             watch: Watch::All,
             now: Duration::ZERO,
+            outage: None,
+            all_live: false,
             store,
             troubles: agents.iter().map(|_| None).collect(),
             agents,
@@ -108,7 +114,7 @@ impl World {
                 let count = 1 + self.rng.below(4);
                 self.learn(who, count);
             }
-            4 if !self.limbo.is_empty() && self.rng.chance(100) => {
+            4 if !self.limbo.is_empty() && self.outage.is_none() && self.rng.chance(100) => {
                 let at = self.rng.below(self.limbo.len());
                 let (writer, operation) = self.limbo.swap_remove(at);
                 self.tell(|world| format!("late, of {}: {operation:?}", world.agents[writer].identity));
@@ -225,6 +231,11 @@ impl World {
                     }
                 }
             }
+            Stage::Asked(operation) if self.outage.is_some() && is_write(&operation) => {
+                let stage = self.wait_to_write(who, at, operation);
+                self.agents[who].tasks[at].stage = stage;
+                Ok(())
+            }
             Stage::Asked(operation) => {
                 let stage = self.carry(who, operation)?;
                 self.agents[who].tasks[at].stage = stage;
@@ -244,7 +255,7 @@ impl World {
 
     /// An operation on its way to the datastore.
     fn carry(&mut self, who: usize, operation: StoreOp) -> Result<Stage, String> {
-        let is_write = !matches!(operation, StoreOp::Get(_) | StoreOp::List(_));
+        let is_write = is_write(&operation);
         if !self.agents[who].link.requests {
             return Ok(match self.rng.below(8) {
                 0 if is_write => Stage::Returning(Reply::Unknown),
@@ -321,7 +332,7 @@ pub(crate) fn is_binding(delta: &Delta) -> bool {
     matches!(delta.key, Key::Binding(_))
 }
 
-fn away() -> Reply {
+pub(crate) fn away() -> Reply {
     Reply::Failed(StoreError {
         kind: FailureKind::Unavailable,
         message: "the store is away".to_owned(),

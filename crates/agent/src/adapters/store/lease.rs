@@ -1,4 +1,4 @@
-//! Leases, on a thread of their own: a renewal waits for nothing else.
+//! Leases. A renewal waits for nothing else, and neither do readings: a write that is slow is no gap between them.
 
 use buoy_core::floating::lease::{self, Held, Holder, KeepLease, Kept, Own, RevokeLease, lease_of};
 use buoy_core::store::{Reply, StoreOp};
@@ -10,8 +10,8 @@ use crate::inputs::Outcome;
 /// Takes or renews this node's lease.
 pub(super) fn kept(store: &dyn Datastore, keep: KeepLease) -> Outcome {
     match drive(store, keep) {
-        Ok(Kept::Held(held)) => Outcome::Lease(Own::Held(held)),
-        Ok(Kept::Foreign(holder)) => Outcome::Lease(Own::Foreign(holder)),
+        Ok(Kept::Held(held)) => Outcome::Lease(Own::Held(held), clock::mono()),
+        Ok(Kept::Foreign(holder)) => Outcome::Lease(Own::Foreign(holder), clock::mono()),
         Err(error) => Outcome::Failed(error.to_string()),
     }
 }
@@ -20,7 +20,7 @@ pub(super) fn kept(store: &dyn Datastore, keep: KeepLease) -> Outcome {
 pub(super) fn left(store: &dyn Datastore, holder: &Holder, held: &Held) -> Outcome {
     match store.run(&lease::leave(holder, held)) {
         Reply::Failed(error) => Outcome::Failed(error.to_string()),
-        _ => Outcome::Lease(Own::Nothing),
+        _ => Outcome::Lease(Own::Nothing, clock::mono()),
     }
 }
 
