@@ -215,7 +215,14 @@ fn problems(agent: &Agent) -> Vec<String> {
         .network
         .troubles()
         .map(|(key, trouble)| format!("{key}: {}", trouble.error.message));
-    bad.chain(work)
+    let twin = agent.view.truce(crate::clock::mono()).map(|_| {
+        format!(
+            "Node {}: somebody writes over this record again and again\nif it is another agent: name the nodes differently",
+            agent.settings.node_name
+        )
+    });
+    bad.chain(twin)
+        .chain(work)
         .chain(rows)
         .chain(routing::problems(agent))
         .collect()

@@ -12,13 +12,10 @@ use buoy_api::binding::{Candidate, Epoch, Offer, Owner, Term};
 use buoy_api::ip::FloatingIp;
 use ipnet::IpNet;
 
-use crate::edit::Change;
 use crate::endpoint::{Attachment, Phase};
 use crate::floating::claim::Seen;
 use crate::floating::decide::Reason;
 use crate::floating::lease::{Held, Sighting};
-use crate::records;
-use crate::store::Value;
 use crate::subject::Subject;
 use crate::time::{Mono, Now};
 use crate::view::View;
@@ -182,10 +179,7 @@ pub fn owed(view: &View, subject: &Subject, now: Now) -> Owed {
         Subject::Endpoint(_) | Subject::Pool(_) | Subject::Block(_) | Subject::Peer(_) => Owed::default(),
         Subject::OtherNode(node) => lease::watched(view, node, now),
         Subject::Lease => lease::own(view, now),
-        Subject::Node => Owed {
-            duty: for_node(view),
-            ..Owed::default()
-        },
+        Subject::Node => for_node(view, now),
         Subject::Attachment(id) => {
             let duty = view
                 .attachment(id)
@@ -199,23 +193,22 @@ pub fn owed(view: &View, subject: &Subject, now: Now) -> Owed {
     }
 }
 
-fn for_node(view: &View) -> Option<Duty> {
-    let name = &view.settings.node;
+fn for_node(view: &View, now: Now) -> Owed {
     // The node of this name is another agent's.
-    if view.is_foreign(name) {
-        return None;
+    if view.is_foreign(&view.settings.node) {
+        return Owed::default();
     }
-    let found = view
-        .nodes
-        .versioned(name)
-        .map(|(node, _)| Value::Node(node.clone()));
-    if found.is_some() || !view.nodes.contains(name) {
-        let change = records::node(found.as_ref(), name, &view.settings.version, &view.addresses);
-        if change != Change::Keep {
-            return Some(Duty::Node(view.addresses.clone()));
-        }
+    if !view.node_is_right() {
+        return match view.truce(now.mono) {
+            Some(end) => Owed::later(end),
+            None => Duty::Node(view.addresses.clone()).into(),
+        };
     }
-    (!view.cluster.contains("default")).then_some(Duty::Cluster)
+    if view.cluster.contains("default") {
+        Owed::default()
+    } else {
+        Duty::Cluster.into()
+    }
 }
 
 fn for_attachment(view: &View, attachment: &Attachment) -> Option<Duty> {

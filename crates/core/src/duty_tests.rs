@@ -1,12 +1,15 @@
 use buoy_api::names::floating_handle;
 
 use super::*;
+use crate::edit::Change;
 use crate::endpoint::AttachmentId;
 use crate::fixtures::{
     FLOATING, binding, block, candidate, empty_view, endpoint_key, floating, node, now, pod, put, record,
     spoil, view,
 };
 use crate::floating::claim::binding_key;
+use crate::records;
+use crate::store::{Delta, Key, Revision, Value};
 
 fn of_pod(view: &View, attachment: &Attachment) -> Option<Duty> {
     owed(view, &Subject::Attachment(attachment.id.clone()), now(2000)).duty
@@ -79,7 +82,7 @@ fn an_attachment_without_a_link_has_no_record() {
 fn the_node_marks_its_record_and_makes_a_new_store_ready() {
     let mut view = empty_view();
     view.addresses = vec!["10.0.0.1/24".parse().unwrap()];
-    let of_node = |view: &View| owed(view, &Subject::Node, now(0)).duty;
+    let of_node = |view: &View| owed(view, &Subject::Node, now(2000)).duty;
     assert_eq!(of_node(&view), Some(Duty::Node(view.addresses.clone())));
     let Change::Put(marked) = records::node(None, "n1", "0.1.0", &view.addresses) else {
         panic!()
@@ -93,8 +96,49 @@ fn the_node_marks_its_record_and_makes_a_new_store_ready() {
     assert_eq!(of_node(&view), None);
     put(&mut view, Value::Node(node("n1", "10.0.0.2/24")));
     assert_eq!(of_node(&view), Some(Duty::Node(view.addresses.clone())));
-    spoil(&mut view, crate::store::Key::Node("n1".to_owned()));
+    spoil(&mut view, Key::Node("n1".to_owned()));
     assert_eq!(of_node(&view), None, "what does not decode is not written over");
+}
+
+#[test]
+fn two_agents_of_one_name_do_not_fight_over_its_record() {
+    let mut view = empty_view();
+    let Change::Put(cluster) = records::cluster(None, "guid") else {
+        panic!()
+    };
+    put(&mut view, *cluster);
+    view.set_addresses(vec!["10.0.0.1/24".parse().unwrap()]);
+    let of_node = |view: &View, second| owed(view, &Subject::Node, now(second));
+    let write = Owed::from(Duty::Node(view.addresses.clone()));
+    let mut revision = 0;
+    let mut learn = |view: &mut View, address: &str, second| {
+        revision += 1;
+        let mine = records::node(None, "n1", "0.1.0", &[address.parse().unwrap()]);
+        let Change::Put(value) = mine else { panic!() };
+        let delta = Delta {
+            key: Key::Node("n1".to_owned()),
+            revision: Revision(revision),
+            value: Some(Ok(*value)),
+        };
+        view.apply(delta, now(second).mono);
+    };
+    learn(&mut view, "10.0.0.2/24", 1);
+    assert_eq!(of_node(&view, 1), write, "what it finds it mends");
+    for second in [2, 4, 6] {
+        learn(&mut view, "10.0.0.1/24", second);
+        assert_eq!(of_node(&view, second), Owed::default());
+        learn(&mut view, "10.0.0.2/24", second + 1);
+        assert_eq!(of_node(&view, second + 1), write);
+    }
+    learn(&mut view, "10.0.0.1/24", 8);
+    learn(&mut view, "10.0.0.2/24", 9);
+    assert_eq!(of_node(&view, 9), Owed::later(now(63).mono), "the fourth time");
+    assert_eq!(view.truce(now(9).mono), Some(now(63).mono));
+    assert_eq!(of_node(&view, 63), write);
+    learn(&mut view, "10.0.0.1/24", 63);
+    assert_eq!(view.truce(now(63).mono), None);
+    learn(&mut view, "10.0.0.2/24", 64);
+    assert_eq!(of_node(&view, 64), write, "from here on it is counted anew");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod attachments;
 mod concern;
+mod own_node;
 mod ownership;
 mod records;
 mod routing;
@@ -23,6 +24,7 @@ use buoy_api::v3::{
 use ipnet::IpNet;
 
 use self::attachments::Workload;
+use self::own_node::OwnNode;
 use self::ownership::Ownership;
 pub use self::ownership::Withdrawal;
 pub use self::records::{Records, Slot};
@@ -135,6 +137,7 @@ pub struct View {
     pub leaving: bool,
     unready: bool,
     ownership: Ownership,
+    own_node: OwnNode,
     learnt: BTreeSet<FloatingIp>,
     attachments: BTreeMap<AttachmentId, Attachment>,
     by_endpoint: BTreeMap<EndpointId, BTreeSet<AttachmentId>>,
@@ -171,6 +174,7 @@ impl View {
             leaving: false,
             unready: false,
             ownership: Ownership::default(),
+            own_node: OwnNode::default(),
             learnt: BTreeSet::new(),
             attachments: BTreeMap::new(),
             by_endpoint: BTreeMap::new(),
@@ -199,6 +203,9 @@ impl View {
             dirty.extend(self.reindex(&id));
         }
         dirty.extend(self.concerned(&key));
+        if matches!(&key, Key::Node(name) if *name == self.settings.node) {
+            self.note_own_node(now);
+        }
         if self.owns() != owned {
             dirty.insert(Subject::Lease);
         }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use buoy_lab::ask::{answered_by, owner, status_says};
 use buoy_lab::cluster::{Cluster, NODES, PEERS};
 use buoy_lab::exec::{PATIENCE, eventually};
@@ -46,6 +46,40 @@ fn two_agents_have_one_name() {
         cluster.wait_for_sessions()?;
         traffic.progress()?;
         traffic.unharmed()?;
+        cluster.check()
+    });
+}
+
+#[test]
+fn two_agents_of_one_name_that_own_nothing_leave_each_other_alone() {
+    Cluster::start().unwrap().test(|cluster| {
+        let [n1, _, n3] = &cluster.nodes[..] else {
+            anyhow::bail!("three nodes");
+        };
+        let written = || -> Result<String> {
+            let record: serde_json::Value = serde_json::from_str(&n1.ctl("get node n1 -o json")?)?;
+            let revision = record["metadata"]["resourceVersion"].as_str();
+            Ok(revision.context("it has no revision")?.to_owned())
+        };
+        cluster.stop(n3)?;
+        n3.set(|settings| settings.node_name = Some("n1".to_owned()));
+        n3.start_agent()?;
+        eventually(SOON, "one of them gives way", || {
+            let statuses = [n1.ctl("node status")?, n3.ctl("node status")?];
+            let gives_way = |status: &&String| status.contains("writes over this record again and again");
+            ensure!(statuses.iter().filter(gives_way).count() == 1, "{statuses:?}");
+            Ok(())
+        })?;
+        let before = written()?;
+        std::thread::sleep(Duration::from_secs(10));
+        ensure!(written()? == before, "the record is written again and again");
+        n3.stop_agent()?;
+        n3.set(|settings| settings.node_name = None);
+        cluster.start_agent(n3)?;
+        // Only the addresses of who is there now lead to sessions.
+        cluster.stop(n1)?;
+        cluster.start_agent(n1)?;
+        cluster.wait_for_sessions()?;
         cluster.check()
     });
 }
