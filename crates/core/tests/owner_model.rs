@@ -114,6 +114,11 @@ fn i3_the_model_notices_a_revocation_after_an_outage() {
 }
 
 #[test]
+fn the_model_notices_a_revocation_by_who_may_have_been_unable_to_write() {
+    notices(Flaw::RevokesUnproven, "lives and");
+}
+
+#[test]
 fn the_model_notices_a_count_that_goes_on_while_nobody_can_write() {
     notices(Flaw::OutagesCount, "lives and");
 }

@@ -52,7 +52,7 @@ pub(super) fn watched(view: &View, node: &str, now: Now) -> Owed {
     let owner = highest_stood_by_for(view, node).or(foreign.then_some(Term(0)));
     // While another agent holds this node's lease there is none to show by that the datastore takes writes.
     let proven = foreign || view.can_write(now.mono);
-    if let Some(owner) = owner.filter(|_| proven && seen.is_revocable()) {
+    if let Some(owner) = owner.filter(|_| proven && seen.is_revocable(now.mono)) {
         return Duty::RevokeLease {
             node: node.to_owned(),
             seen: Box::new(seen.clone()),
@@ -69,11 +69,7 @@ pub(super) fn watched(view: &View, node: &str, now: Now) -> Owed {
 /// The next reading of a lease: in a while, or when it will have stood long enough.
 fn reading(node: &str, seen: &Sighting, now: Now) -> Owed {
     let next = seen.last.after(lease::READING);
-    let next = if seen.is_revocable() {
-        next
-    } else {
-        next.min(seen.due())
-    };
+    let next = if seen.is_due() { next } else { next.min(seen.due()) };
     if now.mono < next {
         return Owed::later(next);
     }

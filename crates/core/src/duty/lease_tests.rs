@@ -102,8 +102,16 @@ fn observer() -> View {
     view
 }
 
+/// Whether it revokes the lease of `n2` at a second, if it reads the same until then.
 fn revokes(view: &View, second: u64) -> bool {
-    matches!(of(view, "n2", second).duty, Some(Duty::RevokeLease { .. }))
+    let mut view = view.clone();
+    let seen = view.sighting("n2").cloned().unwrap();
+    for read in 0..=second {
+        if now(read).mono > seen.last {
+            view.sighted("n2", seen.lease.clone(), now(read).mono);
+        }
+    }
+    matches!(of(&view, "n2", second).duty, Some(Duty::RevokeLease { .. }))
 }
 
 #[test]
@@ -175,6 +183,20 @@ fn nobody_is_revoked_by_a_node_whose_own_writes_fail() {
     renew(&mut view, 10);
     assert!(!revokes(&view, 10) && revokes(&view, 11));
     assert!(!revokes(&view, 14), "no renewal for four seconds");
+}
+
+#[test]
+fn what_was_counted_before_contact_was_lost_is_no_reason_later() {
+    let mut view = observer();
+    for second in [5, 7, 9, 11] {
+        renew(&mut view, second);
+    }
+    assert!(revokes(&view, 11));
+    let owed = of(&view, "n2", 11);
+    assert!(
+        matches!(owed.duty, Some(Duty::ReadLease { .. })),
+        "not read for three seconds"
+    );
 }
 
 #[test]

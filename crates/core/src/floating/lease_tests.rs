@@ -178,10 +178,15 @@ fn readings(lease: &NodeLease, all: &[(u64, u64)]) -> Sighting {
 fn a_lease_may_be_revoked_once_one_revision_stood_for_its_duration_and_a_tenth() {
     let steady = |until: u64| (0..=until).step_by(500).map(|t| (t, 7)).collect::<Vec<_>>();
     let lease = lease(Some("me"), 4);
-    assert!(!readings(&lease, &steady(6500)).is_revocable());
+    assert!(!readings(&lease, &steady(6500)).is_due());
     let mut long = steady(6500);
     long.push((6600, 7));
-    assert!(readings(&lease, &long).is_revocable());
+    let seen = readings(&lease, &long);
+    assert!(seen.is_revocable(Mono(Duration::from_millis(7600))));
+    assert!(
+        !seen.is_revocable(Mono(Duration::from_millis(7601))),
+        "nothing was heard since"
+    );
 }
 
 #[test]
@@ -191,14 +196,14 @@ fn a_renewal_or_a_gap_begins_the_count_anew() {
         .step_by(500)
         .map(|t| (t, if t < 4000 { 7 } else { 8 }))
         .collect();
-    assert!(!readings(&lease, &renewed).is_revocable());
+    assert!(!readings(&lease, &renewed).is_due());
     let gap: Vec<_> = (0..=10_000)
         .step_by(500)
         .filter(|t| !(4000..5000).contains(t))
         .map(|t| (t, 7))
         .collect();
     assert_eq!(readings(&lease, &gap).since, Mono(Duration::from_secs(5)));
-    assert!(!readings(&lease, &gap).is_revocable());
+    assert!(!readings(&lease, &gap).is_due());
 }
 
 #[test]

@@ -254,7 +254,7 @@ impl Agent {
         let is_due = match flaw {
             Flaw::RevokesAtOnce => true,
             Flaw::GapsCount => now.since(first.1) >= seen.patience(),
-            Flaw::OutagesCount => seen.is_revocable(),
+            Flaw::RevokesUnproven | Flaw::OutagesCount => seen.is_revocable(now),
             _ => false,
         };
         let owners = self

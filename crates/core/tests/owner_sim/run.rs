@@ -13,7 +13,9 @@ pub(crate) enum Flaw {
     ClaimWithoutRevoking,
     /// A lease is revoked whatever contact there was while it stood.
     GapsCount,
-    /// A lease is revoked although nobody could have renewed it, and a revocation that fails is tried again at once.
+    /// A lease is revoked by who has not shown that anybody could have renewed it.
+    RevokesUnproven,
+    /// The same, and a revocation that fails is tried again at once.
     OutagesCount,
     /// A lease is revoked as soon as it was read.
     RevokesAtOnce,

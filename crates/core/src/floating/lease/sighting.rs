@@ -103,9 +103,14 @@ impl Sighting {
         self.since.after(self.patience())
     }
 
-    /// Whether it has stood long enough to be revoked.
-    pub fn is_revocable(&self) -> bool {
+    /// Whether it had stood long enough when it was read last.
+    pub fn is_due(&self) -> bool {
         self.last >= self.due()
+    }
+
+    /// Whether it may be revoked: it is due, and there was no gap since.
+    pub fn is_revocable(&self, now: Mono) -> bool {
+        self.is_due() && now <= self.last.after(CONTACT)
     }
 
     /// Whether that is so near that who wants to revoke it must show that the datastore takes writes.
