@@ -173,11 +173,7 @@ fn without_a_route_to_a_workload_nothing_is_translated() {
         FLOATING[1], CLIENT[1]
     ));
     for family in [0, 1] {
-        router.client.ip(&format!(
-            "addr add {} dev lo {}",
-            FLOATING[family],
-            ["", "nodad"][family]
-        ));
+        router.client.address(FLOATING[family], "lo");
         let elsewhere = udp(&router.client, &at(FLOATING[family], 7000));
         elsewhere.set_read_timeout(Some(SHORT)).unwrap();
         let here = udp(&pod.ns, &any(family, 7000));
@@ -246,10 +242,7 @@ fn a_foreign_source_is_dropped_and_counted() {
         FLOATING[1],
     ];
     for (sent, source) in stolen.iter().enumerate() {
-        pod.ns.ip(&format!(
-            "addr add {source} dev lo {}",
-            if source.contains(':') { "nodad" } else { "" }
-        ));
+        pod.ns.address(source, "lo");
         let family = usize::from(source.contains(':'));
         let server = udp(&router.client, &any(family, 7000));
         let client = udp(&pod.ns, &at(source, 0));
@@ -273,7 +266,7 @@ fn a_source_prefix_is_allowed_on_its_link_only() {
     router.add(allowed.map(|prefix| Element::SourcePrefix(pod.link.host_ifindex, prefix)));
     for (ns, passes) in [(&pod.ns, true), (&other.ns, false)] {
         for (family, source) in ["203.0.113.9", "2001:db8:9::9"].into_iter().enumerate() {
-            ns.ip(&format!("addr add {source} dev lo {}", ["", "nodad"][family]));
+            ns.address(source, "lo");
             let server = udp(&router.client, &any(family, 7000));
             let client = udp(ns, &at(source, 0));
             client.send_to(b"ahoy", at(CLIENT[family], 7000)).unwrap();

@@ -40,8 +40,8 @@ impl Router {
         let (client, node) = (TestNs::new(), TestNs::new());
         join(&client, "eth0", &node, "up0");
         for (ns, link, addresses) in [(&client, "eth0", CLIENT), (&node, "up0", NODE)] {
-            ns.ip(&format!("addr add {}/24 dev {link}", addresses[0]));
-            ns.ip(&format!("addr add {}/64 dev {link} nodad", addresses[1]));
+            ns.address(&format!("{}/24", addresses[0]), link);
+            ns.address(&format!("{}/64", addresses[1]), link);
         }
         client.ip(&format!("route add default via {}", NODE[0]));
         client.ip(&format!("-6 route add default via {}", NODE[1]));
