@@ -179,12 +179,8 @@ impl Agent {
             },
             Input::Performed(subject, outcome) => self.performed(&subject, outcome, now),
             Input::LinkGone(name, index) => self.network.link_gone(&name, index),
-            Input::LinkUp(name, up) => {
-                if self.network.link_came_back(&name, up) {
-                    self.foreign("a workload's link was down");
-                }
-            }
-            // With a link the kernel takes its routes away, which is no news.
+            Input::LinkDown(name, index) => self.network.link_down(name, index, now.mono),
+            // With a link, also one that is set down, the kernel takes its routes away, which is no news.
             Input::RouteGone(index) if !self.network.is_staying(index) => {}
             Input::RouteGone(_) => self.foreign("our routes"),
             Input::Foreign(what) => self.foreign(what),

@@ -55,8 +55,8 @@ pub(crate) enum Input {
     Performed(Subject, Outcome),
     /// A link is gone that nobody here deleted.
     LinkGone(IfName, IfIndex),
-    /// A link is up, or down, for somebody set it so or it was just made.
-    LinkUp(IfName, bool),
+    /// Somebody set a workload's link down.
+    LinkDown(IfName, IfIndex),
     /// A route of ours to this link is gone, and nobody here deleted it.
     RouteGone(IfIndex),
     /// Somebody else changed what this agent programs, or events were missed.

@@ -13,7 +13,7 @@ use buoy_core::plan::{Plan, Scope, plan};
 use buoy_core::subject::Subject;
 use buoy_core::time::Mono;
 use buoy_core::view::View;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::inputs::{Applied, OpError};
 
@@ -22,6 +22,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 /// Operations of a plan that are logged one by one; of more, only the number.
 const LOGGED: usize = 256;
+
+/// Time after which a link that is down is not on its way out.
+const GOING: Duration = Duration::from_millis(100);
 
 /// Pause after the kernel could not be read back.
 const READ_PAUSE: Duration = Duration::from_secs(1);
@@ -58,7 +61,8 @@ pub(crate) struct Network {
     failed_loads: u32,
     busy: bool,
     suspects: BTreeSet<IfName>,
-    down: BTreeSet<IfName>,
+    /// Links that somebody set down, and when to believe it.
+    fallen: BTreeMap<(IfName, IfIndex), Mono>,
     trouble: BTreeMap<RowKey, Trouble>,
     wake: Option<Mono>,
 }
@@ -148,6 +152,7 @@ impl Network {
         if self.busy || !self.known || self.stale {
             return None;
         }
+        self.note_fallen(now);
         let whole = self.whole && everything;
         let scope = if whole {
             Scope::All
@@ -188,7 +193,8 @@ impl Network {
             .values()
             .map(|trouble| trouble.until)
             .filter(|until| *until > now);
-        troubles.chain(wake).min()
+        let fallen = self.fallen.values().copied();
+        troubles.chain(fallen).chain(wake).min()
     }
 
     fn plan(&self, view: &View, scope: &Scope, now: Mono) -> Plan {
@@ -293,7 +299,9 @@ impl Network {
             Op::LoadRuleset | Op::EndFlows(_) => Vec::new(),
             Op::LoadBird(_) => vec![RowKey::Bird(Section::Router)],
             Op::SetSysctl(path, _) => vec![RowKey::Sysctl(path.clone())],
-            Op::AddLink(name, _) | Op::DelLink(name, _) => vec![RowKey::Link(name.clone())],
+            Op::AddLink(name, _) | Op::RaiseLink(name, ..) | Op::DelLink(name, _) => {
+                vec![RowKey::Link(name.clone())]
+            }
             Op::PutRoute(key, _) | Op::DelRoute(key) => vec![RowKey::Route(*key)],
             Op::Nft(NftTransaction { del, add }) => del
                 .iter()
@@ -321,6 +329,7 @@ impl Network {
 
     /// A link is gone, by our doing or another's.
     pub(crate) fn link_gone(&mut self, name: &IfName, index: IfIndex) {
+        self.fallen.remove(&(name.clone(), index));
         if self
             .observed
             .links
@@ -332,7 +341,6 @@ impl Network {
                 .links
                 .get(name)
                 .is_some_and(|link| link.attachment().is_some());
-            self.down.remove(name);
             let keys = self.observed.forget_link(name, index);
             if ours {
                 self.keys.extend(keys);
@@ -341,27 +349,32 @@ impl Network {
         }
     }
 
-    /// Takes note whether a workload's link is up. One that comes back has lost its routes, and says so.
-    pub(crate) fn link_came_back(&mut self, name: &IfName, up: bool) -> bool {
-        let ours = self
-            .observed
-            .links
-            .get(name)
-            .is_some_and(|link| !link.leaving && link.attachment().is_some());
-        if !ours || !up {
-            if ours {
-                self.down.insert(name.clone());
-            }
-            return false;
+    /// A workload's link is down: somebody set it so, or it goes, which is told a little later.
+    pub(crate) fn link_down(&mut self, name: IfName, index: IfIndex, now: Mono) {
+        if !self.is_leaving(&name) {
+            self.fallen.entry((name, index)).or_insert(now.after(GOING));
         }
-        let came_back = self.down.remove(name);
-        if came_back {
-            let via = self.desired.routes_via(name).map(RowKey::Route);
-            for key in via.collect::<Vec<_>>() {
-                self.trouble.remove(&key);
+    }
+
+    /// Links that are still there are to be raised, and their routes are gone.
+    fn note_fallen(&mut self, now: Mono) {
+        let fallen = std::mem::take(&mut self.fallen).into_iter();
+        let (due, waiting): (BTreeMap<_, _>, _) = fallen.partition(|(_, due)| *due <= now);
+        self.fallen = waiting;
+        for (name, index) in due.into_keys() {
+            let keys = self.observed.link_fell(&name, index);
+            if !keys.is_empty() {
+                info!("set down by somebody else: {name}");
             }
+            for key in &keys {
+                self.trouble.remove(key);
+            }
+            self.keys.extend(keys);
         }
-        came_back
+    }
+
+    fn is_leaving(&self, name: &IfName) -> bool {
+        self.observed.links.get(name).is_some_and(|link| link.leaving)
     }
 
     /// A link that was to go is still there.
@@ -373,12 +386,11 @@ impl Network {
         }
     }
 
-    /// Whether a link is there and is to stay.
+    /// Whether a link is there, up, and is to stay.
     pub(crate) fn is_staying(&self, index: IfIndex) -> bool {
-        self.observed
-            .links
-            .values()
-            .any(|link| link.index == index && !link.leaving)
+        let fell = self.fallen.keys().any(|(_, fallen)| *fallen == index);
+        let mut links = self.observed.links.values();
+        !fell && links.any(|link| link.index == index && link.up && !link.leaving)
     }
 
     /// Whether these rows are as they should be; a link on its way out and flows that are ended a second time do not
@@ -401,7 +413,7 @@ impl Network {
     /// Whether a link is wanted whose name a link on its way out still has. No operation is due until it is gone.
     fn awaits_name(&self, key: &RowKey) -> bool {
         let RowKey::Link(name) = key else { return false };
-        self.desired.get(key).is_some() && self.observed.links.get(name).is_some_and(|link| link.leaving)
+        self.desired.get(key).is_some() && self.is_leaving(name)
     }
 
     /// Keys of all that the kernel has of a link and of the addresses behind it.

@@ -22,12 +22,22 @@ pub struct ObservedLink {
     pub alias: Option<String>,
     /// Its deletion is under way; the name is not free yet.
     pub leaving: bool,
+    /// It was not set down since it was made or raised.
+    pub up: bool,
+    /// It has the link-local address that is the gateway of a workload's IPv6. A link that is set down loses it, and
+    /// coming up alone does not bring it back.
+    pub gateway_v6: bool,
 }
 
 impl ObservedLink {
     /// The attachment it was made for, if it is ours.
     pub fn attachment(&self) -> Option<AttachmentId> {
         AttachmentId::from_alias(self.alias.as_deref()?)
+    }
+
+    /// Whether a workload with these addresses is reached by it.
+    pub fn carries(&self, addresses: &[IpAddr]) -> bool {
+        self.up && (self.gateway_v6 || addresses.iter().all(IpAddr::is_ipv4))
     }
 }
 
@@ -130,8 +140,16 @@ impl Observed {
                         index: *index,
                         alias,
                         leaving: false,
+                        up: true,
+                        gateway_v6: link.addresses.iter().any(IpAddr::is_ipv6),
                     },
                 );
+            }
+            (Op::RaiseLink(name, index, gateway_v6), _) => {
+                if let Some(link) = self.link_mut(name, *index) {
+                    link.up = true;
+                    link.gateway_v6 |= gateway_v6;
+                }
             }
             (Op::DelLink(name, index), _) => return self.forget_link(name, *index),
             (Op::Nft(transaction), _) => self.absorb_nft(transaction, now),
@@ -159,9 +177,27 @@ impl Observed {
 
     /// Takes note that a link is gone, and its routes with it.
     pub fn forget_link(&mut self, name: &IfName, index: IfIndex) -> BTreeSet<RowKey> {
-        if self.links.get(name).is_some_and(|link| link.index == index) {
+        if self.link_mut(name, index).is_some() {
             self.links.remove(name);
         }
+        self.forget_routes(name, index)
+    }
+
+    /// Takes note that somebody set a link down: the kernel takes its routes away, and its IPv6 addresses.
+    pub fn link_fell(&mut self, name: &IfName, index: IfIndex) -> BTreeSet<RowKey> {
+        let Some(link) = self.link_mut(name, index) else {
+            return BTreeSet::new();
+        };
+        link.up = false;
+        link.gateway_v6 = false;
+        self.forget_routes(name, index)
+    }
+
+    fn link_mut(&mut self, name: &IfName, index: IfIndex) -> Option<&mut ObservedLink> {
+        self.links.get_mut(name).filter(|link| link.index == index)
+    }
+
+    fn forget_routes(&mut self, name: &IfName, index: IfIndex) -> BTreeSet<RowKey> {
         let keys: BTreeSet<RouteKey> = self.routes_to(index).collect();
         for key in &keys {
             self.routes.remove(key);

@@ -24,6 +24,8 @@ fn observed() -> Observed {
             index: IfIndex(4),
             alias,
             leaving: false,
+            up: true,
+            gateway_v6: false,
         },
     );
     observed
@@ -221,6 +223,8 @@ fn a_strangers_link_is_none_of_ours() {
             index: IfIndex(2),
             alias,
             leaving: false,
+            up: true,
+            gateway_v6: false,
         },
     );
     assert!(!observed.keys().contains(&RowKey::Link(IfName("eth0".to_owned()))));

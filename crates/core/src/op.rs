@@ -85,6 +85,8 @@ pub enum Op {
     SetSysctl(String, String),
     /// A workload's link with all that is inside its namespace.
     AddLink(IfName, PodLink),
+    /// Sets a link of ours up that somebody set down, and gives it the gateway's IPv6 address again if it should have it.
+    RaiseLink(IfName, IfIndex, bool),
     /// Takes a link of ours down.
     DelLink(IfName, IfIndex),
     /// Elements of sets and maps.
@@ -139,6 +141,7 @@ impl fmt::Display for Op {
             Self::LoadRuleset => f.write_str("load ruleset"),
             Self::SetSysctl(path, value) => write!(f, "set sysctl {path}: {value}"),
             Self::AddLink(name, link) => write!(f, "add link {name} for {}", link.endpoint),
+            Self::RaiseLink(name, index, _) => write!(f, "raise link {name}: index {}", index.0),
             Self::DelLink(name, index) => write!(f, "delete link {name}: index {}", index.0),
             Self::Nft(transaction) => {
                 let del = transaction.del.iter().map(|e| format!("-{e}"));

@@ -158,6 +158,11 @@ impl Draft<'_> {
         }
         match observed.attachment() {
             Some(attachment) if attachment == link.attachment => {
+                if !observed.carries(&link.addresses) {
+                    let v6 = link.addresses.iter().any(IpAddr::is_ipv6);
+                    self.ops
+                        .push((Phase::Links, Op::RaiseLink(name.clone(), observed.index, v6)));
+                }
                 self.filter(
                     observed.index,
                     &Filter {

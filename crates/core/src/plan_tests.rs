@@ -37,6 +37,22 @@ impl Node {
         node
     }
 
+    /// With somebody else's link of the name that `web-0` needs.
+    fn beside_a_stranger() -> Self {
+        let mut node = Self::new();
+        let stranger = ObservedLink {
+            index: IfIndex(2),
+            alias: Some("uplink to rack 3".to_owned()),
+            leaving: false,
+            up: true,
+            gateway_v6: false,
+        };
+        let name = IfName("cali-web-0".to_owned());
+        node.observed.links.insert(name, stranger);
+        node.observed.ruleset = true;
+        node
+    }
+
     fn plan(&mut self, scope: &Scope) -> Plan {
         let mut subjects = BTreeSet::from([Subject::Node, Subject::Binding(floating(FLOATING))]);
         subjects.extend(
@@ -222,18 +238,41 @@ fn a_name_whose_link_is_on_its_way_out_is_waited_for() {
 }
 
 #[test]
-fn a_strangers_link_of_the_name_is_asked_for_and_not_touched() {
+fn a_link_that_was_set_down_is_raised_before_its_routes_come_back() {
+    let mut node = Node::settled();
+    let name = IfName("cali-web-0".to_owned());
+    let fallen = node.observed.link_fell(&name, IfIndex(11));
+    let told = node.step(&Scope::Keys(fallen));
+    assert_eq!(
+        told,
+        [
+            "raise link cali-web-0: index 11",
+            "put route 10.65.0.7/32 dev cali-web-0 metric 1024",
+        ]
+    );
+    assert_eq!(node.step(&Scope::All), [""; 0]);
+}
+
+#[test]
+fn a_link_that_somebody_set_up_again_lacks_its_gateway() {
     let mut node = Node::new();
-    let alias = Some("uplink to rack 3".to_owned());
-    let stranger = ObservedLink {
-        index: IfIndex(2),
-        alias,
-        leaving: false,
-    };
-    node.observed
-        .links
-        .insert(IfName("cali-web-0".to_owned()), stranger);
-    node.observed.ruleset = true;
+    let mut web = pod("web-0", 7);
+    web.addresses = Some(
+        ["10.65.0.7/26", "fd65::7/122"]
+            .map(|net| net.parse().unwrap())
+            .to_vec(),
+    );
+    node.view.put_attachment(web);
+    node.step(&Scope::All);
+    let link = node.observed.links.values_mut().next().unwrap();
+    assert!(link.gateway_v6);
+    link.gateway_v6 = false;
+    assert_eq!(node.step(&Scope::All), ["raise link cali-web-0: index 11"]);
+}
+
+#[test]
+fn a_strangers_link_of_the_name_is_asked_for_and_not_touched() {
+    let mut node = Node::beside_a_stranger();
     assert_eq!(
         told(&node.plan(&Scope::All)),
         ["add link cali-web-0 for shop/n1-k8s-web--0-eth0"]
@@ -242,17 +281,7 @@ fn a_strangers_link_of_the_name_is_asked_for_and_not_touched() {
 
 #[test]
 fn a_route_that_leads_elsewhere_does_not_stay_while_its_link_is_awaited() {
-    let mut node = Node::new();
-    let alias = Some("uplink to rack 3".to_owned());
-    let stranger = ObservedLink {
-        index: IfIndex(2),
-        alias,
-        leaving: false,
-    };
-    node.observed
-        .links
-        .insert(IfName("cali-web-0".to_owned()), stranger);
-    node.observed.ruleset = true;
+    let mut node = Node::beside_a_stranger();
     let own = RouteKey::host(IpAddr::from([10, 65, 0, 7]), crate::desired::OWN_METRIC);
     node.observed.routes.insert(own, ObservedHop::Unreachable);
     let told = told(&node.plan(&Scope::All));

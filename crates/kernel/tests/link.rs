@@ -30,12 +30,42 @@ fn v6_link_answers_at_once() {
     let (node, pod) = (TestNs::new(), TestNs::new());
     create(&node, &pod, &pod_link("cali1", &["fd00:65::10"])).unwrap();
     node.ip("-6 route add fd00:65::10 dev cali1");
-    node.ip("addr add fd00:1::1/128 dev lo nodad");
+    node.address("fd00:1::1/128", "lo");
     assert!(
         node.pings("fd00:65::10"),
         "the first echo request must be answered"
     );
     assert!(pod.pings("fd00:1::1"), "the workload must reach the node");
+}
+
+#[test]
+fn a_link_that_was_set_down_is_raised_with_its_gateway() {
+    let (node, pod) = (TestNs::new(), TestNs::new());
+    let made = create(&node, &pod, &pod_link("cali1", &["10.65.0.10", "fd00:65::10"])).unwrap();
+    node.address("10.0.0.1/32", "lo");
+    node.address("fd00:1::1/128", "lo");
+    let mut socket = node.socket(Protocol::Route);
+    let mut raise = || link::raise_pod_link(&mut socket, "cali1", made.host_ifindex, true).unwrap();
+    for down in [true, false] {
+        if down {
+            node.ip("link set cali1 down");
+            let gateways = link::gateways_v6(&mut node.socket(Protocol::Route)).unwrap();
+            assert!(gateways.is_empty(), "a link that is down keeps its addresses");
+        }
+        raise();
+        node.ip("route replace 10.65.0.10 dev cali1 scope link");
+        node.ip("-6 route replace fd00:65::10 dev cali1");
+        let gateways = link::gateways_v6(&mut node.socket(Protocol::Route)).unwrap();
+        assert_eq!(gateways, [made.host_ifindex].into());
+        for (from, to) in [
+            (&node, "10.65.0.10"),
+            (&node, "fd00:65::10"),
+            (&pod, "10.0.0.1"),
+            (&pod, "fd00:1::1"),
+        ] {
+            assert!(from.pings(to), "{to} must be reached");
+        }
+    }
 }
 
 #[test]

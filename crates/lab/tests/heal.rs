@@ -18,6 +18,7 @@ use buoy_lab::workload::{Spec, Workload};
 use rusqlite::{Connection, params};
 
 const FLOATING: &str = "172.16.1.3";
+const FLOATING_V6: &str = "fd16::3";
 const SOON: Duration = Duration::from_secs(20);
 
 fn ip(text: &str) -> IpAddr {
@@ -60,6 +61,41 @@ fn rules_that_somebody_flushes_come_back() {
             })?;
         }
         answers(lab)
+    });
+}
+
+/// Down, down and up again, and down while no agent looks: each time every address works again.
+#[test]
+fn a_link_that_somebody_sets_down_is_raised() {
+    Lab::start().unwrap().test(|lab| {
+        let node = &lab.node;
+        let spec = Spec::pod("shop", "web-0").floating(&[FLOATING, FLOATING_V6]);
+        let web = Workload::start(node, spec)?;
+        let bystander = Workload::start(node, Spec::pod("shop", "web-1"))?;
+        let others = Traffic::start(&lab.client, bystander.addresses()[0])?;
+        let own = web.addresses().iter().copied();
+        let all: Vec<IpAddr> = [ip(FLOATING), ip(FLOATING_V6)].into_iter().chain(own).collect();
+        let answers = |when: &str| {
+            all.iter().try_for_each(|to| {
+                let answer = probe::ask(&lab.client, Via::Tcp, *to, SOON);
+                answer.map(drop).with_context(|| format!("{to}, {when}"))
+            })
+        };
+        answers("before")?;
+        let link = names::pod_link("shop", "web-0");
+        node.netns().ip(&format!("link set {link} down"))?;
+        answers("after it was set down")?;
+        node.netns()
+            .ip(&format!("link set {link} down\nlink set {link} up"))?;
+        answers("after it was set down and up")?;
+        for lines in ["link set {} down", "link set {} down\nlink set {} up"] {
+            node.kill_agent();
+            node.netns().ip(&lines.replace("{}", &link))?;
+            node.start_agent()?;
+            answers("after an agent's absence")?;
+        }
+        others.unharmed()?;
+        assert_nothing_leaked(node, &[&web, &bystander])
     });
 }
 

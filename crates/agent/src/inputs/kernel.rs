@@ -4,9 +4,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use buoy_core::endpoint::{IfIndex, IfName};
+use buoy_core::endpoint::{AttachmentId, IfIndex, IfName};
 use buoy_core::view::Routing;
 use buoy_kernel::events::{Event, Events};
+use buoy_kernel::link::Link;
 use buoy_kernel::netlink::OwnPorts;
 use buoy_kernel::nft::{TableEvent, TableEvents};
 use buoy_kernel::route::Target;
@@ -82,8 +83,14 @@ fn link_event(event: Event, routing: Routing) -> Option<Input> {
             Target::Unreachable => Some(Input::Foreign("our routes")),
         },
         Event::Lost => Some(Input::Foreign("links or routes, perhaps: events were lost")),
-        Event::Link(link) => Some(Input::LinkUp(IfName(link.name), link.up)),
+        // A link gets its alias when it is up.
+        Event::Link(link) if link.up || !is_ours(&link) => None,
+        Event::Link(link) => Some(Input::LinkDown(IfName(link.name), IfIndex(link.ifindex.0))),
     }
+}
+
+fn is_ours(link: &Link) -> bool {
+    link.alias.as_deref().and_then(AttachmentId::from_alias).is_some()
 }
 
 fn table_event(event: TableEvent) -> Input {

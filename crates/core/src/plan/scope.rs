@@ -74,9 +74,10 @@ impl Draft<'_> {
         }
     }
 
-    /// Whether a link is the one that is wanted, and the packet filter knows it for a workload's.
+    /// Whether a link is the one that is wanted and up, and the packet filter knows it for a workload's.
     fn is_ready(&self, name: &IfName, index: IfIndex) -> bool {
         self.present(name) == Some(index)
+            && self.observed.links.get(name).is_some_and(|link| link.up)
             && self
                 .observed
                 .filters

@@ -13,7 +13,7 @@ use buoy_core::observed::Observed;
 use buoy_core::op::{Element, EndFlows, NftTransaction, Op, Pass};
 use buoy_core::time::Mono;
 
-use crate::kernel::{Kernel, is_ours};
+use crate::kernel::{Kernel, Link, is_ours};
 
 /// Floating IP of a route, by the metric that only these have.
 fn floating_of(key: &RouteKey) -> Option<FloatingIp> {
@@ -135,7 +135,13 @@ pub(crate) fn programmed(desired: &NodeDesired, kernel: &Kernel) -> Result<(), S
                 if found.alias.as_deref() != Some(link.attachment.alias().as_str()) {
                     return Err(format!("link of another attachment: {name}, {:?}", found.alias));
                 }
-                wanted.links.insert(name.clone(), found.clone());
+                let wanted_link = Link {
+                    up: true,
+                    // One too many does no harm.
+                    gateway: found.gateway || link.addresses.iter().any(IpAddr::is_ipv6),
+                    ..found.clone()
+                };
+                wanted.links.insert(name.clone(), wanted_link);
                 wanted.members.insert(found.index);
                 wanted
                     .sources

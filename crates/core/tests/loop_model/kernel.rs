@@ -15,6 +15,9 @@ use ipnet::IpNet;
 pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) alias: Option<String>,
+    pub(crate) up: bool,
+    /// Has the address of a workload's IPv6 gateway.
+    pub(crate) gateway: bool,
 }
 
 /// How the tables are.
@@ -57,7 +60,18 @@ impl Kernel {
             }
             Op::AddLink(name, link) => {
                 let index = self.add_link(name, Some(link.attachment.alias()))?;
+                let gateway = link.addresses.iter().any(IpAddr::is_ipv6);
+                self.links
+                    .entry(name.clone())
+                    .and_modify(|link| link.gateway = gateway);
                 return Ok(Effect::Link(IfIndex(index)));
+            }
+            Op::RaiseLink(name, index, gateway) => {
+                let link = self.links.get_mut(name).filter(|link| link.index == index.0);
+                let link = link.ok_or(format!("no such link: {name}"))?;
+                assert!(is_ours(link), "a stranger's link was raised: {name}");
+                link.up = true;
+                link.gateway |= gateway;
             }
             Op::LoadBird(text) => self.bird = Some(text.clone()),
             Op::DelLink(name, index) => {
@@ -74,6 +88,9 @@ impl Kernel {
             Op::PutRoute(key, Hop::Link(name)) => {
                 let link = self.links.get(name).ok_or(format!("no such link: {name}"))?;
                 assert!(is_ours(link), "a route to a stranger's link: {name}");
+                if !link.up {
+                    return Err(format!("network is down: {name}"));
+                }
                 self.routes.insert(*key, Some(link.index));
             }
             Op::DelRoute(key) => {
@@ -90,8 +107,14 @@ impl Kernel {
         }
         self.last_index += 1;
         let index = self.last_index;
-        self.links.insert(name.clone(), Link { index, alias });
-        Ok(self.last_index)
+        let link = Link {
+            index,
+            alias,
+            up: true,
+            gateway: false,
+        };
+        self.links.insert(name.clone(), link);
+        Ok(index)
     }
 
     /// The routes to a link go with it; what nftables knows of its index stays.
@@ -99,6 +122,20 @@ impl Kernel {
         if let Some(link) = self.links.remove(name) {
             self.routes.retain(|_, index| *index != Some(link.index));
         }
+    }
+
+    /// Its routes go, and its IPv6 addresses.
+    pub(crate) fn set_down(&mut self, name: &IfName) -> Option<u32> {
+        let link = self.links.get_mut(name)?;
+        (link.up, link.gateway) = (false, false);
+        let index = link.index;
+        self.routes.retain(|_, to| *to != Some(index));
+        Some(index)
+    }
+
+    /// Its addresses do not come back, nor its routes.
+    pub(crate) fn set_up(&mut self, name: &IfName) {
+        self.links.entry(name.clone()).and_modify(|link| link.up = true);
     }
 
     fn load(&mut self) -> Effect {
@@ -251,6 +288,8 @@ impl Kernel {
                     index,
                     alias: link.alias.clone(),
                     leaving: false,
+                    up: link.up,
+                    gateway_v6: link.gateway,
                 },
             )
         });

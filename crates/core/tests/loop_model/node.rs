@@ -188,10 +188,12 @@ impl NodeSim {
             }
             observed
         };
-        let (carried, read) = (
-            comparable(&self.observed),
-            comparable(&self.kernel.read(self.now)),
-        );
+        let carried = comparable(&self.observed);
+        let mut read = comparable(&self.kernel.read(self.now));
+        // One that was set down counts as down until it is raised here, whoever sets it up meanwhile.
+        for (name, link) in &mut read.links {
+            link.up &= carried.links.get(name).is_none_or(|carried| carried.up);
+        }
         if carried == read {
             Ok(())
         } else {
@@ -241,6 +243,21 @@ impl NodeSim {
         let index = IfIndex(link.index);
         self.kernel.del_link(name);
         self.gone(name, index);
+    }
+
+    /// A link is set down by somebody else, and perhaps up again. Whoever watches hears only of the first.
+    pub(crate) fn fall(&mut self, name: &IfName, and_rise: bool) {
+        if self.observed.links.get(name).is_none_or(|link| link.leaving) {
+            return;
+        }
+        let Some(index) = self.kernel.set_down(name) else {
+            return;
+        };
+        if and_rise {
+            self.kernel.set_up(name);
+        }
+        let keys = self.observed.link_fell(name, IfIndex(index));
+        self.keys.extend(keys);
     }
 
     fn gone(&mut self, name: &IfName, index: IfIndex) {
@@ -306,7 +323,9 @@ fn keys_of(op: &Op) -> Vec<RowKey> {
         Op::LoadRuleset | Op::EndFlows(_) => Vec::new(),
         Op::LoadBird(_) => vec![RowKey::Bird(Section::Router)],
         Op::SetSysctl(path, _) => vec![RowKey::Sysctl(path.clone())],
-        Op::AddLink(name, _) | Op::DelLink(name, _) => vec![RowKey::Link(name.clone())],
+        Op::AddLink(name, _) | Op::RaiseLink(name, ..) | Op::DelLink(name, _) => {
+            vec![RowKey::Link(name.clone())]
+        }
         Op::PutRoute(key, _) | Op::DelRoute(key) => vec![RowKey::Route(*key)],
         Op::Nft(NftTransaction { del, add }) => del.iter().chain(add).filter_map(key_of).collect(),
     }

@@ -31,6 +31,8 @@ enum Step {
     LetGo,
     /// A link is deleted by somebody else.
     Vanish(usize),
+    /// A link is set down by somebody else, who may set it up again.
+    Fall(usize, bool),
     /// Somebody else makes a link of the name.
     Stranger(usize),
     /// What an agent of another time left.
@@ -47,6 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..12usize).prop_map(Step::Crash),
         3 => Just(Step::LetGo),
         1 => pod().prop_map(Step::Vanish),
+        1 => (pod(), any::<bool>()).prop_map(|(pod, and_rise)| Step::Fall(pod, and_rise)),
         1 => pod().prop_map(Step::Stranger),
         1 => (0..4usize, any::<u8>()).prop_map(|(what, which)| Step::Remains(what, which)),
         1 => any::<u8>().prop_map(Step::Tables),
@@ -94,6 +97,7 @@ fn run(node: &mut NodeSim, step: &Step) -> Result<(), String> {
         }
         Step::LetGo => node.let_go(),
         Step::Vanish(pod) => node.vanish(&link_name(*pod)),
+        Step::Fall(pod, and_rise) => node.fall(&link_name(*pod), *and_rise),
         Step::Stranger(pod) => {
             if node
                 .kernel

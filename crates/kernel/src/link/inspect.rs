@@ -5,13 +5,13 @@ use std::{collections::BTreeSet, net::IpAddr};
 use ipnet::IpNet;
 use netlink_packet_core::Parseable;
 use netlink_packet_route::{
-    RouteNetlinkMessage,
+    AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State},
 };
 use nix::errno::Errno;
 
-use super::link_message;
+use super::{GATEWAY_V6, link_message};
 use crate::{
     IfIndex, Mac,
     error::{Doing, Result},
@@ -109,18 +109,29 @@ pub fn read_pod_link(netns: &Netns, ifname: &str) -> Result<Option<PodLinkState>
     })
 }
 
+/// The links of the socket's namespace that have the address of workloads' IPv6 gateway.
+///
+/// # Errors
+/// When the kernel refuses, or the list keeps changing.
+pub fn gateways_v6(socket: &mut Socket) -> Result<BTreeSet<IfIndex>> {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    let mut found = addresses(socket, message)?;
+    found.retain(|(_, address)| address.addr() == IpAddr::from(GATEWAY_V6));
+    Ok(found.into_iter().map(|(index, _)| index).collect())
+}
+
 fn addresses_of(socket: &mut Socket, ifindex: IfIndex) -> Result<BTreeSet<IpNet>> {
     let mut message = AddressMessage::default();
     message.header.index = ifindex.0;
-    let request = Message::route(&RouteNetlinkMessage::GetAddress(message), 0);
-    let found = socket
-        .dump(request, read_address)
-        .doing(|| format!("list addresses of link {ifindex}"))?;
-    Ok(found
-        .into_iter()
-        .filter(|(index, _)| *index == ifindex)
-        .map(|(_, address)| address)
-        .collect())
+    let mut found = addresses(socket, message)?;
+    found.retain(|(index, _)| *index == ifindex);
+    Ok(found.into_iter().map(|(_, address)| address).collect())
+}
+
+fn addresses(socket: &mut Socket, of: AddressMessage) -> Result<Vec<(IfIndex, IpNet)>> {
+    let request = Message::route(&RouteNetlinkMessage::GetAddress(of), 0);
+    socket.dump(request, read_address).doing(|| "list addresses")
 }
 
 /// The request for one link or for all; the counters, half of the answer, are left out.

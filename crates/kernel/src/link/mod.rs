@@ -4,6 +4,7 @@ mod create;
 mod inspect;
 mod neighbour;
 mod pod;
+mod raise;
 mod setup;
 mod usable;
 
@@ -16,9 +17,10 @@ use nix::errno::Errno;
 pub(crate) use self::inspect::link_of;
 pub use self::{
     create::create_pod_link,
-    inspect::{Link, PodLinkState, find_link, list_links, read_pod_link},
+    inspect::{Link, PodLinkState, find_link, gateways_v6, list_links, read_pod_link},
     neighbour::{del_neighbour, put_neighbour},
     pod::{CreatedLink, GATEWAY_V4, GATEWAY_V6, HOST_MAC, PodLink},
+    raise::raise_pod_link,
 };
 use crate::{
     IfIndex,

@@ -1,6 +1,6 @@
 //! Setting up the two sides of a new link.
 //!
-//! IPv4 settings of the host side, the alias, coming up and addresses go as one batch of netlink messages; IPv6
+//! IPv4 settings of the host side, coming up, addresses and the alias go as one batch of netlink messages; IPv6
 //! settings exist only as files. Files are written before the link comes up, so it comes up with them.
 
 use std::net::IpAddr;
@@ -46,19 +46,25 @@ const HOST_CONF_V6: [(&str, &str); 5] = [
 ];
 
 /// A request with its flags, and what it does, for an error's text.
-struct Step {
+pub(super) struct Step {
     what: String,
     request: RouteNetlinkMessage,
     flags: u16,
 }
 
 impl Step {
-    fn new(what: impl Into<String>, request: RouteNetlinkMessage, flags: u16) -> Self {
+    pub(super) fn new(what: impl Into<String>, request: RouteNetlinkMessage, flags: u16) -> Self {
         Self {
             what: what.into(),
             request,
             flags,
         }
+    }
+
+    /// What is there already is no failure.
+    pub(super) fn replacing(self) -> Self {
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        Self { flags, ..self }
     }
 }
 
@@ -74,16 +80,20 @@ pub(super) fn host_side(side: Side<'_>, link: &PodLink) -> Result<()> {
         unless_absent(sysctl::ensure(&format!("net/ipv6/conf/{name}/accept_ra"), "0"))?;
     }
     let mut steps = vec![
-        Step::new("alias and settings", settings(ifindex, link), 0),
+        Step::new("settings", settings(ifindex, link), 0),
         Step::new("up", up_message(ifindex), 0),
     ];
     if link.has_v6() {
         steps.push(address(ifindex, GATEWAY_V6.into()));
     }
+    // Last: a link that has its alias was up, and one that has it and is down was set down by somebody.
+    let alias = vec![LinkAttribute::IfAlias(link.alias.clone())];
+    let alias = RouteNetlinkMessage::SetLink(link_message(Some(ifindex), alias));
+    steps.push(Step::new("alias", alias, 0));
     run(side, steps)
 }
 
-/// The alias and the settings that netlink can make.
+/// The settings that netlink can make.
 fn settings(ifindex: IfIndex, link: &PodLink) -> RouteNetlinkMessage {
     let values = wire::encode(HOST_CONF_V4.map(|(key, value)| (key, value.to_ne_bytes())));
     let conf = AfSpecInet::Other(DefaultNla::new(INET_CONF, values));
@@ -94,10 +104,7 @@ fn settings(ifindex: IfIndex, link: &PodLink) -> RouteNetlinkMessage {
             In6AddrGenMode::None,
         )]));
     }
-    let attributes = vec![
-        LinkAttribute::IfAlias(link.alias.clone()),
-        LinkAttribute::AfSpecUnspec(families),
-    ];
+    let attributes = vec![LinkAttribute::AfSpecUnspec(families)];
     RouteNetlinkMessage::SetLink(link_message(Some(ifindex), attributes))
 }
 
@@ -140,11 +147,7 @@ pub(super) fn pod_side(side: Side<'_>, link: &PodLink) -> Result<()> {
 /// proxy only while it has some route to the gateway's address.
 fn known_gateway(ifindex: IfIndex, gateway: IpAddr) -> Step {
     let entry = neighbour::permanent(ifindex, gateway, HOST_MAC);
-    Step::new(
-        format!("neighbour {gateway}"),
-        entry,
-        NLM_F_CREATE | NLM_F_REPLACE,
-    )
+    Step::new(format!("neighbour {gateway}"), entry, 0).replacing()
 }
 
 /// The gateway on the link, then everything through it.
@@ -175,7 +178,7 @@ fn inner_routes(ifindex: IfIndex, link: &PodLink) -> Vec<Route> {
 }
 
 /// One address, by itself, at once usable. The host's link-local address has its usual `/64`.
-fn address(ifindex: IfIndex, address: IpAddr) -> Step {
+pub(super) fn address(ifindex: IfIndex, address: IpAddr) -> Step {
     let is_link_local = address == IpAddr::V6(GATEWAY_V6);
     let mut message = AddressMessage::default();
     message.header.index = ifindex.0;
@@ -210,7 +213,7 @@ fn address(ifindex: IfIndex, address: IpAddr) -> Step {
 }
 
 /// Sends the steps as one batch; the first refusal is the error.
-fn run(side: Side<'_>, steps: Vec<Step>) -> Result<()> {
+pub(super) fn run(side: Side<'_>, steps: Vec<Step>) -> Result<()> {
     let mut messages: Vec<_> = steps
         .iter()
         .map(|step| Message::route(&step.request, step.flags))

@@ -130,6 +130,9 @@ impl Hands {
                 ]
             }
             Op::AddLink(..) => self.add_links(run),
+            Op::RaiseLink(name, index, gateway_v6) => {
+                vec![links::raise(&mut self.route, name, *index, *gateway_v6)]
+            }
             Op::DelLink(name, index) => {
                 vec![links::delete(&mut self.route, name, *index).map(|()| Effect::Done)]
             }

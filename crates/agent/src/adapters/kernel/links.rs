@@ -82,6 +82,17 @@ fn spec(name: &IfName, pod: &PodLink) -> link::PodLink {
     }
 }
 
+/// Sets a link up again.
+pub(super) fn raise(
+    socket: &mut Socket,
+    name: &IfName,
+    index: IfIndex,
+    gateway_v6: bool,
+) -> Result<Effect, OpError> {
+    link::raise_pod_link(socket, &name.0, buoy_kernel::IfIndex(index.0), gateway_v6)?;
+    Ok(Effect::Done)
+}
+
 /// Deletes a link if it still is the one meant.
 pub(super) fn delete(socket: &mut Socket, name: &IfName, index: IfIndex) -> Result<(), OpError> {
     let expected = Expected {

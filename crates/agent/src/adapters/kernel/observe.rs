@@ -59,11 +59,15 @@ pub(crate) fn observe(socket: &mut Socket, nft: &mut Nft) -> Result<Observed> {
 }
 
 fn links(socket: &mut Socket) -> Result<BTreeMap<IfName, ObservedLink>> {
-    let links = link::list_links(socket)?.into_iter().map(|link| {
+    let links = link::list_links(socket)?;
+    let gateways = link::gateways_v6(socket)?;
+    let links = links.into_iter().map(|link| {
         let observed = ObservedLink {
             index: IfIndex(link.ifindex.0),
             alias: link.alias,
             leaving: false,
+            up: link.up,
+            gateway_v6: gateways.contains(&link.ifindex),
         };
         (IfName(link.name), observed)
     });
