@@ -196,10 +196,12 @@ pub struct Candidate {
 impl Candidate {
     /// Whether this candidate is the owner named.
     pub fn is(&self, owner: &Owner) -> bool {
-        self.node == owner.node
-            && self.workload == owner.workload
-            && self.endpoint == owner.endpoint
-            && self.uid == owner.uid
+        self.continues(owner) && self.uid == owner.uid
+    }
+
+    /// Whether this candidate is the owner or its next incarnation.
+    pub fn continues(&self, owner: &Owner) -> bool {
+        self.node == owner.node && self.workload == owner.workload && self.endpoint == owner.endpoint
     }
 
     /// Whether this candidate is the one a person or an offer names.

@@ -2,7 +2,7 @@ use buoy_api::names::floating_handle;
 
 use super::*;
 use crate::edit::Change;
-use crate::endpoint::AttachmentId;
+use crate::endpoint::{AttachmentId, Request};
 use crate::fixtures::{
     FLOATING, binding, block, candidate, empty_view, endpoint_key, floating, node, now, pod, put, record,
     spoil, view,
@@ -155,6 +155,41 @@ fn the_oldest_of_all_namespaces_makes_the_binding() {
         floor: Epoch(0),
     };
     assert_eq!(of_address(&view, 2000), Owed::from(first));
+}
+
+#[test]
+fn an_owner_that_is_attached_anew_keeps_its_address_until_that_has_a_link() {
+    let mut view = view();
+    let (older, mut newer) = (pod("web-0", 7), pod("web-0", 8));
+    put(&mut view, Value::Binding(binding(Some(&candidate(&older)))));
+    newer.id.container = "c-newer".to_owned();
+    newer.request.uid = "uid-newer".to_owned();
+    newer.order = older.order + 1;
+    newer.phase = Phase::Adding;
+    newer.addresses = None;
+    let duty = |view: &mut View, newer: &Attachment| {
+        view.put_attachment(newer.clone());
+        of_address(view, 2000).duty
+    };
+    let is_silent = |duty: &Option<Duty>| matches!(duty, None | Some(Duty::Candidates { .. }));
+    assert!(is_silent(&duty(&mut view, &newer)), "it waits");
+    let unwilling = Attachment {
+        request: Request {
+            floating: Vec::new(),
+            ..newer.request.clone()
+        },
+        ..newer.clone()
+    };
+    let released = duty(&mut view, &unwilling);
+    assert!(matches!(released, Some(Duty::Release { .. })), "{released:?}");
+    newer.phase = Phase::Linked;
+    newer.addresses = pod("web-0", 8).addresses;
+    let handed = duty(&mut view, &newer);
+    let expected = candidate(&newer).as_owner(buoy_api::binding::Term(0));
+    assert!(
+        matches!(&handed, Some(Duty::Claim { owner, .. }) if *owner == expected),
+        "{handed:?}"
+    );
 }
 
 #[test]

@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use buoy_api::names;
+use buoy_lab::ask::answered_by;
 use buoy_lab::lab::{CLIENT, Lab};
 use buoy_lab::leaks::assert_nothing_leaked;
 use buoy_lab::netns::Netns;
+use buoy_lab::node::Node;
 use buoy_lab::probe::{self, Via};
 use buoy_lab::records::Records;
 use buoy_lab::traffic::Traffic;
 use buoy_lab::workload::{Spec, Workload};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 const V4: &str = "172.16.1.3";
@@ -182,6 +185,45 @@ fn a_late_del_of_an_older_sandbox_touches_nothing_of_the_newer() {
         ensure!(internal == Some(new.address(ip(V4))?), "{owner:?}");
         assert_nothing_leaked(&lab.node, &[&new])
     });
+}
+
+/// As when a StatefulSet's pod is made anew before its old sandbox is gone, and somebody stands by.
+#[test]
+fn a_newer_sandbox_takes_the_floating_ip_over_in_one_step() {
+    Lab::start().unwrap().test(|lab| {
+        let old = Workload::start(&lab.node, shop("web-0").floating(&[V4]))?;
+        let standby = Workload::start(&lab.node, shop("web-1").floating(&[V4]))?;
+        answered_by(&lab.client, Via::Tcp, V4, "web-0")?;
+        let new = Workload::start(&lab.node, shop("web-0").floating(&[V4]))?;
+        let answer = probe::ask(&lab.client, Via::Tcp, ip(V4), SOON)?;
+        ensure!(answer.who == "web-0", "{answer:?}");
+        let internal = |workload: &Workload| anyhow::Ok(workload.address(ip(V4))?.to_string());
+        let expected = [(1, Some(internal(&old)?)), (2, Some(internal(&new)?))];
+        let turns = turns(&lab.node, ip(V4))?;
+        ensure!(turns == expected, "{turns:?}, not {expected:?}");
+        old.delete()?;
+        assert_nothing_leaked(&lab.node, &[&new, &standby])
+    });
+}
+
+/// Every epoch of a binding that was ever written, with its owner's internal address.
+fn turns(node: &Node, floating: IpAddr) -> Result<Vec<(u64, Option<String>)>> {
+    let store = Connection::open(node.store_file())?;
+    let key = format!(
+        "/buoy/v1alpha1/floatingipbindings/{}",
+        names::binding_name(floating)
+    );
+    let mut query = store.prepare("SELECT value FROM log WHERE key = ?1 ORDER BY revision")?;
+    let written = query.query_map([key], |row| row.get::<_, String>(0))?;
+    let mut turns = Vec::new();
+    for value in written {
+        let binding: Value = serde_json::from_str(&value?)?;
+        let epoch = binding["spec"]["epoch"].as_u64().context("an epoch")?;
+        let owner = binding["spec"]["owner"]["internalIP"].as_str();
+        turns.push((epoch, owner.map(str::to_owned)));
+    }
+    turns.dedup();
+    Ok(turns)
 }
 
 #[test]

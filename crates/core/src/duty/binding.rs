@@ -108,6 +108,7 @@ fn case<'a>(
         deaf: view.deaf(floating, now.mono),
         giving: view.is_giving(floating),
         exclusive: candidates::is_exclusive(view, binding),
+        successor: candidates::has_successor(view, floating, binding),
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use buoy_api::binding::{Binding, Candidate, Move};
 use buoy_api::ip::FloatingIp;
 
-use crate::endpoint::{Attachment, EndpointId};
+use crate::endpoint::{Attachment, EndpointId, Phase};
 use crate::floating::rights::{self, Refusal};
 use crate::view::{Gate, View};
 
@@ -66,6 +66,25 @@ pub fn is_exclusive(view: &View, binding: &Binding) -> bool {
     let workload = owner.and_then(|owner| view.attachment_of_owner(&binding.spec.namespace, owner));
     workload.is_some_and(|attachment| attachment.request.exclusive)
         || binding.spec.requested_move.as_ref().is_some_and(asked)
+}
+
+/// Whether the workload that owns a binding is being attached anew on this node, and asks for the address again.
+pub fn has_successor(view: &View, floating: FloatingIp, binding: &Binding) -> bool {
+    let Some(owner) = &binding.spec.owner else {
+        return false;
+    };
+    let comes = |attachment: &Attachment| {
+        attachment.phase == Phase::Adding
+            && attachment.request.link
+            && attachment.request.workload == owner.workload
+            && attachment.id.ifname == owner.endpoint
+    };
+    owner.node == view.settings.node
+        && view
+            .asking(floating)
+            .filter(|endpoint| endpoint.namespace == binding.spec.namespace)
+            .filter_map(|endpoint| view.attachment_of(endpoint))
+            .any(|attachment| comes(attachment) && gate(view, attachment))
 }
 
 fn owns(view: &View, floating: FloatingIp, candidate: &Candidate) -> bool {

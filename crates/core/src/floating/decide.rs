@@ -71,6 +71,9 @@ pub struct Case<'a> {
     pub giving: bool,
     /// Whether the owner, if it is of this node, wants to be withdrawn before it gives the address away.
     pub exclusive: bool,
+    /// Whether the owner's workload is being attached anew on this node: its new incarnation asks for the address, and has
+    /// no link yet.
+    pub successor: bool,
 }
 
 /// What to do.
@@ -213,6 +216,9 @@ fn owned_here(case: &Case, owner: &Owner) -> Decision {
     let best = order::best(case.binding, heard);
     let present = case.mine.iter().find(|c| c.is(owner));
     let (Some(best), Some(present)) = (best, present) else {
+        if case.successor {
+            return Decision::Hold;
+        }
         return best.map_or(Decision::Release, |best| pass(case, best, Reason::OwnerGone));
     };
     if !best.is(owner) && best.ready >= present.ready {

@@ -48,6 +48,7 @@ fn case<'a>(binding: &'a Binding, mine: &'a [Candidate]) -> Case<'a> {
         deaf: Vec::new(),
         giving: false,
         exclusive: false,
+        successor: false,
     }
 }
 
@@ -78,6 +79,36 @@ fn the_standby_takes_over_when_the_owner_is_gone() {
     let expected = Decision::Claim(standby.as_owner(Term(0)), Reason::OwnerGone);
     assert_eq!(decision(&binding(Some(&owner), &[]), &mine, 9), expected);
     assert_eq!(decision(&binding(Some(&owner), &[]), &[], 9), Decision::Release);
+}
+
+#[test]
+fn an_address_waits_for_the_next_incarnation_of_its_owner() {
+    let (owner, standby) = (candidate("a", 1), candidate("b", 2));
+    let held = binding(Some(&owner), std::slice::from_ref(&standby));
+    let with = |mine: &[Candidate], successor| {
+        let case = Case {
+            successor,
+            ..case(&held, mine)
+        };
+        decide(&case, now(9))
+    };
+    let both = [
+        Candidate {
+            uid: "uid-anew".into(),
+            since: Timestamp::from_second(3).unwrap(),
+            ..owner.clone()
+        },
+        standby.clone(),
+    ];
+    assert_eq!(
+        with(&both[1..], true),
+        Decision::Hold,
+        "neither released nor passed on"
+    );
+    let failed = Decision::Claim(standby.as_owner(Term(0)), Reason::OwnerGone);
+    assert_eq!(with(&both[1..], false), failed);
+    let linked = Decision::Claim(both[0].as_owner(Term(0)), Reason::OwnerGone);
+    assert_eq!(with(&both, false), linked, "in one write, and not the standby's");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use buoy_api::binding::{Binding, Candidate};
 
 /// Orders candidates, the best first: ready, then the one that a person moved the address to, then priority, then the
-/// present owner, then the oldest, then the name.
+/// present owner or its next incarnation, then the oldest, then the name.
 pub fn compare(binding: &Binding, a: &Candidate, b: &Candidate) -> Ordering {
     let moved = |c: &Candidate| {
         c.ready
@@ -15,7 +15,13 @@ pub fn compare(binding: &Binding, a: &Candidate, b: &Candidate) -> Ordering {
                 .as_ref()
                 .is_some_and(|m| c.matches(&m.to))
     };
-    let owner = |c: &Candidate| binding.spec.owner.as_ref().is_some_and(|owner| c.is(owner));
+    let owner = |c: &Candidate| {
+        binding
+            .spec
+            .owner
+            .as_ref()
+            .is_some_and(|owner| c.continues(owner))
+    };
     b.ready
         .cmp(&a.ready)
         .then_with(|| moved(b).cmp(&moved(a)))

@@ -34,6 +34,7 @@ impl World {
             9..=11 if self.outage.is_none() => self.ask_for_a_move(),
             12 if self.outage.is_none() => return self.delete_binding(),
             13 => self.change_daemon(who),
+            15 | 16 => self.finish_an_add(who),
             14 if self.rng.chance(self.weather.twin) => self.add_twin(),
             15 if self.rng.chance(self.weather.trouble) => {
                 let millis = 200 + self.rng.below(12_000);
@@ -52,7 +53,7 @@ impl World {
         let floating = self.floating.clone();
         let asked = floating.into_iter().filter(|_| self.rng.chance(700)).collect();
         self.incarnations += 1;
-        let made = attachment(Wish {
+        let mut made = attachment(Wish {
             node: self.agents[who].node().to_owned(),
             workload: self.rng.below(WORKLOADS),
             incarnation: self.incarnations,
@@ -61,8 +62,30 @@ impl World {
             exclusive: self.rng.chance(200),
             since: self.store.now,
         });
+        if self.rng.chance(400) {
+            made.phase = Phase::Adding;
+        }
         self.tell(|world| format!("{} attaches {made:?}", world.agents[who].identity));
         self.agents[who].replace(made);
+    }
+
+    /// An ADD that is on its way comes to its end: the workload is linked, or is not.
+    fn finish_an_add(&mut self, who: usize) {
+        let all = self.agents[who].view.attachments();
+        let coming: Vec<_> = all.filter(|a| a.phase == Phase::Adding).cloned().collect();
+        let Some(mut found) = self.rng.pick(&coming).cloned() else {
+            return;
+        };
+        let fails = self.rng.chance(250);
+        self.tell(|world| format!("{}: {} fails: {fails}", world.agents[who].identity, found.id));
+        let agent = &mut self.agents[who];
+        if fails {
+            let dirty = agent.view.remove_attachment(&found.id);
+            agent.dirty.extend(dirty);
+        } else {
+            found.phase = Phase::Up;
+            agent.put(found);
+        }
     }
 
     fn detach(&mut self, who: usize) {

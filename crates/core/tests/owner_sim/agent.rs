@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use buoy_api::ip::FloatingIp;
 use buoy_core::duty::Duty;
-use buoy_core::endpoint::Attachment;
+use buoy_core::endpoint::{Attachment, Phase};
 use buoy_core::floating::lease::{CONTACT, Holder, Own};
 use buoy_core::store::{Reply, Revision};
 use buoy_core::subject::Subject;
@@ -141,6 +141,17 @@ impl Agent {
 
     pub(crate) fn put(&mut self, attachment: Attachment) {
         self.dirty.extend(self.view.put_attachment(attachment));
+    }
+
+    /// Every ADD that is on its way comes to its end.
+    pub(crate) fn link_all(&mut self) {
+        let all: Vec<Attachment> = self.view.attachments().cloned().collect();
+        for mut attachment in all {
+            if attachment.phase == Phase::Adding {
+                attachment.phase = Phase::Up;
+                self.put(attachment);
+            }
+        }
     }
 
     /// A workload is made anew: the container that was the endpoint's goes.

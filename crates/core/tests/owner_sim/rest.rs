@@ -29,6 +29,7 @@ impl World {
             self.agents[who].work.retry_now();
             let agent = &mut self.agents[who];
             agent.dirty.extend(agent.view.set_daemon(Daemon::Ready));
+            agent.link_all();
         }
         self.outage = None;
         self.live_for(BOUND)?;
