@@ -7,7 +7,7 @@ use std::time::Duration;
 use buoy_api::annotations::PodRequest;
 use buoy_api::ip::Family;
 use buoy_api::names::{self, EndpointName, Orchestrator};
-use buoy_cni_spec::agent::{AddRequest, DelRequest, IpamRequest};
+use buoy_cni_spec::agent::{AddRequest, PluginRequest};
 use buoy_cni_spec::args::CniArgs;
 use buoy_cni_spec::{CniError, CniResult, ErrorCode, NetConf};
 use buoy_core::endpoint::{
@@ -97,45 +97,18 @@ pub(crate) struct Removal {
     link: bool,
 }
 
-impl From<DelRequest> for Removal {
-    fn from(del: DelRequest) -> Self {
-        let DelRequest {
-            container_id: container,
-            ifname,
-            args,
-            config,
-            ..
-        } = del;
-        Self {
-            container,
-            ifname,
-            args,
-            config,
-            link: true,
-        }
-    }
-}
-
-impl From<IpamRequest> for Removal {
-    fn from(del: IpamRequest) -> Self {
-        let IpamRequest {
-            container_id: container,
-            ifname,
-            args,
-            config,
-            ..
-        } = del;
-        Self {
-            container,
-            ifname,
-            args,
-            config,
-            link: false,
-        }
-    }
-}
-
 impl Removal {
+    /// Of a whole attachment, or of addresses alone where another plugin made the link.
+    pub(crate) fn new(del: PluginRequest, link: bool) -> Self {
+        Self {
+            container: del.container_id,
+            ifname: del.ifname,
+            args: del.args,
+            config: del.config,
+            link,
+        }
+    }
+
     /// Which attachment.
     pub(crate) fn id(&self) -> AttachmentId {
         AttachmentId {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use buoy_cni_spec::agent::{Body, SpoolRecord};
+use buoy_cni_spec::agent::SpoolRecord;
 use tracing::warn;
 
 use crate::files;
@@ -36,11 +36,10 @@ pub(crate) fn records(dir: &Path) -> Vec<(Removal, PathBuf)> {
 
 fn read(path: &Path) -> anyhow::Result<Removal> {
     let record: SpoolRecord = serde_json::from_slice(&files::read(path)?)?;
-    match record.into_body() {
-        Body::Del(del) => Ok(del.into()),
-        Body::IpamDel(del) => Ok(del.into()),
-        _ => anyhow::bail!("not a DEL"),
-    }
+    Ok(match record {
+        SpoolRecord::Del(del) => Removal::new(del, true),
+        SpoolRecord::IpamDel(del) => Removal::new(del, false),
+    })
 }
 
 fn set_aside(path: &Path) {

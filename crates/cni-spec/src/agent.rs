@@ -44,7 +44,7 @@ pub enum Body {
     /// configuration.
     Add(AddRequest),
     /// Detach a container; with the namespace's descriptor if there still is one. Response: `null`.
-    Del(DelRequest),
+    Del(PluginRequest),
     /// Is the attachment as it should be? With the namespace's descriptor. Response: `null`.
     Check(AddRequest),
     /// Detach every container of the network that is not in the list. Response: `null`.
@@ -57,9 +57,9 @@ pub enum Body {
     /// Could the agent serve an ADD now? Response: `null`.
     Status,
     /// `calico-ipam` ADD: addresses alone. Response: the CNI result, rendered.
-    IpamAdd(IpamRequest),
+    IpamAdd(PluginRequest),
     /// `calico-ipam` DEL. Response: `null`.
-    IpamDel(IpamRequest),
+    IpamDel(PluginRequest),
     /// A question of `buoyctl`. Response: a document that depends on the question.
     Inspect(Inspect),
 }
@@ -86,29 +86,9 @@ pub struct AddRequest {
     pub deadline_ms: u64,
 }
 
-/// DEL of the main plugin.
+/// DEL of the main plugin, and ADD and DEL of `calico-ipam`: for these the agent needs no namespace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DelRequest {
-    /// `CNI_CONTAINERID`, checked.
-    pub container_id: String,
-    /// `CNI_IFNAME`, checked.
-    pub ifname: String,
-    /// `CNI_NETNS`, if the runtime named one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub netns_path: Option<String>,
-    /// `CNI_ARGS` as they came.
-    pub args: String,
-    /// `CNI_PATH` as it came.
-    pub path: String,
-    /// The network configuration as it came.
-    pub config: Value,
-    /// Milliseconds that the client will still wait.
-    pub deadline_ms: u64,
-}
-
-/// ADD or DEL of `calico-ipam`, run by another main plugin.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct IpamRequest {
+pub struct PluginRequest {
     /// `CNI_CONTAINERID`, checked.
     pub container_id: String,
     /// `CNI_IFNAME`, checked.
@@ -160,8 +140,9 @@ impl Body {
     pub fn set_deadline_ms(&mut self, deadline_ms: u64) {
         match self {
             Self::Add(request) | Self::Check(request) => request.deadline_ms = deadline_ms,
-            Self::Del(request) => request.deadline_ms = deadline_ms,
-            Self::IpamAdd(request) | Self::IpamDel(request) => request.deadline_ms = deadline_ms,
+            Self::Del(request) | Self::IpamAdd(request) | Self::IpamDel(request) => {
+                request.deadline_ms = deadline_ms;
+            }
             Self::Gc { .. } | Self::Status | Self::Inspect(_) => {}
         }
     }
@@ -224,9 +205,9 @@ fn version_mismatch(client: &str, theirs: u64, agent: &str) -> CniError {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum SpoolRecord {
     /// DEL of the main plugin.
-    Del(DelRequest),
+    Del(PluginRequest),
     /// DEL of `calico-ipam`.
-    IpamDel(IpamRequest),
+    IpamDel(PluginRequest),
 }
 
 impl SpoolRecord {

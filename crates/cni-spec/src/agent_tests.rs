@@ -4,8 +4,8 @@ use serde_json::json;
 use super::*;
 use crate::frame;
 
-fn del_request() -> DelRequest {
-    DelRequest {
+fn del_request() -> PluginRequest {
+    PluginRequest {
         container_id: "c1".into(),
         ifname: "eth0".into(),
         netns_path: None,
@@ -16,29 +16,15 @@ fn del_request() -> DelRequest {
     }
 }
 
-fn ipam_request() -> IpamRequest {
-    let DelRequest {
-        container_id,
-        ifname,
-        args,
-        path,
-        config,
-        deadline_ms,
-        ..
-    } = del_request();
-    IpamRequest {
-        container_id,
-        ifname,
+fn ipam_request() -> PluginRequest {
+    PluginRequest {
         netns_path: Some("/run/netns/w".into()),
-        args,
-        path,
-        config,
-        deadline_ms,
+        ..del_request()
     }
 }
 
 fn add_request() -> AddRequest {
-    let DelRequest {
+    let PluginRequest {
         container_id,
         ifname,
         args,

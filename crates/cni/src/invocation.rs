@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use buoy_cni_spec::agent::{self, AddRequest, Body, DelRequest, IpamRequest, Request};
+use buoy_cni_spec::agent::{self, AddRequest, Body, PluginRequest, Request};
 use buoy_cni_spec::args::CniArgs;
 use buoy_cni_spec::{CniError, ErrorCode, NetConf, frame, netconf};
 use serde_json::Value;
@@ -117,29 +117,8 @@ impl<'a> Invocation<'a> {
         }
     }
 
-    pub(crate) fn del_request(&self) -> DelRequest {
-        let IpamRequest {
-            container_id,
-            ifname,
-            netns_path,
-            args,
-            path,
-            config,
-            deadline_ms,
-        } = self.ipam_request();
-        DelRequest {
-            container_id,
-            ifname,
-            netns_path,
-            args,
-            path,
-            config,
-            deadline_ms,
-        }
-    }
-
-    pub(crate) fn ipam_request(&self) -> IpamRequest {
-        IpamRequest {
+    pub(crate) fn plugin_request(&self) -> PluginRequest {
+        PluginRequest {
             container_id: self.env.container_id.clone(),
             ifname: self.env.ifname.clone(),
             netns_path: Some(self.env.netns.clone()).filter(|path| !path.is_empty()),

@@ -10,9 +10,9 @@ use crate::invocation::Invocation;
 
 pub(crate) fn run(call: &Invocation<'_>) -> Output {
     match call.env.command {
-        Command::Add => exchange::ask(call, Body::IpamAdd(call.ipam_request()), None).map(Some),
+        Command::Add => exchange::ask(call, Body::IpamAdd(call.plugin_request()), None).map(Some),
         Command::Del => {
-            exchange::hand_over(call, &SpoolRecord::IpamDel(call.ipam_request()), None).map(|_| None)
+            exchange::hand_over(call, &SpoolRecord::IpamDel(call.plugin_request()), None).map(|_| None)
         }
         Command::Gc => exchange::gc(call).map(|()| None),
         Command::Status => exchange::status(call).map(|()| None),

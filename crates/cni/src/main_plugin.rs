@@ -50,7 +50,7 @@ fn del(call: &Invocation<'_>) -> Result<(), CniError> {
 }
 
 fn detach(call: &Invocation<'_>, netns: Option<&Netns>) -> Result<(), CniError> {
-    let handed_over = exchange::hand_over(call, &SpoolRecord::Del(call.del_request()), netns)?;
+    let handed_over = exchange::hand_over(call, &SpoolRecord::Del(call.plugin_request()), netns)?;
     // The record promises that the rest will be freed, so the container's interface may go now.
     if let (HandedOver::Spooled, Some(netns)) = (handed_over, netns)
         && let Err(error) = netns.run(|| link::delete(&call.env.ifname))

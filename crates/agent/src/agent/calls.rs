@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buoy_cni_spec::agent::{AddRequest, Body, Inspect, IpamRequest, Response};
+use buoy_cni_spec::agent::{AddRequest, Body, Inspect, PluginRequest, Response};
 use buoy_cni_spec::netconf::Attachment as Wanted;
 use buoy_cni_spec::{CniError, ErrorCode, NetConf};
 use buoy_core::endpoint::{Attachment, AttachmentId, Netns, Phase};
@@ -28,8 +28,8 @@ impl Agent {
             }
             Body::Add(add) => self.add(add, call, now),
             Body::IpamAdd(ipam) => self.ipam_add(ipam, call, now),
-            Body::Del(del) => self.del(&del.into(), call, now),
-            Body::IpamDel(del) => self.del(&del.into(), call, now),
+            Body::Del(del) => self.del(&Removal::new(del, true), call, now),
+            Body::IpamDel(del) => self.del(&Removal::new(del, false), call, now),
             Body::Check(add) => {
                 let response = self.check(&add, &call, now);
                 Waiter::from(call).answer(response);
@@ -71,7 +71,7 @@ impl Agent {
     }
 
     /// Addresses alone, for another plugin's link.
-    fn ipam_add(&mut self, ipam: IpamRequest, call: Call, now: Now) {
+    fn ipam_add(&mut self, ipam: PluginRequest, call: Call, now: Now) {
         let at = Netns {
             path: ipam.netns_path.clone().unwrap_or_default(),
             device: 0,

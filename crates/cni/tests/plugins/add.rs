@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 /// Less than the deadline of an ADD for which nobody sets another.
 const NOT_BY_DEFAULT: Duration = Duration::from_secs(20);
 
+/// A second, but for what clocks are apart.
+const THE_DEADLINE: Duration = Duration::from_millis(995);
+
 fn result() -> Value {
     json!({"cniVersion": "1.0.0", "ips": [{"interface": 1, "address": "192.0.2.7/32"}], "unknown": [1]})
 }
@@ -30,6 +33,18 @@ fn add(site: &Site, netns: &Netns, acts: Vec<Act>) -> (Outcome, Vec<Received>) {
         .deadline_ms(20_000)
         .run();
     (outcome, agent.received())
+}
+
+/// An ADD that waits for an agent in vain, and ends with code 11 at its deadline, which is a second away. Returns the error.
+fn gives_up(site: &Site, netns: &Netns, not_before: Duration) -> Value {
+    let config = site.config("1.0.0", json!({}));
+    let call = site.call("calico", "ADD", &config).netns(netns.path());
+    let outcome = call.deadline_ms(1_000).run();
+    assert!(
+        outcome.took >= not_before && outcome.took < NOT_BY_DEFAULT,
+        "{outcome:?}"
+    );
+    outcome.failure(11)
 }
 
 /// A socket at the agent's place, on which nobody listens yet.
@@ -156,17 +171,7 @@ fn waits_for_an_agent_that_restarts() {
 fn an_agent_that_does_not_come_back_is_code_11_at_the_deadline() {
     let (site, netns) = (Site::new(), Netns::new());
     let agent = FakeAgent::start(site.socket(), vec![Act::HangUp]);
-    let config = site.config("1.0.0", json!({}));
-    let outcome = site
-        .call("calico", "ADD", &config)
-        .netns(netns.path())
-        .deadline_ms(1_000)
-        .run();
-    assert!(
-        outcome.took >= Duration::from_millis(100) && outcome.took < NOT_BY_DEFAULT,
-        "{outcome:?}"
-    );
-    outcome.failure(11);
+    gives_up(&site, &netns, Duration::from_millis(100));
     agent.only();
 }
 
@@ -207,22 +212,7 @@ fn an_agent_of_another_version_is_told() {
 fn an_agent_that_does_not_answer_is_code_11_at_the_deadline() {
     let (site, netns) = (Site::new(), Netns::new());
     let agent = FakeAgent::start(site.socket(), vec![Act::Stall]);
-    let config = site.config("1.0.0", json!({}));
-    let outcome = site
-        .call("calico", "ADD", &config)
-        .netns(netns.path())
-        .deadline_ms(1_000)
-        .run();
-    assert!(outcome.took >= Duration::from_millis(995), "{outcome:?}");
-    assert!(outcome.took < NOT_BY_DEFAULT, "{outcome:?}");
-    let error = outcome.failure(11);
-    assert!(
-        error["msg"]
-            .as_str()
-            .unwrap()
-            .contains(site.socket().to_str().unwrap()),
-        "{error}"
-    );
+    site.is_named_by(&gives_up(&site, &netns, THE_DEADLINE));
     agent.only();
 }
 
@@ -232,17 +222,7 @@ fn an_agent_that_accepts_nobody_is_code_11_at_the_deadline() {
     let listener = unix_socket(&site);
     listen(&listener, Backlog::new(0).unwrap()).unwrap();
     let _fills_the_queue = UnixStream::connect(site.socket()).unwrap();
-    let config = site.config("1.0.0", json!({}));
-    let outcome = site
-        .call("calico", "ADD", &config)
-        .netns(netns.path())
-        .deadline_ms(1_000)
-        .run();
-    assert!(
-        outcome.took >= Duration::from_millis(995) && outcome.took < NOT_BY_DEFAULT,
-        "{outcome:?}"
-    );
-    outcome.failure(11);
+    gives_up(&site, &netns, THE_DEADLINE);
 }
 
 #[test]
@@ -253,13 +233,7 @@ fn no_agent_is_code_11_at_once_and_names_the_socket() {
     let check = |outcome: Outcome| {
         assert!(outcome.took < NOT_BY_DEFAULT, "{outcome:?}");
         let error = outcome.failure(11);
-        assert!(
-            error["msg"]
-                .as_str()
-                .unwrap()
-                .contains(site.socket().to_str().unwrap()),
-            "{error}"
-        );
+        site.is_named_by(&error);
         assert!(
             error["details"].as_str().unwrap().starts_with("start buoy-agent"),
             "{error}"

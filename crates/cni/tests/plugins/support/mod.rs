@@ -54,6 +54,12 @@ impl Site {
         self.path("agent.sock")
     }
 
+    /// Checks that an error's message names the agent's socket.
+    pub(crate) fn is_named_by(&self, error: &Value) {
+        let msg = error["msg"].as_str().unwrap();
+        assert!(msg.contains(self.socket().to_str().unwrap()), "{error}");
+    }
+
     pub(crate) fn spool(&self) -> PathBuf {
         self.path("spool")
     }
