@@ -206,7 +206,15 @@ fn read_file(named: Option<&Path>) -> Result<Given> {
 
 /// A file of comments alone says nothing.
 fn parse_file(text: &str) -> Result<Given> {
-    let given: Option<Given> = serde_saphyr::from_str(text)?;
+    let given = serde_saphyr::from_str::<Option<Given>>(text).map_err(|error| {
+        // The rest shows the place in the file once more.
+        let said = error.to_string();
+        let said = said.lines().next().unwrap_or_default();
+        let said = said.strip_prefix("error: ").unwrap_or(said);
+        anyhow::anyhow!(
+            "{said}\nwrite a line for each setting, such as nodeName: n1; buoy-agent --help says what there is"
+        )
+    })?;
     Ok(given.unwrap_or_default())
 }
 
@@ -238,15 +246,14 @@ fn gate(text: &str) -> Result<Gate> {
         "auto" => Ok(Gate::Auto),
         "on" => Ok(Gate::On),
         "off" => Ok(Gate::Off),
-        other => bail!("floating-ips: auto, on or off, not {other:?}"),
+        other => bail!("floating-ips: {other}\nwrite auto, on or off"),
     }
 }
 
 fn duration(text: &str) -> Result<Duration> {
-    let parsed: SignedDuration = text
-        .parse()
-        .with_context(|| format!("not a duration: {text:?}\nwrite it as 10m or 30s"))?;
-    Duration::try_from(parsed).with_context(|| format!("a duration cannot be negative: {text}"))
+    let parsed = text.parse::<SignedDuration>().ok();
+    let positive = parsed.and_then(|parsed| Duration::try_from(parsed).ok());
+    positive.with_context(|| format!("not a duration: {text}\nwrite it as 10m or 30s"))
 }
 
 fn host_name() -> Result<String> {

@@ -78,7 +78,9 @@ pub(crate) fn parse(origin: &str, text: &str) -> Result<Vec<Document>, Failure> 
     let roots: Vec<Json> = serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
         let error = error.to_string();
         let error = error.strip_prefix("error: ").unwrap_or(&error);
-        Failure::new(format!("{origin}: neither YAML nor JSON: {error}"))
+        Failure::new(format!(
+            "{origin}: neither YAML nor JSON: {error}\nbuoyctl get KIND -o yaml shows how resources are written"
+        ))
     })?;
     let many = roots.len() > 1;
     let mut documents = Vec::new();

@@ -178,6 +178,38 @@ fn sessions_are_configured_and_shown() {
 }
 
 #[test]
+fn reservations_and_the_switch_for_all_nodes_are_written_shown_and_deleted() {
+    let place = Place::new();
+    place.apply(
+        "{kind: IPReservation, apiVersion: projectcalico.org/v3, metadata: {name: routers}, \
+         spec: {reservedCIDRs: [10.65.0.0/28, 'fd65::/124']}}",
+    );
+    place.apply(
+        "{kind: FelixConfiguration, apiVersion: projectcalico.org/v3, metadata: {name: default}, \
+         spec: {floatingIPs: Enabled}}",
+    );
+    assert_eq!(
+        place.done(&["get", "reservations", "-o", "wide"]),
+        "NAME      CIDRS\nrouters   10.65.0.0/28,fd65::/124\n"
+    );
+    assert_eq!(place.done(&["get", "felixconfig"]), "NAME\ndefault\n");
+    let felix: Json =
+        serde_json::from_str(&place.done(&["get", "felixconfig", "default", "-o", "json"])).unwrap();
+    assert_eq!(felix["spec"]["floatingIPs"], "Enabled");
+    for (kind, name) in [("ipreservation", "routers"), ("felixconfiguration", "default")] {
+        place.done(&["delete", kind, name]);
+        let again = place.run(&["delete", kind, name]);
+        assert_eq!(again.code, 1, "{again:?}");
+        assert!(
+            again
+                .err
+                .contains(&format!("buoyctl get {kind} shows those there are")),
+            "{again:?}"
+        );
+    }
+}
+
+#[test]
 fn sessions_that_cannot_be_are_refused() {
     let place = Place::new();
     for (spec, message) in [

@@ -62,22 +62,22 @@ fn settings_that_do_not_parse() {
             ("\u{1}\u{2}", "agent.yaml"),
         ] {
             fs::write(&file, text)?;
-            agent_says(lab, &[word])?;
+            agent_says(lab, &[word, "write a line for each setting"])?;
         }
         fs::write(&file, good)?;
-        for (hold, floating) in [("soon", "auto"), ("10m", "perhaps")] {
+        for (hold, floating, says) in [
+            (
+                "soon",
+                "auto",
+                "floating-ip-hold: not a duration: soon\nwrite it as",
+            ),
+            ("10m", "perhaps", "floating-ips: perhaps\nwrite auto"),
+        ] {
             lab.node.set(|settings| {
                 settings.hold = hold.to_owned();
                 settings.floating_ips = floating.to_owned();
             });
-            agent_says(
-                lab,
-                &[if hold == "soon" {
-                    "floating-ip-hold"
-                } else {
-                    "floating-ips"
-                }],
-            )?;
+            agent_says(lab, &[says])?;
         }
         lab.node
             .set(|settings| *settings = buoy_lab::node::Settings::default());

@@ -118,7 +118,11 @@ pub(super) fn absent(target: &Target) -> Failure {
     } else {
         target.name.clone()
     };
-    Failure::new(format!("resource does not exist: {}({name})", target.kind.kind()))
+    let kind = target.kind.kind();
+    Failure::new(format!(
+        "resource does not exist: {kind}({name})\nbuoyctl get {} shows those there are",
+        kind.to_lowercase()
+    ))
 }
 
 /// Stops allocation from a pool before it goes, and says what is left in use.
