@@ -1,13 +1,16 @@
 //! A lab leaves nothing on the machine, however it ends.
 
 use std::io::{BufRead, BufReader};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use buoy_lab::exec::eventually;
+use buoy_lab::lab::Lab;
 use buoy_lab::sweep::{Which, sweep};
+use buoy_lab::workload::{Spec, Workload};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -93,6 +96,27 @@ fn an_interrupt_removes_everything() {
         assert_eq!(up.left(), Vec::<&Path>::new(), "after {signal}");
         assert!(!lives(agent), "the agent lives on after {signal}");
     }
+}
+
+#[test]
+fn a_panic_removes_all_but_the_logs() {
+    let (mut namespaces, mut logs, mut agent) = (Vec::new(), PathBuf::new(), None);
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        Lab::start().unwrap().test(|lab| {
+            let web = Workload::start(&lab.node, Spec::pod("shop", "web-0"))?;
+            let all = [lab.node.netns(), &lab.client, web.netns()];
+            namespaces = all.map(|netns| netns.path().to_owned()).to_vec();
+            lab.run().base().clone_into(&mut logs);
+            agent = Some(lab.node.with_agent(|agent| Ok(agent.pid()))?);
+            panic!("planted");
+        });
+    }));
+    assert!(outcome.is_err(), "the panic does not come through");
+    let left: Vec<_> = namespaces.iter().filter(|path| path.exists()).collect();
+    assert_eq!((namespaces.len(), left), (3, Vec::new()));
+    let agent = i32::try_from(agent.unwrap()).unwrap();
+    assert!(!lives(Pid::from_raw(agent)), "the agent lives on");
+    std::fs::remove_dir_all(logs).unwrap();
 }
 
 #[test]
