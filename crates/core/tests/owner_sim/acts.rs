@@ -34,12 +34,12 @@ impl World {
             9..=11 if self.outage.is_none() => self.ask_for_a_move(),
             12 if self.outage.is_none() => return self.delete_binding(),
             13 => self.change_daemon(who),
-            15 | 16 => self.finish_an_add(who),
             14 if self.rng.chance(self.weather.twin) => self.add_twin(),
             15 if self.rng.chance(self.weather.trouble) => {
                 let millis = 200 + self.rng.below(12_000);
                 self.take_no_writes(Duration::from_millis(millis as u64));
             }
+            16 | 17 => self.finish_an_add(who),
             _ if self.rng.chance(self.weather.trouble) => {
                 let who = self.victim(who);
                 return self.trouble(who);
