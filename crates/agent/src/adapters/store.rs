@@ -6,8 +6,10 @@
 mod lease;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 use buoy_api::binding::{Binding, Term};
@@ -54,6 +56,8 @@ struct Context {
     cached: Vec<Record>,
     identity: String,
     term_floor: Term,
+    /// For how long nothing may be allocated.
+    held: Option<Duration>,
     now: Now,
 }
 
@@ -91,7 +95,7 @@ impl StoreAdapter {
     pub(crate) fn perform(&self, subject: Subject, duty: Duty, view: &View, now: Now) {
         let context = Context::of(&duty, view, now);
         let queue = match duty {
-            Duty::Allocate(_) | Duty::Retire(_) => &self.own,
+            Duty::Allocate(_) | Duty::Reallocate(_) | Duty::Retire(_) => &self.own,
             Duty::KeepLease(_) | Duty::ProlongLease(_) | Duty::LeaveLease(_) => &self.lease,
             Duty::ReadLease { .. } | Duty::RevokeLease { .. } => &self.sighting,
             _ => &self.other,
@@ -131,12 +135,16 @@ fn spawn(name: &str, store: &Arc<dyn Datastore>, inputs: &Sender<Input>, jobs: R
 impl Context {
     fn of(duty: &Duty, view: &View, now: Now) -> Self {
         let namespace = match duty {
-            Duty::Allocate(attachment) => Some(&attachment.endpoint.namespace),
+            Duty::Allocate(attachment) | Duty::Reallocate(attachment) => Some(&attachment.endpoint.namespace),
             _ => None,
         };
         let needs_pools = matches!(
             duty,
-            Duty::Allocate(_) | Duty::FirstClaim { .. } | Duty::Claim { .. }
+            Duty::Allocate(_)
+                | Duty::Reallocate(_)
+                | Duty::FirstClaim { .. }
+                | Duty::Claim { .. }
+                | Duty::Reassert { .. }
         );
         let snapshot = if needs_pools {
             snapshot(view)
@@ -158,6 +166,7 @@ impl Context {
             },
             identity: view.settings.identity.clone(),
             term_floor: view.term_floor(),
+            held: view.held_until().map(|until| until.since(now.mono)),
             now,
         }
     }
@@ -215,6 +224,10 @@ impl Performer {
                     records::published(found, &attachment, &node)
                 })
             }
+            Duty::Republish(before) => self.edit(records::key_of(&before), |found| {
+                records::republished(found, &before)
+            }),
+            Duty::Reallocate(attachment) => outcome(self.reallocate(&attachment, job.context)),
             Duty::Retire(attachment) => self.retire(&attachment),
             Duty::FirstClaim {
                 floating,
@@ -240,6 +253,17 @@ impl Performer {
             }),
             Duty::Restamp { floating, seen, term } => self.edit_seen(floating, *seen.clone(), |found| {
                 claim::restamped(found, &seen.0, term)
+            }),
+            Duty::Reassert {
+                floating,
+                before,
+                above,
+                term,
+                overrules,
+            } => self.reserved(floating, job.context, |this| {
+                this.edit(claim::binding_key(floating), |found| {
+                    claim::reasserted(found, &before, above, term, overrules)
+                })
             }),
             Duty::Offer { seen, offer, .. } => {
                 let now = job.context.now.wall;
@@ -298,21 +322,15 @@ impl Performer {
     }
 
     fn allocate(&mut self, attachment: &Attachment, context: Context) -> Result<Vec<IpNet>, IpamError> {
+        if let Some(left) = context.held {
+            return Err(IpamError::Restored { left });
+        }
         let grant = grant(attachment, &context);
         let assigned: Assigned = match &attachment.request.addresses {
             AddressRequest::Given(addresses) => {
                 return Ok(addresses.iter().copied().map(IpNet::from).collect());
             }
-            AddressRequest::Specific(addresses) => {
-                let request = AssignAddressRequest {
-                    snapshot: context.snapshot,
-                    asker: context.asker,
-                    grant,
-                    addresses: addresses.clone(),
-                    now: context.now.wall,
-                };
-                drive(self.store.as_ref(), AssignAddress::new(request))?
-            }
+            AddressRequest::Specific(addresses) => self.assign(addresses.clone(), grant, context)?,
             AddressRequest::Automatic {
                 families,
                 ipv4_pools,
@@ -337,6 +355,25 @@ impl Performer {
         };
         self.remember(assigned.written);
         Ok(assigned.addresses)
+    }
+
+    /// Takes an attachment's addresses again.
+    fn reallocate(&mut self, attachment: &Attachment, context: Context) -> Result<(), IpamError> {
+        let grant = grant(attachment, &context);
+        let assigned = self.assign(attachment.own_addresses().collect(), grant, context)?;
+        self.remember(assigned.written);
+        Ok(())
+    }
+
+    fn assign(&self, addresses: Vec<IpAddr>, grant: Grant, context: Context) -> Result<Assigned, IpamError> {
+        let request = AssignAddressRequest {
+            snapshot: context.snapshot,
+            asker: context.asker,
+            grant,
+            addresses,
+            now: context.now.wall,
+        };
+        drive(self.store.as_ref(), AssignAddress::new(request))
     }
 
     fn remember(&mut self, written: Vec<Record>) {

@@ -80,6 +80,13 @@ impl Agent {
         let Some(attachment) = self.view.attachment(id) else {
             return;
         };
+        // What was assigned before the restore was noticed may be somebody else's.
+        let result = match self.view.held_until() {
+            Some(until) if result.is_ok() => Err(IpamError::Restored {
+                left: until.since(now.mono),
+            }),
+            _ => result,
+        };
         match result {
             Ok(addresses) if attachment.phase == Phase::Adding => {
                 let mut attachment = attachment.clone();
