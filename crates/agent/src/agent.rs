@@ -198,7 +198,7 @@ impl Agent {
             self.tick(now);
         }
         self.look_at_ownership(now.mono);
-        self.look_at_hold(now.mono);
+        self.look_at_hold(now);
         let mut dirty = BTreeSet::new();
         if self.contact.synced {
             dirty = std::mem::take(&mut self.dirty);
@@ -270,11 +270,18 @@ impl Agent {
         self.dirty.extend(self.view.restored(now));
     }
 
-    fn look_at_hold(&mut self, now: Mono) {
-        if self.view.held_until().is_none_or(|until| now < until) {
+    fn look_at_hold(&mut self, now: Now) {
+        if self.view.held_until().is_none_or(|until| now.mono < until) {
             return;
         }
-        self.dirty.extend(self.view.end_hold(now));
+        for revenant in self.view.revenants() {
+            info!(
+                "gone before the datastore was restored, and released again: {}",
+                revenant.container
+            );
+            self.remove(&revenant.into(), now);
+        }
+        self.dirty.extend(self.view.end_hold(now.mono));
         info!("addresses are allocated again");
         for (floating, owner) in self.view.lost_by_restore() {
             warn!("{floating} was this node's before the datastore was restored, and is of {owner} now");

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use buoy_api::names;
 use buoy_lab::ask::{answered_by, owner, status_says};
 use buoy_lab::cluster::Cluster;
 use buoy_lab::exec::eventually;
+use buoy_lab::leaks::wrong_records;
 use buoy_lab::node::NETWORK;
 use buoy_lab::probe::Via;
 use buoy_lab::records::Records;
@@ -31,7 +32,7 @@ struct Shop {
     copy: PathBuf,
 }
 
-/// Workloads, a copy of the store, and then changes of every kind.
+/// Workloads, a copy of the store, and then changes of every kind: the copy has one that is gone, and lacks others.
 fn shop(cluster: &Cluster) -> Result<Shop> {
     let [n1, n2, n3] = &cluster.nodes[..] else {
         anyhow::bail!("three nodes");
@@ -41,7 +42,9 @@ fn shop(cluster: &Cluster) -> Result<Shop> {
         Workload::start(n1, spec("web-1"))?,
         Workload::start(n2, spec("web-2"))?,
     ];
+    let gone = Workload::start(n1, Spec::pod("shop", "gone"))?;
     let copy = cluster.store().etcd()?.save()?;
+    gone.delete()?;
     // A first address of a node makes its block; the other nodes have theirs.
     workloads.push(Workload::start(n3, Spec::pod("shop", "late").floating(&[LATE]))?);
     workloads.push(Workload::start(n1, Spec::pod("shop", "plain"))?);
@@ -73,6 +76,19 @@ fn is_allocated(cluster: &Cluster, workloads: &[Workload]) -> Result<()> {
                 workload.name()
             );
         }
+        Ok(())
+    })
+}
+
+/// What the copy brought back is gone again.
+fn nothing_else_is_left(cluster: &Cluster, workloads: &[Workload]) -> Result<()> {
+    eventually(SOON, "what is gone is released again", || {
+        let records = Records::read(cluster.store())?;
+        let live = workloads
+            .iter()
+            .map(|workload| (workload.container_id.clone(), workload.addresses().to_vec()));
+        let wrong = wrong_records(&records, &live.collect());
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(())
     })
 }
@@ -125,7 +141,6 @@ fn a_restored_store_learns_again_what_the_nodes_have() {
             let status = node.ctl("node status")?;
             ensure!(!status.contains("restored"), "{status}");
         }
-        let gone = workloads.pop().context("a workload")?;
-        gone.delete().map(drop)
+        nothing_else_is_left(cluster, &workloads)
     });
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use buoy_api::binding::{Binding, Epoch, Owner};
 use buoy_api::ip::FloatingIp;
+use buoy_api::ipam::{Attribute, Block};
 use buoy_api::v3::WorkloadEndpoint;
 
 use super::View;
@@ -33,6 +34,21 @@ pub(super) struct Restored {
     endpoints: BTreeMap<EndpointId, WorkloadEndpoint>,
     forgotten: BTreeSet<EndpointId>,
     lost: BTreeMap<FloatingIp, String>,
+    /// Handles that this node's workloads had.
+    handles: BTreeSet<String>,
+}
+
+/// A workload that this node had when the copy was made, and not any more: its records came back with the copy.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Revenant {
+    /// Name of the network that it was attached to.
+    pub network: String,
+    /// Its container.
+    pub container: String,
+    /// Its interface.
+    pub ifname: String,
+    /// Namespace and name, if it is a pod.
+    pub pod: Option<(String, String)>,
 }
 
 /// A binding as it was known last.
@@ -56,6 +72,7 @@ impl View {
         self.restored.floor = self.epoch_floor();
         self.restored.until = Some(now.after(RESTORE_HOLD));
         self.restored.lost.clear();
+        self.restored.handles = self.own_handles().map(|(handle, _)| handle.to_owned()).collect();
         let bindings = self.bindings.iter().map(|(floating, binding)| {
             let memory = Memory {
                 binding: binding.clone(),
@@ -143,9 +160,48 @@ impl View {
             .max(remembered.unwrap_or_default())
     }
 
-    /// Addresses that a workload of this node had before a restore, and somebody else after it.
+    /// Workloads of this node that only the store remembers, since the restore.
+    pub fn revenants(&self) -> BTreeSet<Revenant> {
+        let living: BTreeSet<&str> = self.attachments().map(|a| a.id.container.as_str()).collect();
+        let unknown = self
+            .own_handles()
+            .filter(|(handle, _)| !self.restored.handles.contains(*handle));
+        unknown
+            .filter_map(|(handle, holder)| {
+                let (network, container) = handle.rsplit_once('.')?;
+                let record = self
+                    .endpoints
+                    .values()
+                    .find(|record| record.spec.container_id == container);
+                let says = |key: &str| holder.secondary.get(key).cloned();
+                (!living.contains(container)).then(|| Revenant {
+                    network: network.to_owned(),
+                    container: container.to_owned(),
+                    ifname: record.map_or("eth0".to_owned(), |record| record.spec.endpoint.clone()),
+                    pod: says("namespace").zip(says("pod")),
+                })
+            })
+            .collect()
+    }
+
+    /// Handles of allocations that say that they are a workload's of this node.
+    fn own_handles(&self) -> impl Iterator<Item = (&str, &Attribute)> {
+        let given = self.blocks.values().flat_map(Block::allocated);
+        given.filter_map(|(_, holder)| {
+            let is_own = holder.secondary.get("node") == Some(&self.settings.node)
+                && !holder.secondary.contains_key("type");
+            is_own.then_some((holder.handle.as_deref()?, holder))
+        })
+    }
+
+    /// Addresses that a workload of this node had before a restore and still asks for, and who has them after it.
     pub fn lost_by_restore(&self) -> impl Iterator<Item = (&FloatingIp, &String)> {
-        self.restored.lost.iter()
+        let lost = self.restored.lost.iter();
+        lost.filter(|(floating, _)| {
+            let owner = self.bindings.get(*floating).and_then(|b| b.spec.owner.as_ref());
+            let is_back = owner.is_some_and(|owner| owner.node == self.settings.node);
+            self.asking(**floating).next().is_some() && !is_back
+        })
     }
 
     /// Whether a change of a binding says less than what was known before the restore. Then it does not count yet.

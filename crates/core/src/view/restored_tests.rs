@@ -289,6 +289,45 @@ fn an_address_that_no_block_gives_is_taken_again() {
 }
 
 #[test]
+fn workloads_that_come_back_with_the_copy_are_told() {
+    let says =
+        |pod: &str| [("namespace", "shop"), ("node", "n1"), ("pod", pod)].map(|(k, v)| (k, v.to_owned()));
+    let given = |cidr: &str, handle: &str, says: &[(&str, String)]| {
+        let says: Vec<(&str, &str)> = says.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        Value::Block(block(cidr, 7, Some(handle), &says))
+    };
+    let mut view = view();
+    put(&mut view, given("10.65.0.64/26", "net.c-known", &says("known-0")));
+    view.restored(now(BEGAN).mono);
+    assert_eq!(view.revenants(), BTreeSet::new());
+    let tunnel = [
+        ("node", "n1".to_owned()),
+        ("type", "vxlanTunnelAddress".to_owned()),
+    ];
+    let elsewhere = [("node", "n2".to_owned()), ("pod", "x".to_owned())];
+    for (cidr, handle, says) in [
+        ("10.65.0.0/26", "net.c-web-0", &says("web-0")[..]),
+        ("10.65.0.64/26", "net.c-known", &says("known-0")),
+        ("10.65.0.128/26", "my.net.c-gone", &says("gone-0")),
+        ("10.65.0.192/26", "vxlan-tunnel-addr-n1.x", &tunnel),
+        ("10.65.1.0/26", "net.c-other", &elsewhere),
+    ] {
+        put(&mut view, given(cidr, handle, says));
+    }
+    let gone = Revenant {
+        network: "my.net".to_owned(),
+        container: "c-gone".to_owned(),
+        ifname: "eth0".to_owned(),
+        pod: Some(("shop".to_owned(), "gone-0".to_owned())),
+    };
+    assert_eq!(
+        view.revenants(),
+        BTreeSet::from([gone]),
+        "the others live, or are not this node's"
+    );
+}
+
+#[test]
 fn a_key_names_its_record() {
     let pod = pod("web-0", 7);
     let Key::Endpoint { namespace, name } = records::key_of(&record(&pod, &[])) else {
