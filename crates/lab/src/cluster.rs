@@ -161,7 +161,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn begin(&self) -> Result<()> {
+    /// Starts the agents of a bare cluster, makes the records, and waits until all sessions stand.
+    pub fn begin(&self) -> Result<()> {
         self.start_agents()?;
         self.nodes[0].apply(POOLS).context("cannot make the pools")?;
         self.nodes[0].apply(PEERS).context("cannot make the peers")?;

@@ -93,8 +93,7 @@ impl Etcd {
 
     /// How agents call it.
     pub fn url(&self) -> String {
-        let members = MEMBERS.map(|[address, _]| format!("{address}:2379"));
-        format!("etcd://{}", members.join(","))
+        format!("etcd://{}", endpoints())
     }
 
     /// Pulls or plugs in the cable of a member: `down` or `up`.
@@ -122,8 +121,15 @@ impl Etcd {
 
     /// Runs etcdctl from the desk against all members. Returns what it printed. Error: it fails.
     pub fn ctl(&self, words: &[&str]) -> Result<String> {
-        let endpoints = MEMBERS.map(|[address, _]| format!("{address}:2379"));
-        ctl(&self.desk, &endpoints.join(","), words)
+        ctl(&self.desk, &endpoints(), words)
+    }
+
+    /// Writes a value past every agent. Error: it is refused.
+    pub fn put(&self, key: &str, value: &str) -> Result<()> {
+        let mut command = etcdctl(&self.desk, &endpoints());
+        exec::run(command.args(["put", key]), value, PATIENCE)?
+            .ok()
+            .map(drop)
     }
 
     /// All keys and values, in order of the keys.
@@ -237,6 +243,15 @@ impl Member {
         ctl(&self.netns, "127.0.0.1:2379", words)
     }
 
+    /// Its process id. Error: it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        let process = lock(&self.process);
+        let process = process.as_ref();
+        Ok(process
+            .with_context(|| format!("{} does not run", self.name))?
+            .pid())
+    }
+
     fn is_running(&self) -> bool {
         lock(&self.process).as_mut().is_some_and(Process::is_running)
     }
@@ -308,13 +323,20 @@ fn initial_cluster() -> String {
     members.collect::<Vec<_>>().join(",")
 }
 
+/// Where the members' clients connect.
+fn endpoints() -> String {
+    MEMBERS.map(|[address, _]| format!("{address}:2379")).join(",")
+}
+
 fn ctl(netns: &Netns, endpoints: &str, words: &[&str]) -> Result<String> {
+    let mut command = etcdctl(netns, endpoints);
+    Ok(exec::run(command.args(words), "", PATIENCE)?.ok()?.stdout)
+}
+
+fn etcdctl(netns: &Netns, endpoints: &str) -> Command {
     let mut command = netns.command("etcdctl");
+    command.env("ETCDCTL_API", "3").args(["--endpoints", endpoints]);
     command
-        .env("ETCDCTL_API", "3")
-        .args(["--endpoints", endpoints])
-        .args(words);
-    Ok(exec::run(&mut command, "", PATIENCE)?.ok()?.stdout)
 }
 
 /// The text that etcdctl prints in base64.

@@ -1,6 +1,8 @@
 //! Nobody takes anything from anybody while nothing is known of anybody: the store is away, all agents start again at once,
 //! one node is alone, an agent is upgraded.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
