@@ -23,7 +23,7 @@ enum Command {
     Demo,
     /// Measure, beside what it is compared with (minutes).
     Bench {
-        /// One part only: agent, dataplane, move, change, cold, cni or network.
+        /// One part only: agent, dataplane, move, change, cold, cni, network or stores.
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
         /// Few samples: shows that it works, and says little about speed.
