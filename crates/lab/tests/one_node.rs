@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use buoy_lab::ask::status_says;
 use buoy_lab::dice::Dice;
 use buoy_lab::dump::Dump;
 use buoy_lab::exec::eventually;
@@ -226,6 +227,9 @@ fn i6_store_away_changes_nothing(store: Kind) {
         node.kill_agent();
         node.store().go_away()?;
         let mut agent = node.launch_agent()?;
+        if store == Kind::Etcd {
+            status_says(node, &["no contact"])?;
+        }
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(3) {
             traffic.progress()?;
