@@ -123,11 +123,11 @@ fn memory(ground: &Ground, report: &mut Report) -> Result<()> {
     node.start_agent()?;
     let pid = node.with_agent(|agent| Ok(agent.pid()))?;
     machine::rest(pid)?;
-    let megabytes = machine::memory(pid, "VmRSS")? as f64 * 1024.0 / 1e6;
+    let mebibytes = machine::memory(pid, "VmRSS")? as f64 / 1024.0;
     report.add(Row::costs(
         ground.row(&format!("agent-memory/{count}")),
-        "MB",
-        &[megabytes],
+        "MiB",
+        &[mebibytes],
     ));
     node.stop_agent()
 }

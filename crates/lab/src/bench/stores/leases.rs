@@ -57,7 +57,7 @@ fn cost(ground: &Ground, leases: Leases, watched: Duration, report: &mut Report)
     let share = (spent()? - before).as_secs_f64() / begun.elapsed().as_secs_f64();
     report.add(Row::costs(
         ground.row(&format!("lease-cpu/{nodes}")),
-        "%",
+        "% of a core",
         &[share * 100.0],
     ));
     Ok(())
