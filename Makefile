@@ -33,7 +33,7 @@ help: ## list the targets
 build: deps-build ## build all programs (release)
 	cargo build $(CARGO_FLAGS) --workspace --release
 
-demo: deps-lab build ## the story of a floating IP, on one node and on three, in namespaces of this machine (root)
+demo: deps-lab build ## the story of a floating IP, on one node and on three, in namespaces of this machine (root); BUOY_DEMO_STORE=etcd
 	@$(target)/release/buoy-lab demo
 
 lab: deps-lab build ## such a network to play in, until Ctrl-C (root)

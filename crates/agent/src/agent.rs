@@ -18,7 +18,7 @@ use buoy_core::endpoint::{AttachmentId, Phase};
 use buoy_core::store::{Delta, Key};
 use buoy_core::subject::Subject;
 use buoy_core::time::{Mono, Now};
-use buoy_core::view::{Daemon, Routing, View};
+use buoy_core::view::{Daemon, RESTORE_HOLD, Routing, View};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tracing::{error, info, warn};
 
@@ -148,6 +148,7 @@ impl Agent {
             self.work.wake(),
             self.settle_wake(),
             self.view.unready_at(),
+            self.view.held_until(),
             Some(self.next_tick),
         ];
         let wake = wakes.into_iter().flatten().min().unwrap_or(self.next_tick);
@@ -164,6 +165,7 @@ impl Agent {
             Input::Learnt(floating, is) => self.dirty.extend(self.view.set_learnt(floating, is)),
             Input::Synced => self.synced(),
             Input::Lost(error) => self.lost(error),
+            Input::Restored => self.restored(now.mono),
             Input::Applied(results) => self.applied(results, now.mono),
             Input::Unlinked(name, index, Ok(())) => self.network.link_gone(&name, index),
             Input::Unlinked(name, _, Err(error)) => self.network.link_stays(&name, &error),
@@ -196,6 +198,7 @@ impl Agent {
             self.tick(now);
         }
         self.look_at_ownership(now.mono);
+        self.look_at_hold(now);
         let mut dirty = BTreeSet::new();
         if self.contact.synced {
             dirty = std::mem::take(&mut self.dirty);
@@ -234,6 +237,9 @@ impl Agent {
         }
         self.work.retry_now();
         if self.contact.synced {
+            if self.view.held_until().is_some() {
+                self.look_at_attachments();
+            }
             return;
         }
         self.contact.synced = true;
@@ -241,14 +247,44 @@ impl Agent {
         self.dirty.insert(Subject::Lease);
         self.dirty
             .extend(self.view.floating_in_use().map(Subject::Binding));
-        for attachment in self.view.attachments() {
-            self.dirty.insert(Subject::Attachment(attachment.id.clone()));
-            self.dirty.insert(Subject::Endpoint(attachment.endpoint.clone()));
-        }
+        self.look_at_attachments();
         self.network.compare_all();
         let now = clock::now();
         for (_, call) in std::mem::take(&mut self.answers.early) {
             self.call(call, now);
+        }
+    }
+
+    fn look_at_attachments(&mut self) {
+        for attachment in self.view.attachments() {
+            self.dirty.insert(Subject::Attachment(attachment.id.clone()));
+            self.dirty.insert(Subject::Endpoint(attachment.endpoint.clone()));
+        }
+    }
+
+    /// The datastore was restored from a copy: it may say that something is free, or another's, which this node has.
+    fn restored(&mut self, now: Mono) {
+        warn!(
+            "the datastore was restored from a copy: nothing is allocated for {RESTORE_HOLD:?}, and this node writes again what it has"
+        );
+        self.dirty.extend(self.view.restored(now));
+    }
+
+    fn look_at_hold(&mut self, now: Now) {
+        if self.view.held_until().is_none_or(|until| now.mono < until) {
+            return;
+        }
+        for revenant in self.view.revenants() {
+            info!(
+                "gone before the datastore was restored, and released again: {}",
+                revenant.container
+            );
+            self.remove(&revenant.into(), now);
+        }
+        self.dirty.extend(self.view.end_hold(now.mono));
+        info!("addresses are allocated again");
+        for (floating, owner) in self.view.lost_by_restore() {
+            warn!("{floating} was this node's before the datastore was restored, and is of {owner} now");
         }
     }
 

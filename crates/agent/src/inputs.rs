@@ -41,6 +41,8 @@ pub(crate) enum Input {
     Synced,
     /// The datastore does not answer.
     Lost(String),
+    /// The datastore is not where it was: it was restored from a copy.
+    Restored,
     /// Operations were carried out.
     Applied(Vec<Applied>),
     /// A link whose deletion was begun is gone, or is not.

@@ -185,6 +185,7 @@ pub(crate) fn status(agent: &Agent, now: Now) -> Value {
     }
     let health = match &agent.contact.lost {
         Some(error) => format!("no contact: {error}"),
+        None if agent.view.held_until().is_some() => restored(agent, now),
         None if agent.contact.synced => "in contact".to_owned(),
         None => "not read yet".to_owned(),
     };
@@ -205,6 +206,14 @@ pub(crate) fn status(agent: &Agent, now: Now) -> Value {
     })
 }
 
+fn restored(agent: &Agent, now: Now) -> String {
+    let left = agent.view.held_until().unwrap_or_default().since(now.mono);
+    format!(
+        "in contact; it was restored from a copy: nothing is allocated for {} s",
+        left.as_secs() + 1
+    )
+}
+
 fn problems(agent: &Agent) -> Vec<String> {
     let bad = agent.view.bad.iter().map(|(key, bad)| format!("{key}: {bad}"));
     let work = agent
@@ -215,6 +224,9 @@ fn problems(agent: &Agent) -> Vec<String> {
         .network
         .troubles()
         .map(|(key, trouble)| format!("{key}: {}", trouble.error.message));
+    let lost = agent.view.lost_by_restore().map(|(floating, owner)| {
+        format!("{floating}: was this node's before the datastore was restored, and is of {owner} now")
+    });
     let twin = agent.view.truce(crate::clock::mono()).map(|_| {
         format!(
             "Node {}: somebody writes over this record again and again\nif it is another agent: name the nodes differently",
@@ -224,6 +236,7 @@ fn problems(agent: &Agent) -> Vec<String> {
     bad.chain(twin)
         .chain(work)
         .chain(rows)
+        .chain(lost)
         .chain(routing::problems(agent))
         .collect()
 }

@@ -13,8 +13,9 @@ use buoy_cni_spec::{CniError, CniResult, ErrorCode, NetConf};
 use buoy_core::endpoint::{
     AddressRequest, Attachment, AttachmentId, EndpointId, IfName, Netns, Phase, Request, WireFamily,
 };
+use buoy_core::view::Revenant;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The interface that a pod's record and link name belong to.
 const PRIMARY: &str = "eth0";
@@ -95,6 +96,21 @@ pub(crate) struct Removal {
     args: String,
     config: Value,
     link: bool,
+}
+
+impl From<Revenant> for Removal {
+    fn from(revenant: Revenant) -> Self {
+        let pod = revenant.pod.map(|(namespace, name)| {
+            format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}")
+        });
+        Self {
+            container: revenant.container,
+            ifname: revenant.ifname,
+            args: pod.unwrap_or_default(),
+            config: json!({"cniVersion": "1.0.0", "name": revenant.network, "type": "calico"}),
+            link: true,
+        }
+    }
 }
 
 impl Removal {

@@ -8,11 +8,12 @@ mod lease;
 
 use std::time::Duration;
 
-use buoy_api::binding::{Candidate, Epoch, Offer, Owner, Term};
+use buoy_api::binding::{Binding, Candidate, Epoch, Offer, Owner, Term};
 use buoy_api::ip::FloatingIp;
+use buoy_api::v3::WorkloadEndpoint;
 use ipnet::IpNet;
 
-use crate::endpoint::{Attachment, Phase};
+use crate::endpoint::{AddressRequest, Attachment, Phase};
 use crate::floating::claim::Seen;
 use crate::floating::decide::Reason;
 use crate::floating::lease::{Held, Sighting};
@@ -23,6 +24,9 @@ use crate::view::View;
 /// How long a reservation may stand without a binding: a claim that was begun makes its binding in a moment, or stamps
 /// the reservation anew.
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(60);
+
+/// How long an address may be in no block before it is taken again: what was just assigned is on its way here.
+const LOST_GRACE: Duration = Duration::from_secs(5);
 
 /// One piece of work on the datastore.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +39,10 @@ pub enum Duty {
     Allocate(Box<Attachment>),
     /// Write the attachment's WorkloadEndpoint.
     Publish(Box<Attachment>),
+    /// Write a WorkloadEndpoint of this node as it was before the store was restored from a copy.
+    Republish(Box<WorkloadEndpoint>),
+    /// Take the attachment's own addresses again: no block says that it has them.
+    Reallocate(Box<Attachment>),
     /// Release the attachment's addresses and delete its WorkloadEndpoint.
     Retire(Box<Attachment>),
     /// Reserve an address that has no binding and make one.
@@ -67,6 +75,19 @@ pub enum Duty {
         seen: Box<Seen>,
         /// The term.
         term: Term,
+    },
+    /// Write a binding as it was before the store was restored from a copy.
+    Reassert {
+        /// The address.
+        floating: FloatingIp,
+        /// The binding as this node remembers it.
+        before: Box<Binding>,
+        /// Highest epoch that this node remembers.
+        above: Epoch,
+        /// This node's term.
+        term: Term,
+        /// Whether a record that names another owner is one of the past.
+        overrules: bool,
     },
     /// Empty a binding's owner, for a candidate of another node.
     Offer {
@@ -181,13 +202,8 @@ pub fn owed(view: &View, subject: &Subject, now: Now) -> Owed {
         Subject::Lease => lease::own(view, now),
         Subject::Node => for_node(view, now),
         Subject::Attachment(id) => {
-            let duty = view
-                .attachment(id)
-                .and_then(|attachment| for_attachment(view, attachment));
-            Owed {
-                duty,
-                ..Owed::default()
-            }
+            let attachment = view.attachment(id);
+            attachment.map_or(Owed::default(), |attachment| for_attachment(view, attachment))
         }
         Subject::Binding(floating) => binding::owed(view, *floating, now),
     }
@@ -211,16 +227,38 @@ fn for_node(view: &View, now: Now) -> Owed {
     }
 }
 
-fn for_attachment(view: &View, attachment: &Attachment) -> Option<Duty> {
+fn for_attachment(view: &View, attachment: &Attachment) -> Owed {
     let boxed = || Box::new(attachment.clone());
     match attachment.phase {
-        Phase::Down => Some(Duty::Retire(boxed())),
-        Phase::Removing => None,
-        _ if !view.is_current(attachment) => None,
-        _ if attachment.addresses.is_none() => Some(Duty::Allocate(boxed())),
-        _ if attachment.request.link && view.record_of(attachment).is_none() => Some(Duty::Publish(boxed())),
-        _ => None,
+        Phase::Down => Duty::Retire(boxed()).into(),
+        Phase::Removing => Owed::default(),
+        _ if !view.is_current(attachment) => Owed::default(),
+        _ if attachment.addresses.is_none() => Duty::Allocate(boxed()).into(),
+        _ if attachment.request.link && view.record_of(attachment).is_none() => Duty::Publish(boxed()).into(),
+        _ => match view.to_republish(&attachment.endpoint) {
+            Some(record) => Duty::Republish(Box::new(record.clone())).into(),
+            None if attachment.phase == Phase::Up && has_lost_addresses(view, attachment) => Owed {
+                duty: Some(Duty::Reallocate(boxed())),
+                grace: view.held_until().map_or(LOST_GRACE, |_| Duration::ZERO),
+                ..Owed::default()
+            },
+            None => Owed::default(),
+        },
     }
+}
+
+/// Whether an address of an attachment lies in a pool, and no block says that it is the attachment's.
+fn has_lost_addresses(view: &View, attachment: &Attachment) -> bool {
+    if matches!(attachment.request.addresses, AddressRequest::Given(_)) {
+        return false;
+    }
+    let handle = attachment.request.handle(&attachment.id);
+    attachment.own_addresses().any(|address| {
+        let block = view.block_of(address);
+        let holder = block.and_then(|block| block.holder(block.ordinal(address)?));
+        !holder.is_some_and(|holder| holder.has_handle(&handle))
+            && view.pools.values().any(|pool| pool.spec.cidr.contains(&address))
+    })
 }
 
 #[cfg(test)]

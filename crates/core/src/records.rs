@@ -11,12 +11,21 @@ use ipnet::IpNet;
 use crate::edit::Change;
 use crate::endpoint::Attachment;
 use crate::store::{Key, Value};
+use crate::view::says_the_same;
 
 /// Key of an attachment's WorkloadEndpoint.
 pub fn endpoint_key(attachment: &Attachment) -> Key {
     Key::Endpoint {
         namespace: attachment.endpoint.namespace.clone(),
         name: attachment.endpoint.name.clone(),
+    }
+}
+
+/// Key of a WorkloadEndpoint.
+pub fn key_of(record: &WorkloadEndpoint) -> Key {
+    Key::Endpoint {
+        namespace: record.metadata.namespace.clone().unwrap_or_default(),
+        name: record.metadata.name.clone(),
     }
 }
 
@@ -36,6 +45,23 @@ pub fn published(found: Option<&Value>, attachment: &Attachment, node: &str) -> 
         ..metadata
     };
     let record = WorkloadEndpoint::new(metadata, endpoint_spec(attachment, node));
+    Change::Put(Box::new(Value::Endpoint(record)))
+}
+
+/// The WorkloadEndpoint as it was before the store was restored from a copy.
+pub fn republished(found: Option<&Value>, before: &WorkloadEndpoint) -> Change {
+    let mut metadata = match found {
+        Some(Value::Endpoint(found)) if says_the_same(found, before) => return Change::Keep,
+        Some(Value::Endpoint(found)) => found.metadata.clone(),
+        _ => ObjectMeta {
+            name: before.metadata.name.clone(),
+            namespace: before.metadata.namespace.clone(),
+            ..ObjectMeta::default()
+        },
+    };
+    metadata.labels = before.metadata.labels.clone();
+    metadata.annotations = before.metadata.annotations.clone();
+    let record = WorkloadEndpoint::new(metadata, before.spec.clone());
     Change::Put(Box::new(Value::Endpoint(record)))
 }
 

@@ -7,6 +7,7 @@ mod concern;
 mod own_node;
 mod ownership;
 mod records;
+mod restored;
 mod routing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,9 @@ use self::own_node::OwnNode;
 use self::ownership::Ownership;
 pub use self::ownership::Withdrawal;
 pub use self::records::{Records, Slot};
+use self::restored::Restored;
+pub(crate) use self::restored::says_the_same;
+pub use self::restored::{RESTORE_HOLD, Revenant};
 pub use self::routing::BGP_DEFAULT;
 use crate::bird::Secret;
 use crate::endpoint::{Attachment, AttachmentId, EndpointId};
@@ -138,6 +142,7 @@ pub struct View {
     unready: bool,
     ownership: Ownership,
     own_node: OwnNode,
+    restored: Restored,
     learnt: BTreeSet<FloatingIp>,
     attachments: BTreeMap<AttachmentId, Attachment>,
     by_endpoint: BTreeMap<EndpointId, BTreeSet<AttachmentId>>,
@@ -175,6 +180,7 @@ impl View {
             unready: false,
             ownership: Ownership::default(),
             own_node: OwnNode::default(),
+            restored: Restored::default(),
             learnt: BTreeSet::new(),
             attachments: BTreeMap::new(),
             by_endpoint: BTreeMap::new(),
@@ -228,13 +234,14 @@ impl View {
                 )
             };
         }
-        match delta.key {
+        match delta.key.clone() {
             Key::Pool(name) => set!(self.pools, name, Pool),
             Key::Reservation(name) => set!(self.reservations, name, Reservation),
             Key::Node(name) => set!(self.nodes, name, Node),
             Key::Endpoint { namespace, name } => {
                 let id = EndpointId { namespace, name };
                 match delta.value {
+                    _ if self.is_forgotten(&id, delta.value.as_ref()) => {}
                     Some(Ok(Value::Endpoint(record))) if record.spec.node != self.settings.node => {
                         self.endpoints.set(id, delta.revision, None);
                     }
@@ -256,6 +263,9 @@ impl View {
             Key::IpamConfig => set!(self.ipam, (), IpamConfig),
             Key::Binding(name) => {
                 if let Some(floating) = floating_of_name(&name) {
+                    if self.is_behind(floating, &delta) {
+                        return BTreeSet::new();
+                    }
                     let before = self.bindings.get(&floating).cloned();
                     let owned = self.owns();
                     self.forget_owner(floating);

@@ -18,6 +18,8 @@ pub enum Feed {
     Delta(Delta),
     /// Everything up to this revision has been handed on. Comes after the first list, and whenever contact is back.
     Synced(Revision),
+    /// The store is not where it was: it was restored from a copy. Then come all records, and what is gone.
+    Restored,
     /// The store does not answer. What was handed on stays in force; it is tried again.
     Lost(StoreError),
 }
@@ -25,13 +27,13 @@ pub enum Feed {
 /// Longest wait in a watch: how long it takes to see `stop`.
 const LOOK: Duration = Duration::from_millis(500);
 /// First and longest pause after a failure; each pause is twice the one before, give or take a quarter.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// Follows the records of `interest` until `stop` is set or the sink breaks off. For a thread of its own.
 ///
 /// Each record is handed on when it is first seen and whenever its revision is another; a deletion only if the record
 /// was handed on before. After a compaction everything is listed again, and only the difference is handed on. A failure
-/// takes nothing back.
+/// takes nothing back. A store that turns out to be another, or to have gone back, is listed again, and all of it handed on.
 pub fn follow(
     store: &dyn Datastore,
     interest: &[Prefix],
@@ -44,6 +46,8 @@ pub fn follow(
         sink,
         known: BTreeMap::new(),
         reached: None,
+        highest: Revision(0),
+        replaced: store.replaced(),
     };
     let mut pause = PAUSE.0;
     while !stop.load(Ordering::Relaxed) {
@@ -84,6 +88,10 @@ struct Follower<'a> {
     known: BTreeMap<Key, Revision>,
     /// Up to where each prefix is known, in the order of `interest`; `None` before it was listed.
     reached: Option<Vec<Revision>>,
+    /// The store has been there.
+    highest: Revision,
+    /// How often it was another.
+    replaced: u64,
 }
 
 impl Follower<'_> {
@@ -102,14 +110,45 @@ impl Follower<'_> {
             .collect();
         self.reached = Some(reached);
         let mut watch = self.store.watch(&begin)?;
+        self.is_the_same()?;
         self.give(Feed::Synced(known))?;
         *pause = PAUSE.0;
         while !stop.load(Ordering::Relaxed) {
             for event in watch.next(LOOK)? {
                 self.give_event(event)?;
             }
-            self.reached = Some(watch.reached());
+            self.note_reached(watch.reached());
+            self.is_the_same()?;
         }
+        Ok(())
+    }
+
+    fn note_reached(&mut self, reached: Vec<Revision>) {
+        self.highest = reached.iter().copied().fold(self.highest, Revision::max);
+        self.reached = Some(reached);
+    }
+
+    /// Whether the store is the one that was listed. A watch of another goes on as if nothing had happened where that has
+    /// come as far.
+    fn is_the_same(&self) -> Result<(), Interruption> {
+        if self.store.replaced() == self.replaced {
+            return Ok(());
+        }
+        Err(Interruption::Compacted)
+    }
+
+    /// The store is at this revision. Whatever is known of one that is another, or that has gone back, says nothing: not
+    /// even the same revision of a record means the same.
+    fn look_for_a_restore(&mut self, at: Revision) -> Result<(), Interruption> {
+        let replaced = self.store.replaced();
+        if replaced != self.replaced || at < self.highest {
+            self.known.values_mut().for_each(|known| *known = Revision(0));
+            self.highest = at;
+            self.give(Feed::Restored)?;
+            self.replaced = replaced;
+            self.store.accept(replaced);
+        }
+        self.highest = self.highest.max(at);
         Ok(())
     }
 
@@ -121,6 +160,7 @@ impl Follower<'_> {
                 Reply::Failed(error) => return Err(Interruption::Store(error)),
                 _ => return Err(Interruption::Store(self.no_answer())),
             };
+            self.look_for_a_restore(revision)?;
             self.give_difference(prefix, records, revision)?;
             listed.push(revision);
         }

@@ -32,6 +32,15 @@ pub trait Datastore: Send + Sync + Debug {
 
     /// Begins to watch: every change of a record of each prefix with a revision above the one beside it.
     fn watch(&self, interest: &[(Prefix, Revision)]) -> Result<Box<dyn Watch>, WatchError>;
+
+    /// How often it was found to be another than before: restored from a copy, or made anew in its place. Nothing is written
+    /// into another one before it was [accepted](Self::accept).
+    fn replaced(&self) -> u64 {
+        0
+    }
+
+    /// It is known that it was replaced so often.
+    fn accept(&self, _replaced: u64) {}
 }
 
 /// Changes as they come.

@@ -22,6 +22,7 @@ mod peers;
 mod population;
 mod report;
 mod requests;
+mod stores;
 mod throughput;
 
 use std::collections::BTreeSet;
@@ -37,7 +38,16 @@ use population::Population;
 use report::Report;
 
 /// Parts of the bench, as `--only` names them.
-const PARTS: [&str; 7] = ["agent", "dataplane", "move", "change", "cold", "cni", "network"];
+const PARTS: [&str; 8] = [
+    "agent",
+    "dataplane",
+    "move",
+    "change",
+    "cold",
+    "cni",
+    "network",
+    "stores",
+];
 
 /// What to measure, and how long.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +85,8 @@ struct Scale {
     crowd: usize,
     /// What is done to a network of three nodes.
     network: network::Scale,
+    /// What is done to each datastore.
+    stores: stores::Scale,
 }
 
 const FULL: Scale = Scale {
@@ -89,6 +101,7 @@ const FULL: Scale = Scale {
     burst: 500,
     crowd: 40,
     network: network::FULL,
+    stores: stores::FULL,
 };
 
 const QUICK: Scale = Scale {
@@ -103,6 +116,7 @@ const QUICK: Scale = Scale {
     burst: 16,
     crowd: 4,
     network: network::QUICK,
+    stores: stores::QUICK,
 };
 
 /// Measures, shows the table, and writes the results. Error: something does not work at all.
@@ -162,6 +176,9 @@ fn measure(selection: &Selection, scale: &Scale, report: &mut Report) -> Result<
     }
     if selection.has("network") {
         network::measure(scale, report).context("network")?;
+    }
+    if selection.has("stores") {
+        stores::measure(scale.stores, report).context("stores")?;
     }
     Ok(())
 }

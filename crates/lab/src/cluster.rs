@@ -6,7 +6,7 @@
 //!  n3 192.0.2.3 ──┘
 //! ```
 //!
-//! All agents share one embedded store. The nodes' default route leads to the router; the router knows floating IPs and
+//! All agents share one embedded store, or an etcd whose members are on the nodes' segment too. The nodes' default route leads to the router; the router knows floating IPs and
 //! pools only from the nodes' announcements.
 
 use std::collections::BTreeMap;
@@ -27,6 +27,7 @@ use crate::netns::Netns;
 use crate::node::Node;
 use crate::router::{NODE_AS, Router};
 use crate::run::Run;
+use crate::store::{Kind, Store};
 
 /// Addresses of the nodes, in order of their names: `n1`, `n2`, `n3`.
 pub const NODES: [[&str; 2]; 3] = [
@@ -74,7 +75,7 @@ pub enum Standing {
     Live,
     /// Its agent does nothing, or is not there; its BIRD and its kernel go on.
     Frozen,
-    /// Nothing reaches it, and its agent does nothing.
+    /// Nothing reaches it, and its agent changes nothing.
     Cut,
 }
 
@@ -99,18 +100,22 @@ pub struct Cluster {
 impl Cluster {
     /// Makes the network with a running router, without agents and without records. The nodes are set to use BIRD.
     pub fn bare() -> Result<Self> {
+        Self::bare_on(Kind::default())
+    }
+
+    /// The same with another datastore.
+    pub fn bare_on(kind: Kind) -> Result<Self> {
         let run = Run::begin()?;
-        let store = run.base().join("store");
-        std::fs::create_dir_all(&store)?;
-        let datastore = format!("sqlite://{}", store.join("buoy.db").display());
+        let store = Store::make(&run, kind)?;
         let nodes: Vec<Node> = (1..=NODES.len())
-            .map(|number| Node::make(&run, &format!("n{number}"), &datastore))
+            .map(|number| Node::make(&run, &format!("n{number}"), &store))
             .collect::<Result<_>>()?;
         let router = Router::make(&run, "router", [ROUTER[0].parse()?, ROUTER[1].parse()?])?;
         let (client, switch) = (Netns::make(&run, "client")?, Netns::make(&run, "switch")?);
         let members = nodes.iter().map(Node::netns).zip(NODES);
         let members: Vec<_> = members.chain([(router.netns(), ROUTER)]).collect();
-        connect(&switch, &members)?;
+        connect(&switch, &[&members[..], &store.hosts()].concat())?;
+        store.start(&switch, members.len())?;
         router.netns().link("eth1", &client, "eth0")?;
         give_addresses(router.netns(), "eth1", OUTSIDE)?;
         give_addresses(&client, "eth0", CLIENT)?;
@@ -143,7 +148,12 @@ impl Cluster {
 
     /// Makes the network, the records and the agents, and waits until all sessions stand.
     pub fn start() -> Result<Self> {
-        let cluster = Self::bare()?;
+        Self::start_on(Kind::default())
+    }
+
+    /// The same with another datastore.
+    pub fn start_on(kind: Kind) -> Result<Self> {
+        let cluster = Self::bare_on(kind)?;
         if let Err(error) = cluster.begin() {
             cluster.run.keep_directory();
             return Err(error.context(cluster.evidence()));
@@ -151,11 +161,17 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn begin(&self) -> Result<()> {
+    /// Starts the agents of a bare cluster, makes the records, and waits until all sessions stand.
+    pub fn begin(&self) -> Result<()> {
         self.start_agents()?;
         self.nodes[0].apply(POOLS).context("cannot make the pools")?;
         self.nodes[0].apply(PEERS).context("cannot make the peers")?;
         self.wait_for_sessions()
+    }
+
+    /// Its datastore.
+    pub fn store(&self) -> &Store {
+        self.nodes[0].store()
     }
 
     /// Its run.
@@ -265,11 +281,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// Pulls all cables of a node: both ends lose their carrier. The embedded store is a file, which an agent reaches
-    /// whatever happens to links; in a cluster it would be cut off from it too, so it is frozen.
+    /// Pulls all cables of a node: both ends lose their carrier. A store that is a file can be reached whatever happens to
+    /// links; for its agent to be cut off from it too, it is frozen.
     pub fn cut(&self, node: &Node) -> Result<()> {
         self.now(node, Standing::Cut);
-        node.with_agent(|agent| agent.freeze())?;
+        if matches!(self.store(), Store::File(_)) {
+            node.with_agent(|agent| agent.freeze())?;
+        }
         self.plug(node, "down")
     }
 
@@ -301,7 +319,7 @@ impl Cluster {
             standing: self.standing(node),
         });
         Places {
-            store: self.nodes[0].store_file(),
+            store: self.store().clone(),
             nodes: nodes.collect(),
             router: Some(Place {
                 name: "router".to_owned(),
@@ -329,6 +347,9 @@ impl Cluster {
                 &format!("{name}: end of the agent's log"),
                 Ok(tail(&node.log(), 40)),
             );
+        }
+        if let Store::Etcd(etcd) = self.store() {
+            text += &etcd.evidence();
         }
         let namespaces: Vec<&Netns> = self
             .nodes

@@ -22,6 +22,7 @@ use crate::exec::{indented, tail};
 use crate::netns::Netns;
 use crate::node::Node;
 use crate::run::{Run, keep_everything};
+use crate::store::{Kind, Store};
 
 /// Name of the node.
 pub const NODE: &str = "n1";
@@ -85,15 +86,20 @@ pub struct Lab {
 impl Lab {
     /// Makes the network, without an agent and without records.
     pub fn bare() -> Result<Self> {
+        Self::bare_on(Kind::default())
+    }
+
+    /// The same with another datastore.
+    pub fn bare_on(kind: Kind) -> Result<Self> {
         let run = Run::begin()?;
-        let store = run.base().join("store");
-        std::fs::create_dir_all(&store)?;
-        let datastore = format!("sqlite://{}", store.join("buoy.db").display());
-        let node = Node::make(&run, NODE, &datastore)?;
+        let store = Store::make(&run, kind)?;
+        let node = Node::make(&run, NODE, &store)?;
         let (client, switch) = (Netns::make(&run, "client")?, Netns::make(&run, "switch")?);
-        connect(&switch, &[(&client, CLIENT), (node.netns(), NODE_IPS)])?;
+        let hosts = [(&client, CLIENT), (node.netns(), NODE_IPS)];
+        connect(&switch, &[&hosts[..], &store.hosts()].concat())?;
         give_addresses(&switch, "br0", SWITCH)?;
         switch.wait_for_addresses()?;
+        store.start(&switch, hosts.len())?;
         for from in [&client, &switch] {
             for prefix in ROUTED {
                 let prefix: IpNet = prefix.parse()?;
@@ -112,7 +118,12 @@ impl Lab {
 
     /// Makes the network, starts the agent, and makes the pools.
     pub fn start() -> Result<Self> {
-        let lab = Self::bare()?;
+        Self::start_on(Kind::default())
+    }
+
+    /// The same with another datastore.
+    pub fn start_on(kind: Kind) -> Result<Self> {
+        let lab = Self::bare_on(kind)?;
         lab.node.start_agent().inspect_err(|_| lab.run.keep_directory())?;
         lab.node.apply(POOLS).context("cannot make the pools")?;
         Ok(lab)
@@ -170,7 +181,7 @@ impl Lab {
 
     fn places(&self) -> Places {
         Places {
-            store: self.node.store_file(),
+            store: self.node.store().clone(),
             nodes: vec![Place {
                 name: self.node.known_as(),
                 netns: self.node.netns().path().to_owned(),

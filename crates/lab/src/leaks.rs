@@ -28,7 +28,7 @@ pub fn assert_nothing_leaked(node: &Node, live: &[&Workload]) -> Result<()> {
         .map(|workload| (workload.container_id.clone(), workload.addresses().to_vec()))
         .collect();
     eventually(GRACE, "nothing is leaked", || {
-        let records = Records::read(node.datastore())?;
+        let records = Records::read(node.store())?;
         let mut wrong = wrong_records(&records, &live);
         wrong.extend(wrong_on_node(node, &records, &live)?);
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -1,29 +1,55 @@
-//! Another process that keeps a store to itself: a backup gone wrong, a debugger, a stuck transaction.
+//! A store that is there and does not answer: another process keeps the file to itself (a backup gone wrong, a debugger, a
+//! stuck transaction), or all members of an etcd stand still.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rusqlite::Connection;
 
 use crate::binaries::Binaries;
+use crate::etcd::Etcd;
 use crate::run::Run;
+use crate::store::Store;
 
 /// What the other process says once it has the store.
 const HELD: &str = "held";
 
-/// A store held by another process, until this is dropped.
+/// A store that is held, until this is dropped.
 #[derive(Debug)]
 pub struct Locker {
-    child: Child,
+    holder: Holder,
     since: Instant,
 }
 
+/// What keeps it from answering.
+#[derive(Debug)]
+enum Holder {
+    Process(Child),
+    Frozen(Arc<Etcd>),
+}
+
 impl Locker {
-    /// Has another process begin an exclusive transaction on the store in this file. Error: it does not get it.
-    pub fn hold(run: &Run, store: &Path) -> Result<Self> {
+    /// Has another process begin an exclusive transaction on a store that is a file; freezes the members of an etcd. Error:
+    /// it cannot be held.
+    pub fn hold(run: &Run, store: &Store) -> Result<Self> {
+        let holder = match store {
+            Store::File(file) => Holder::Process(Self::hold_file(run, file)?),
+            Store::Etcd(etcd) => {
+                etcd.members().iter().try_for_each(crate::etcd::Member::freeze)?;
+                Holder::Frozen(Arc::clone(etcd))
+            }
+        };
+        Ok(Self {
+            holder,
+            since: Instant::now(),
+        })
+    }
+
+    fn hold_file(run: &Run, store: &Path) -> Result<Child> {
         let mut child = Command::new(Binaries::find()?.lab)
             .arg("hold-store")
             .arg(store)
@@ -40,10 +66,7 @@ impl Locker {
             "the store could not be held: {}",
             store.display()
         );
-        Ok(Self {
-            child,
-            since: Instant::now(),
-        })
+        Ok(child)
     }
 
     /// For how long it has been held.
@@ -54,8 +77,15 @@ impl Locker {
 
 impl Drop for Locker {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        match &mut self.holder {
+            Holder::Process(child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Holder::Frozen(etcd) => etcd.members().iter().for_each(|member| {
+                let _ = member.thaw();
+            }),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use buoy_lab::checker::{self, Place, Places};
+use buoy_lab::store::Store;
 use buoy_lab::{bench, demo, locker, sweep, up};
 use clap::{Parser, Subcommand};
 
@@ -22,7 +23,7 @@ enum Command {
     Demo,
     /// Measure, beside what it is compared with (minutes).
     Bench {
-        /// One part only: agent, dataplane, move, change, cold, cni or network.
+        /// One part only: agent, dataplane, move, change, cold, cni, network or stores.
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
         /// Few samples: shows that it works, and says little about speed.
@@ -72,6 +73,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench { only, quick, out } => bench::run(&bench::Options { only, quick, out })?,
         Command::Up => up::run()?,
         Command::Check { store, nodes, router } => {
+            let store = Store::File(store);
             let places = Places { store, nodes, router };
             return checker::report(&places);
         }

@@ -20,6 +20,7 @@ use crate::daemon::Daemon;
 use crate::exec::{self, Finished, PATIENCE, Process};
 use crate::netns::Netns;
 use crate::run::Run;
+use crate::store::Store;
 
 /// Name of the network in the nodes' CNI configuration.
 pub const NETWORK: &str = "k8s-pod-network";
@@ -60,7 +61,7 @@ pub struct Node {
 #[derive(Debug)]
 struct Inner {
     name: String,
-    datastore: String,
+    store: Store,
     directory: PathBuf,
     binaries: Binaries,
     settings: Mutex<Settings>,
@@ -69,8 +70,8 @@ struct Inner {
 }
 
 impl Node {
-    /// Makes a node without an agent. `datastore` is the URL of the store.
-    pub fn make(run: &Run, name: &str, datastore: &str) -> Result<Self> {
+    /// Makes a node without an agent.
+    pub fn make(run: &Run, name: &str, store: &Store) -> Result<Self> {
         let binaries = Binaries::find()?;
         let directory = run.base().join(name);
         for part in ["run", "state", "bin", "net.d"] {
@@ -82,7 +83,7 @@ impl Node {
         let node = Self {
             inner: Arc::new(Inner {
                 name: name.to_owned(),
-                datastore: datastore.to_owned(),
+                store: store.clone(),
                 directory,
                 binaries,
                 settings: Mutex::new(Settings::default()),
@@ -111,14 +112,9 @@ impl Node {
         &self.inner.directory
     }
 
-    /// The URL of its store.
-    pub fn datastore(&self) -> &str {
-        &self.inner.datastore
-    }
-
-    /// The file of its store.
-    pub fn store_file(&self) -> PathBuf {
-        PathBuf::from(self.datastore().trim_start_matches("sqlite://"))
+    /// Its store.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
     }
 
     /// The agent's socket.
@@ -252,7 +248,7 @@ impl Node {
             .args(words)
             .arg("--config")
             .arg(self.config_file())
-            .args(["--node-name", name, "--datastore", self.datastore()])
+            .args(["--node-name", name, "--datastore", &self.store().url()])
             .arg("--socket")
             .arg(self.socket())
             .arg("--state-dir")
@@ -275,7 +271,7 @@ impl Node {
         let mut command = self.netns().command(&self.inner.binaries.ctl);
         plain_environment(&mut command);
         command
-            .args(["--datastore", self.datastore(), "--socket"])
+            .args(["--datastore", &self.store().url(), "--socket"])
             .arg(self.socket());
         exec::run(command.args(words), stdin, PATIENCE)
     }

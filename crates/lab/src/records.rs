@@ -10,6 +10,8 @@ use buoy_api::ipam::{Block, Handle};
 use buoy_api::v3::WorkloadEndpoint;
 use buoy_core::store::{Key, Prefix, Record, Reply, StoreOp, Value};
 
+use crate::store::Store;
+
 /// What a store says about addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
@@ -36,8 +38,8 @@ pub struct Allocation {
 
 impl Records {
     /// Reads them. Error: the store does not answer.
-    pub fn read(datastore: &str) -> Result<Self> {
-        let store = buoy_datastore::open(datastore)?;
+    pub fn read(store: &Store) -> Result<Self> {
+        let store = store.open()?;
         let mut records = Self::default();
         for prefix in [
             Prefix::Blocks(Family::V4),

@@ -25,7 +25,7 @@ fn guide(lab: &Lab, workload: &Workload) -> String {
     let node = &lab.node;
     let ctl = format!(
         "buoyctl --datastore {} --socket {}",
-        node.datastore(),
+        node.store().url(),
         node.socket().display()
     );
     format!(

@@ -92,7 +92,7 @@ fn a_store_of_a_newer_schema() {
         let bystander = Bystander::start(lab)?;
         lab.node.stop_agent()?;
         let set = |version: i32| -> Result<i32> {
-            let store = Connection::open(lab.node.store_file())?;
+            let store = Connection::open(lab.node.store().file()?)?;
             let before = store.pragma_query_value(None, "user_version", |row| row.get(0))?;
             store.pragma_update(None, "user_version", version)?;
             Ok(before)

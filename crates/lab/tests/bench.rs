@@ -11,7 +11,7 @@ use buoy_lab::run::Run;
 use serde_json::Value;
 
 /// Rows that must be there, whatever is installed beside.
-const ROWS: [&str; 24] = [
+const ROWS: [&str; 36] = [
     "agent-idle/0",
     "agent-memory/200",
     "connect/floating/1",
@@ -36,6 +36,18 @@ const ROWS: [&str; 24] = [
     "crowd/black-out/30",
     "router/200",
     "bird-memory/200",
+    "store/sqlite/cas",
+    "store/etcd/list/200",
+    "store/etcd/watch/1",
+    "store/etcd/watch/50",
+    "store/sqlite/ipam/warm",
+    "store/etcd/ipam/race-6",
+    "store/etcd/cni-add",
+    "store/etcd/agent-start/4",
+    "store/sqlite/agent-memory/100",
+    "store/etcd/agent-memory/100",
+    "store/etcd/lease-writes",
+    "store/etcd/lease-cpu/20",
 ];
 
 #[test]

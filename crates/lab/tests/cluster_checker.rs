@@ -113,7 +113,7 @@ fn finds(places: &Places, expected: &str) -> Result<()> {
 
 /// Changes the text of a record, past every agent, and changes it back.
 fn record(places: &Places, name: &str, from: &str, to: &str, expected: &str) -> Result<()> {
-    let store = Connection::open(&places.store)?;
+    let store = Connection::open(places.store.file()?)?;
     let edit = |from: &str, to: &str| {
         let changed = "UPDATE kv SET value = replace(value, ?1, ?2) WHERE key LIKE '%/' || ?3";
         store.execute(changed, (from, to, name))

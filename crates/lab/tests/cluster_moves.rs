@@ -12,6 +12,7 @@ use buoy_lab::cluster::{CLIENT, Cluster};
 use buoy_lab::exec::{PATIENCE, eventually};
 use buoy_lab::node::Node;
 use buoy_lab::probe::{self, Via};
+use buoy_lab::store::Kind;
 use buoy_lab::traffic::{Seen, Witnesses};
 use buoy_lab::workload::{Spec, Workload};
 
@@ -32,9 +33,12 @@ fn web(node: &Node, name: &str) -> Result<Workload> {
     Workload::start(node, Spec::pod("shop", name).floating(&BOTH))
 }
 
-#[test]
-fn an_address_moves_across_the_network() {
-    Cluster::start().unwrap().test(|cluster| {
+buoy_lab::on_each_store! {
+    an_address_moves_across_the_network,
+}
+
+fn an_address_moves_across_the_network(store: Kind) {
+    Cluster::start_on(store).unwrap().test(|cluster| {
         let [n1, n2, n3] = &cluster.nodes[..] else {
             anyhow::bail!("three nodes");
         };

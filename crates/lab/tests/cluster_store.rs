@@ -1,6 +1,8 @@
 //! Nobody takes anything from anybody while nothing is known of anybody: the store is away, all agents start again at once,
 //! one node is alone, an agent is upgraded.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use anyhow::{Result, ensure};
 use buoy_lab::ask::{owner, status_says};
 use buoy_lab::cluster::Cluster;
 use buoy_lab::locker::Locker;
+use buoy_lab::store::Kind;
 use buoy_lab::traffic::Traffic;
 use buoy_lab::workload::{Spec, Workload};
 
@@ -45,14 +48,18 @@ fn unmoved(cluster: &Cluster, what: &str, happens: impl FnOnce() -> Result<()>) 
     cluster.check()
 }
 
-#[test]
-fn a_store_that_is_away_for_a_minute_takes_nothing_from_anybody() {
-    Cluster::start().unwrap().test(|cluster| {
+buoy_lab::on_each_store! {
+    a_store_that_is_away_for_a_minute_takes_nothing_from_anybody,
+    an_address_stays_while_agents_come_and_go,
+}
+
+fn a_store_that_is_away_for_a_minute_takes_nothing_from_anybody(store: Kind) {
+    Cluster::start_on(store).unwrap().test(|cluster| {
         let _shop = shop(cluster)?;
         let n1 = &cluster.nodes[0];
         status_says(n1, &["2 owned"])?;
         unmoved(cluster, "the store was away", || {
-            let locker = Locker::hold(cluster.run(), &n1.store_file())?;
+            let locker = Locker::hold(cluster.run(), cluster.store())?;
             thread::sleep(Duration::from_secs(60));
             ensure!(locker.held() >= Duration::from_secs(60));
             status_says(n1, &["unconfirmed"])?;
@@ -66,9 +73,8 @@ fn a_store_that_is_away_for_a_minute_takes_nothing_from_anybody() {
     });
 }
 
-#[test]
-fn an_address_stays_while_agents_come_and_go() {
-    Cluster::start().unwrap().test(|cluster| {
+fn an_address_stays_while_agents_come_and_go(store: Kind) {
+    Cluster::start_on(store).unwrap().test(|cluster| {
         let _shop = shop(cluster)?;
         let [n1, n2, n3] = &cluster.nodes[..] else {
             anyhow::bail!("three nodes");

@@ -177,7 +177,7 @@ fn a_late_del_of_an_older_sandbox_touches_nothing_of_the_newer() {
         traffic.unharmed()?;
         let answer = probe::ask(&lab.client, Via::Tcp, ip(V6), SOON)?;
         ensure!(answer.who == "web-0", "{answer:?}");
-        let records = Records::read(lab.node.datastore())?;
+        let records = Records::read(lab.node.store())?;
         let owner = records
             .binding(ip(V4))
             .and_then(|binding| binding.spec.owner.clone());
@@ -208,7 +208,7 @@ fn a_newer_sandbox_takes_the_floating_ip_over_in_one_step() {
 
 /// Every epoch of a binding that was ever written, with its owner's internal address.
 fn turns(node: &Node, floating: IpAddr) -> Result<Vec<(u64, Option<String>)>> {
-    let store = Connection::open(node.store_file())?;
+    let store = Connection::open(node.store().file()?)?;
     let key = format!(
         "/buoy/v1alpha1/floatingipbindings/{}",
         names::binding_name(floating)

@@ -11,6 +11,7 @@ use buoy_lab::exec::eventually;
 use buoy_lab::lab::Lab;
 use buoy_lab::leaks::assert_nothing_leaked;
 use buoy_lab::probe::{Probe, Reader, Tally, Via};
+use buoy_lab::store::Kind;
 use buoy_lab::workload::{Spec, Workload};
 
 const FLOATING: [&str; 2] = ["172.16.1.3", "fd16::3"];
@@ -158,9 +159,12 @@ fn old_flows_stay_with_the_old_workload_for_as_long_as_it_asked() {
     });
 }
 
-#[test]
-fn i5_an_agent_that_is_killed_amid_a_drain_goes_on_with_it() {
-    Lab::start().unwrap().test(|lab| {
+buoy_lab::on_each_store! {
+    i5_an_agent_that_is_killed_amid_a_drain_goes_on_with_it,
+}
+
+fn i5_an_agent_that_is_killed_amid_a_drain_goes_on_with_it(store: Kind) {
+    Lab::start_on(store).unwrap().test(|lab| {
         let [first, second] = workloads(lab, "6s")?;
         let clients = Clients::start(lab)?;
         let begun = move_to(lab, "web-1")?;

@@ -10,6 +10,7 @@ use buoy_lab::ask::{answered_by, listed, listed_as, silent, why_says};
 use buoy_lab::lab::{CLIENT, Lab};
 use buoy_lab::leaks::assert_nothing_leaked;
 use buoy_lab::probe::{self, Probe, RawProtocol, Reader, Via};
+use buoy_lab::store::Kind;
 use buoy_lab::traffic::Traffic;
 use buoy_lab::workload::{Spec, Workload};
 use serde_json::json;
@@ -27,9 +28,15 @@ fn shop(name: &str) -> Spec {
     Spec::pod("shop", name)
 }
 
-#[test]
-fn every_protocol_reaches_it_and_sees_the_real_client() {
-    Lab::start().unwrap().test(|lab| {
+buoy_lab::on_each_store! {
+    every_protocol_reaches_it_and_sees_the_real_client,
+    a_standby_takes_over_and_no_client_keeps_the_past,
+    it_moves_back_and_forth_while_clients_talk,
+    it_is_attached_and_detached_live,
+}
+
+fn every_protocol_reaches_it_and_sees_the_real_client(store: Kind) {
+    Lab::start_on(store).unwrap().test(|lab| {
         let _web = Workload::start(&lab.node, shop("web-0").floating(&[V4, V6]))?;
         let mut ways = vec![Via::Tcp, Via::Udp, Via::UdpFrom(4000)];
         ways.extend(RawProtocol::ALL.map(Via::Raw));
@@ -94,9 +101,8 @@ fn a_workload_has_several() {
     });
 }
 
-#[test]
-fn a_standby_takes_over_and_no_client_keeps_the_past() {
-    Lab::start().unwrap().test(|lab| {
+fn a_standby_takes_over_and_no_client_keeps_the_past(store: Kind) {
+    Lab::start_on(store).unwrap().test(|lab| {
         let first = Workload::start(&lab.node, shop("web-0").floating(&[V4, V6]))?;
         let second = Workload::start(&lab.node, shop("web-1").floating(&[V4, V6]))?;
         let row = listed_as(&lab.node, V4, "web-1 stands by", |row| {
@@ -138,9 +144,8 @@ fn a_standby_takes_over_and_no_client_keeps_the_past() {
     });
 }
 
-#[test]
-fn it_moves_back_and_forth_while_clients_talk() {
-    Lab::start().unwrap().test(|lab| {
+fn it_moves_back_and_forth_while_clients_talk(store: Kind) {
+    Lab::start_on(store).unwrap().test(|lab| {
         let _web_0 = Workload::start(&lab.node, shop("web-0").floating(&[V4]))?;
         let _web_1 = Workload::start(&lab.node, shop("web-1").floating(&[V4]))?;
         let ping = Probe::start(&lab.client, Via::Ping, ip(V4), OFTEN)?;
@@ -171,9 +176,8 @@ fn it_moves_back_and_forth_while_clients_talk() {
     });
 }
 
-#[test]
-fn it_is_attached_and_detached_live() {
-    Lab::start().unwrap().test(|lab| {
+fn it_is_attached_and_detached_live(store: Kind) {
+    Lab::start_on(store).unwrap().test(|lab| {
         let web = Workload::start(&lab.node, shop("web-0"))?;
         let traffic = Traffic::start(&lab.client, web.addresses()[0])?;
         why_says(&lab.node, V4, &[V4])?;

@@ -237,7 +237,7 @@ struct Garbler {
 
 impl Garbler {
     fn open(node: &Node) -> Result<Self> {
-        let connection = Connection::open(node.store_file())?;
+        let connection = Connection::open(node.store().file()?)?;
         connection.busy_timeout(SOON)?;
         Ok(Self { connection })
     }

@@ -31,7 +31,7 @@ fn answers(lab: &Lab) -> Result<()> {
 
 /// Overwrites the one record whose key ends so, as a careless hand would.
 fn spoil(node: &Node, key: &str) -> Result<()> {
-    let store = Connection::open(node.store_file())?;
+    let store = Connection::open(node.store().file()?)?;
     store.busy_timeout(SOON)?;
     let spoiled = store.execute(
         "UPDATE kv SET value = ?1 WHERE key LIKE ?2",
@@ -119,7 +119,7 @@ fn i6_records_that_become_garbage_take_nothing_away_also_after_a_restart() {
         let node = &lab.node;
         let _web = Workload::start(node, Spec::pod("shop", "web-0").floating(&[FLOATING]))?;
         let traffic = Traffic::start(&lab.client, ip(FLOATING))?;
-        let before = Records::read(node.datastore())?;
+        let before = Records::read(node.store())?;
         let owner = before
             .binding(ip(FLOATING))
             .context("no binding")?
@@ -130,7 +130,7 @@ fn i6_records_that_become_garbage_take_nothing_away_also_after_a_restart() {
         node.kill_agent();
         node.start_agent()?;
         answers(lab)?;
-        let after = Records::read(node.datastore())?;
+        let after = Records::read(node.store())?;
         ensure!(
             after.binding(ip(FLOATING)).context("no binding")?.spec.owner == owner,
             "the owner changed"
@@ -156,7 +156,7 @@ fn a_failed_add_claims_nothing() {
             .ok()?;
         let mut web = Workload::prepare(node, Spec::pod("shop", "web-0").floating(&[FLOATING]))?;
         web.add()?.refusal()?;
-        let records = Records::read(node.datastore())?;
+        let records = Records::read(node.store())?;
         ensure!(records.binding(ip(FLOATING)).is_none(), "a binding was made");
         node.netns().exec(&format!("ip link del {name}"))?.ok()?;
         assert_nothing_leaked(node, &[])

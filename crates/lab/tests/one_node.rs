@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use buoy_lab::ask::status_says;
 use buoy_lab::dice::Dice;
 use buoy_lab::dump::Dump;
 use buoy_lab::exec::eventually;
@@ -18,6 +19,7 @@ use buoy_lab::leaks::assert_nothing_leaked;
 use buoy_lab::locker::Locker;
 use buoy_lab::node::Node;
 use buoy_lab::probe::{self, Via};
+use buoy_lab::store::Kind;
 use buoy_lab::traffic::Traffic;
 use buoy_lab::workload::{Spec, Workload};
 
@@ -40,10 +42,18 @@ fn assert_same(before: &Dump, node: &Node, when: &str) -> Result<()> {
     Ok(())
 }
 
+buoy_lab::on_each_store! {
+    i1_no_address_twice_under_kill,
+    i5_agent_restart_keeps_flows,
+    i5_a_killed_agent_finishes_what_it_had_begun,
+    i6_store_held_changes_nothing,
+    i6_store_away_changes_nothing,
+    i8_cleanup_restores_node,
+}
+
 /// Eight runtimes at once, and an agent that is killed again and again.
-#[test]
-fn i1_no_address_twice_under_kill() {
-    Lab::start().unwrap().test(|lab| {
+fn i1_no_address_twice_under_kill(store: Kind) {
+    Lab::start_on(store).unwrap().test(|lab| {
         let seed = u64::from(std::process::id()) ^ 0x9e37_79b9_7f4a_7c15;
         eprintln!("seed {seed}");
         let killer = Killer::default();
@@ -127,9 +137,8 @@ impl Killer {
     }
 }
 
-#[test]
-fn i5_agent_restart_keeps_flows() {
-    Lab::start().unwrap().test(|lab| {
+fn i5_agent_restart_keeps_flows(store: Kind) {
+    Lab::start_on(store).unwrap().test(|lab| {
         let web = Workload::start(&lab.node, shop("web-0").floating(&[V4, V6]))?;
         let _standby = Workload::start(&lab.node, shop("web-1").floating(&[V4, V6]))?;
         let own = web.address(ip(V4))?;
@@ -166,9 +175,8 @@ fn i5_agent_restart_keeps_flows() {
     });
 }
 
-#[test]
-fn i5_a_killed_agent_finishes_what_it_had_begun() {
-    Lab::start().unwrap().test(|lab| {
+fn i5_a_killed_agent_finishes_what_it_had_begun(store: Kind) {
+    Lab::start_on(store).unwrap().test(|lab| {
         let first = Workload::start(&lab.node, shop("web-0").floating(&[V4]))?;
         let second = Workload::start(&lab.node, shop("web-1").floating(&[V4]))?;
         lab.node.kill_agent();
@@ -183,14 +191,13 @@ fn i5_a_killed_agent_finishes_what_it_had_begun() {
     });
 }
 
-#[test]
-fn i6_store_held_changes_nothing() {
-    Lab::start().unwrap().test(|lab| {
+fn i6_store_held_changes_nothing(store: Kind) {
+    Lab::start_on(store).unwrap().test(|lab| {
         let web = Workload::start(&lab.node, shop("web-0").floating(&[V4, V6]))?;
         let other = Workload::start(&lab.node, shop("other"))?;
         let more = Workload::start(&lab.node, shop("more").floating(&[V4]))?;
         let traffic = Traffic::start(&lab.client, ip(V4))?;
-        let locker = Locker::hold(lab.run(), &lab.node.store_file())?;
+        let locker = Locker::hold(lab.run(), lab.node.store())?;
         for workload in [other, more] {
             workload.delete_by_agent()?;
         }
@@ -206,9 +213,8 @@ fn i6_store_held_changes_nothing() {
     });
 }
 
-#[test]
-fn i6_store_away_changes_nothing() {
-    Lab::start().unwrap().test(|lab| {
+fn i6_store_away_changes_nothing(store: Kind) {
+    Lab::start_on(store).unwrap().test(|lab| {
         let node = &lab.node;
         let web = Workload::start(node, shop("web-0").floating(&[V4, V6]))?;
         let others = [
@@ -217,13 +223,13 @@ fn i6_store_away_changes_nothing() {
         ];
         let traffic = Traffic::start(&lab.client, ip(V4))?;
         let before = Dump::at_rest(node.netns())?;
-        // The store is gone for good for an agent that starts: its descriptors are its own, so it is started anew.
-        let directory = node.store_file().parent().context("a directory")?.to_owned();
-        let aside = directory.with_extension("away");
+        // A file is gone for good only for an agent that starts: who has it open, has it.
         node.kill_agent();
-        fs::rename(&directory, &aside)?;
-        fs::write(&directory, "not a directory")?;
+        node.store().go_away()?;
         let mut agent = node.launch_agent()?;
+        if store == Kind::Etcd {
+            status_says(node, &["no contact"])?;
+        }
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(3) {
             traffic.progress()?;
@@ -232,8 +238,7 @@ fn i6_store_away_changes_nothing() {
         for workload in others {
             workload.delete()?;
         }
-        fs::remove_file(&directory)?;
-        fs::rename(&aside, &directory)?;
+        node.store().come_back()?;
         agent.kill();
         node.start_agent()?;
         assert_nothing_leaked(node, &[&web])?;
@@ -316,9 +321,8 @@ fn stands(foreign: &Dump, node: &Node, when: &str) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn i8_cleanup_restores_node() {
-    Lab::start().unwrap().test(|lab| {
+fn i8_cleanup_restores_node(store: Kind) {
+    Lab::start_on(store).unwrap().test(|lab| {
         let node = &lab.node;
         let mut workloads = Vec::new();
         for name in ["web-0", "web-1", "web-2"] {

@@ -4,24 +4,22 @@
 //! by the dozen do not fight each other over one block.
 
 mod lease;
+mod own;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 use buoy_api::binding::{Binding, Term};
-use buoy_api::ip::{Family, FloatingIp};
+use buoy_api::ip::FloatingIp;
 use buoy_core::duty::Duty;
 use buoy_core::edit::{Change, Edit, EditError};
-use buoy_core::endpoint::{AddressRequest, Attachment};
 use buoy_core::floating::claim::{self, FirstClaim};
 use buoy_core::floating::collect;
 use buoy_core::floating::lease::{Holder, KeepLease, RevokeLease};
-use buoy_core::ipam::{
-    Ask, Asker, AssignAddress, AssignAddressRequest, Assigned, AutoAssign, AutoAssignRequest, Grant,
-    IpamError, ReleaseHandle, ReleaseReservation, ReserveFloating, ReserveRequest, Snapshot,
-};
+use buoy_core::ipam::{Asker, ReleaseReservation, ReserveFloating, ReserveRequest, Snapshot};
 use buoy_core::records;
 use buoy_core::store::{Key, Part, Record, Reply, StoreOp, Value, Writer};
 use buoy_core::subject::Subject;
@@ -29,7 +27,6 @@ use buoy_core::time::Now;
 use buoy_core::view::View;
 use buoy_datastore::{Datastore, drive};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use ipnet::IpNet;
 use tracing::debug;
 
 use crate::clock;
@@ -54,6 +51,8 @@ struct Context {
     cached: Vec<Record>,
     identity: String,
     term_floor: Term,
+    /// For how long nothing may be allocated.
+    held: Option<Duration>,
     now: Now,
 }
 
@@ -91,7 +90,7 @@ impl StoreAdapter {
     pub(crate) fn perform(&self, subject: Subject, duty: Duty, view: &View, now: Now) {
         let context = Context::of(&duty, view, now);
         let queue = match duty {
-            Duty::Allocate(_) | Duty::Retire(_) => &self.own,
+            Duty::Allocate(_) | Duty::Reallocate(_) | Duty::Retire(_) => &self.own,
             Duty::KeepLease(_) | Duty::ProlongLease(_) | Duty::LeaveLease(_) => &self.lease,
             Duty::ReadLease { .. } | Duty::RevokeLease { .. } => &self.sighting,
             _ => &self.other,
@@ -131,12 +130,16 @@ fn spawn(name: &str, store: &Arc<dyn Datastore>, inputs: &Sender<Input>, jobs: R
 impl Context {
     fn of(duty: &Duty, view: &View, now: Now) -> Self {
         let namespace = match duty {
-            Duty::Allocate(attachment) => Some(&attachment.endpoint.namespace),
+            Duty::Allocate(attachment) | Duty::Reallocate(attachment) => Some(&attachment.endpoint.namespace),
             _ => None,
         };
         let needs_pools = matches!(
             duty,
-            Duty::Allocate(_) | Duty::FirstClaim { .. } | Duty::Claim { .. }
+            Duty::Allocate(_)
+                | Duty::Reallocate(_)
+                | Duty::FirstClaim { .. }
+                | Duty::Claim { .. }
+                | Duty::Reassert { .. }
         );
         let snapshot = if needs_pools {
             snapshot(view)
@@ -158,6 +161,7 @@ impl Context {
             },
             identity: view.settings.identity.clone(),
             term_floor: view.term_floor(),
+            held: view.held_until().map(|until| until.since(now.mono)),
             now,
         }
     }
@@ -215,6 +219,10 @@ impl Performer {
                     records::published(found, &attachment, &node)
                 })
             }
+            Duty::Republish(before) => self.edit(records::key_of(&before), |found| {
+                records::republished(found, &before)
+            }),
+            Duty::Reallocate(attachment) => outcome(self.reallocate(&attachment, job.context)),
             Duty::Retire(attachment) => self.retire(&attachment),
             Duty::FirstClaim {
                 floating,
@@ -240,6 +248,17 @@ impl Performer {
             }),
             Duty::Restamp { floating, seen, term } => self.edit_seen(floating, *seen.clone(), |found| {
                 claim::restamped(found, &seen.0, term)
+            }),
+            Duty::Reassert {
+                floating,
+                before,
+                above,
+                term,
+                overrules,
+            } => self.reserved(floating, job.context, |this| {
+                this.edit(claim::binding_key(floating), |found| {
+                    claim::reasserted(found, &before, above, term, overrules)
+                })
             }),
             Duty::Offer { seen, offer, .. } => {
                 let now = job.context.now.wall;
@@ -295,82 +314,6 @@ impl Performer {
             wall: now.wall,
             mono: now.mono,
         }
-    }
-
-    fn allocate(&mut self, attachment: &Attachment, context: Context) -> Result<Vec<IpNet>, IpamError> {
-        let grant = grant(attachment, &context);
-        let assigned: Assigned = match &attachment.request.addresses {
-            AddressRequest::Given(addresses) => {
-                return Ok(addresses.iter().copied().map(IpNet::from).collect());
-            }
-            AddressRequest::Specific(addresses) => {
-                let request = AssignAddressRequest {
-                    snapshot: context.snapshot,
-                    asker: context.asker,
-                    grant,
-                    addresses: addresses.clone(),
-                    now: context.now.wall,
-                };
-                drive(self.store.as_ref(), AssignAddress::new(request))?
-            }
-            AddressRequest::Automatic {
-                families,
-                ipv4_pools,
-                ipv6_pools,
-            } => {
-                let ask = |family: Family, pools: &[String]| Ask {
-                    count: families.iter().filter(|f| Family::from(**f) == family).count(),
-                    pools: pools.to_vec(),
-                };
-                let request = AutoAssignRequest {
-                    v4: ask(Family::V4, ipv4_pools),
-                    v6: ask(Family::V6, ipv6_pools),
-                    cached: self.freshest(context.cached),
-                    snapshot: context.snapshot,
-                    seed: seed(&context.asker.host),
-                    asker: context.asker,
-                    grant,
-                    now: context.now.wall,
-                };
-                drive(self.store.as_ref(), AutoAssign::new(request))?
-            }
-        };
-        self.remember(assigned.written);
-        Ok(assigned.addresses)
-    }
-
-    fn remember(&mut self, written: Vec<Record>) {
-        self.written
-            .extend(written.into_iter().map(|record| (record.key.clone(), record)));
-    }
-
-    /// What this thread wrote is newer than what the view has seen, until the view has caught up.
-    fn freshest(&mut self, cached: Vec<Record>) -> Vec<Record> {
-        let mut freshest = Vec::with_capacity(cached.len());
-        for record in cached {
-            match self.written.get(&record.key) {
-                Some(written) if written.revision > record.revision => freshest.push(written.clone()),
-                Some(_) => {
-                    self.written.remove(&record.key);
-                    freshest.push(record);
-                }
-                None => freshest.push(record),
-            }
-        }
-        freshest
-    }
-
-    fn retire(&mut self, attachment: &Attachment) -> Outcome {
-        let handle = attachment.request.handle(&attachment.id);
-        if !matches!(attachment.request.addresses, AddressRequest::Given(_)) {
-            match drive(self.store.as_ref(), ReleaseHandle::new(handle)) {
-                Ok(released) => self.remember(released.written),
-                Err(error) => return Outcome::Failed(error.to_string()),
-            }
-        }
-        self.edit(records::endpoint_key(attachment), |found| {
-            records::retired(found, attachment)
-        })
     }
 
     /// Reserves an address, or stamps its reservation anew, before something else.
@@ -462,31 +405,4 @@ fn given_away(answer: Reply) -> Outcome {
         Reply::Unknown => Outcome::Failed("the answer was lost".to_owned()),
         answer => reply(answer),
     }
-}
-
-fn grant(attachment: &Attachment, context: &Context) -> Grant {
-    let mut attributes = BTreeMap::from([
-        ("node".to_owned(), context.asker.host.clone()),
-        ("timestamp".to_owned(), go_timestamp(context.now.wall)),
-    ]);
-    if attachment.request.orchestrator == "k8s" {
-        attributes.insert("namespace".to_owned(), attachment.endpoint.namespace.clone());
-        attributes.insert("pod".to_owned(), attachment.request.workload.clone());
-    }
-    Grant {
-        handle: attachment.request.handle(&attachment.id),
-        attributes,
-    }
-}
-
-/// A time as Calico writes it into an allocation's attributes.
-fn go_timestamp(time: jiff::Timestamp) -> String {
-    format!("{} +0000 UTC", time.strftime("%Y-%m-%d %H:%M:%S.%f"))
-}
-
-/// Where a node begins its walk for a free block: the same every time, and another for each node.
-fn seed(node: &str) -> u64 {
-    node.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use buoy_cni_spec::{CniError, ErrorCode};
 use buoy_core::desired::RowKey;
-use buoy_core::endpoint::{Attachment, AttachmentId, Phase};
+use buoy_core::endpoint::{AddressRequest, Attachment, AttachmentId, Phase};
 use buoy_core::ipam::IpamError;
 use buoy_core::op::Op;
 use buoy_core::subject::Subject;
@@ -79,6 +79,13 @@ impl Agent {
         self.work.ended(subject, None, now.mono);
         let Some(attachment) = self.view.attachment(id) else {
             return;
+        };
+        // What was assigned before the restore was noticed may be somebody else's.
+        let result = match self.view.held_until() {
+            Some(until) if result.is_ok() && !is_given(attachment) => Err(IpamError::Restored {
+                left: until.since(now.mono),
+            }),
+            _ => result,
         };
         match result {
             Ok(addresses) if attachment.phase == Phase::Adding => {
@@ -208,6 +215,11 @@ impl Agent {
             self.call(call, now);
         }
     }
+}
+
+/// Whether an attachment's addresses come from another IPAM plugin.
+fn is_given(attachment: &Attachment) -> bool {
+    matches!(attachment.request.addresses, AddressRequest::Given(_))
 }
 
 /// The attachment that an operation makes a link for.

@@ -45,6 +45,7 @@ pub(crate) fn watch(store: Arc<dyn Datastore>, node: &str, inputs: Sender<Input>
                 Feed::Delta(delta) => Input::Delta(delta),
                 Feed::Synced(_) => Input::Synced,
                 Feed::Lost(error) => Input::Lost(error.to_string()),
+                Feed::Restored => Input::Restored,
             };
             if inputs.send(input).is_ok() {
                 ControlFlow::Continue(())

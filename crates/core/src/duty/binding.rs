@@ -11,6 +11,13 @@ use crate::time::Now;
 use crate::view::{View, Withdrawal};
 
 pub(super) fn owed(view: &View, floating: FloatingIp, now: Now) -> Owed {
+    if let Some(owed) = reassertion(view, floating, now) {
+        return owed;
+    }
+    // Others may have what they did not write again yet. Everything is looked at when the time is over.
+    if view.held_until().is_some() {
+        return Owed::default();
+    }
     let Some((binding, revision)) = view.bindings.versioned(&floating) else {
         return if view.bindings.contains(&floating) {
             Owed::default()
@@ -80,6 +87,22 @@ pub(super) fn owed(view: &View, floating: FloatingIp, now: Now) -> Owed {
     }
 }
 
+/// What was this node's before the store was restored from a copy is written again.
+fn reassertion(view: &View, floating: FloatingIp, now: Now) -> Option<Owed> {
+    let (before, above) = view.to_reassert(floating)?;
+    let Standing::Holder(term) = standing(view, now) else {
+        return Some(Owed::lease());
+    };
+    let duty = Duty::Reassert {
+        floating,
+        before: Box::new(before.clone()),
+        above,
+        term,
+        overrules: view.held_until().is_some(),
+    };
+    Some(duty.into())
+}
+
 /// What is known of an address that has a binding.
 fn case<'a>(
     view: &'a View,
@@ -138,7 +161,7 @@ fn first(view: &View, floating: FloatingIp, now: Now) -> Owed {
             floating,
             namespace: namespace.clone(),
             owner: candidate.as_owner(term),
-            floor: view.epoch_floor(),
+            floor: view.epoch_floor_of(floating),
         }
         .into(),
     }

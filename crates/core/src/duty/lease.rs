@@ -41,6 +41,10 @@ pub(super) fn own(view: &View, now: Now) -> Owed {
 /// The lease of a node is read again and again while somebody here stands by for what its workloads own, until it can be
 /// revoked. A foreign holder of this node's own lease is watched like another node.
 pub(super) fn watched(view: &View, node: &str, now: Now) -> Owed {
+    // Leases of before a restore say nothing, and their holders need time to notice.
+    if view.held_until().is_some() {
+        return Owed::default();
+    }
     let foreign = view.is_foreign(node) && (view.lease_wanted || view.owns());
     if !foreign && in_force(view, node).next().is_none() {
         return Owed::default();

@@ -52,6 +52,40 @@ pub fn restamped(found: Option<&Value>, seen: &Binding, term: Term) -> Change {
     })
 }
 
+/// The binding as it was before the store was restored from a copy, above every epoch that is remembered. A record that
+/// has come further is left alone; and one that names an owner of another node, unless this `overrules` it: then it is a
+/// record of the past.
+pub fn reasserted(
+    found: Option<&Value>,
+    before: &Binding,
+    above: Epoch,
+    term: Term,
+    overrules: bool,
+) -> Change {
+    let mut spec = BindingSpec {
+        epoch: above.next(),
+        offer: None,
+        released: None,
+        ..before.spec.clone()
+    };
+    let Some(owner) = &mut spec.owner else {
+        return Change::Keep;
+    };
+    owner.term = term;
+    let mut binding = match found {
+        None => Binding::new(ObjectMeta::named(before.name()), BindingSpec::default()),
+        Some(Value::Binding(found)) => found.clone(),
+        Some(_) => return Change::Keep,
+    };
+    let is_elsewhere = |found: &Owner| found.node != owner.node;
+    let taken = binding.spec.owner.as_ref().is_some_and(is_elsewhere);
+    if binding.spec.epoch > above || (taken && !overrules) {
+        return Change::Keep;
+    }
+    binding.spec = spec;
+    Change::Put(Box::new(Value::Binding(binding)))
+}
+
 fn edited(found: Option<&Value>, seen: &Binding, change: impl FnOnce(&mut BindingSpec)) -> Change {
     match found {
         Some(Value::Binding(found)) if found.spec == seen.spec && found.metadata.uid == seen.metadata.uid => {

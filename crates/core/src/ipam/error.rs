@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use buoy_api::ip::Family;
 use buoy_api::ipam::{AffinityOwner, Attribute};
@@ -91,6 +92,16 @@ pub enum IpamError {
         /// Conflicts and lost answers.
         setbacks: u32,
     },
+    /// The datastore was restored from a copy: others may have what it says is free.
+    #[error(
+        "the datastore was restored from a copy: nothing is allocated yet\nit is allowed again in {} s, when every node \
+         had time to write again what it has",
+        .left.as_secs() + 1
+    )]
+    Restored {
+        /// For how long.
+        left: Duration,
+    },
     /// The datastore failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -109,7 +120,7 @@ impl IpamError {
     /// Whether the same request may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Contended { .. } => true,
+            Self::Contended { .. } | Self::Restored { .. } => true,
             Self::Store(error) => error.is_retryable(),
             _ => false,
         }

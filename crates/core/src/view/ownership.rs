@@ -70,6 +70,7 @@ impl View {
             .filter(|owner| owner.node == self.settings.node);
         owner.is_some_and(|owner| self.own_lease().live_term(now) == Some(owner.term))
             && !self.is_giving(floating)
+            && self.to_reassert(floating).is_none()
     }
 
     /// This agent begins to write that an address has no owner any more. Whatever becomes of the answer, nobody here may
@@ -181,6 +182,16 @@ impl View {
     /// Floating IPs of a node's workloads that somebody on this node stands by for.
     pub fn awaited_of(&self, node: &str) -> impl Iterator<Item = FloatingIp> + '_ {
         self.ownership.awaited.get(node).into_iter().flatten().copied()
+    }
+
+    /// Nodes whose owners' addresses somebody on this node stands by for.
+    pub(super) fn awaited_nodes(&self) -> impl Iterator<Item = String> + '_ {
+        self.ownership.awaited.keys().cloned()
+    }
+
+    /// What was read of other nodes' leases is of a time that the store has forgotten: each count begins anew.
+    pub(super) fn forget_leases(&mut self) {
+        self.ownership.sightings.clear();
     }
 
     /// Whether another agent holds the lease of this node, and this is that node.

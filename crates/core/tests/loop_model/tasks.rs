@@ -142,6 +142,7 @@ fn machines(duty: Duty, view: &View, now: Timestamp) -> Vec<Box<dyn Machine>> {
         }
         // Own addresses are there already, and this node has a lease that nobody revokes.
         Duty::Allocate(_)
+        | Duty::Reallocate(_)
         | Duty::Withdraw(_)
         | Duty::Restore(_)
         | Duty::KeepLease(_)
@@ -155,6 +156,22 @@ fn machines(duty: Duty, view: &View, now: Timestamp) -> Vec<Box<dyn Machine>> {
                 records::published(found, &attachment, NODE)
             })]
         }
+        Duty::Republish(before) => {
+            let key = records::key_of(&before);
+            vec![edit(key, move |found| records::republished(found, &before))]
+        }
+        Duty::Reassert {
+            floating,
+            before,
+            above,
+            term,
+            overrules,
+        } => vec![
+            reserve(floating, view, now),
+            edit(claim::binding_key(floating), move |found| {
+                claim::reasserted(found, &before, above, term, overrules)
+            }),
+        ],
         Duty::Retire(attachment) => {
             let key = records::endpoint_key(&attachment);
             vec![edit(key, move |found| records::retired(found, &attachment))]

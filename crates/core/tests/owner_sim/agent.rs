@@ -230,7 +230,11 @@ impl Agent {
                     self.work.ended(&subject, None, now.mono);
                 }
                 // Own records of a node and its workloads are another model's.
-                Duty::Node(_) | Duty::Cluster | Duty::Publish(_) => {}
+                Duty::Node(_)
+                | Duty::Cluster
+                | Duty::Publish(_)
+                | Duty::Republish(_)
+                | Duty::Reallocate(_) => {}
                 duty => {
                     if let Duty::Offer { floating, .. } | Duty::Release { floating, .. } = &duty
                         && flaw != Flaw::ConfirmedWhileGiving

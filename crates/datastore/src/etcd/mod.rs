@@ -1,10 +1,12 @@
 //! An etcd of version 3: keys and values as Calico keeps them there.
 //!
 //! Invariants: a write is one transaction on the revision that it was meant for; where its answer is lost the reply says
-//! so; what is read is what the quorum knows; a list is of one revision, however many pages it takes.
+//! so; what is read is what the quorum knows; a list is of one revision, however many pages it takes; nothing is written into
+//! a cluster that turned out to be restored from a copy, until whoever follows it knows.
 //!
 //! Not here: trying again. Where a member fails the next one is asked, once each, and then the caller is told.
 
+mod history;
 mod members;
 mod read;
 mod settings;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use buoy_core::store::{FailureKind, Prefix, Reply, Revision, StoreError, StoreOp};
 
 use crate::{Datastore, Watch, WatchError};
+use history::History;
 use members::Members;
 use settings::Settings;
 use threads::Threads;
@@ -52,6 +55,7 @@ struct Shared {
     name: String,
     options: Options,
     members: Members,
+    history: History,
     threads: Threads,
 }
 
@@ -79,6 +83,7 @@ impl Etcd {
                 name: settings.name(),
                 options,
                 members: Members::new(settings, options, usize::try_from(first).unwrap_or(0)),
+                history: History::default(),
                 threads,
             }),
         })
@@ -107,6 +112,14 @@ impl Datastore for Etcd {
             Arc::clone(&self.shared),
             interest,
         )?))
+    }
+
+    fn replaced(&self) -> u64 {
+        self.shared.history.replaced()
+    }
+
+    fn accept(&self, replaced: u64) {
+        self.shared.history.accept(replaced);
     }
 }
 

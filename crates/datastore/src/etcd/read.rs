@@ -32,10 +32,7 @@ impl Shared {
 
     /// Bytes and revision of the record at a path, as the quorum knows them.
     pub(super) async fn stored(&self, path: &str) -> Result<Option<Stored>, Trouble> {
-        let answer = self
-            .members
-            .ask(async |mut member| member.kv.get(path, None).await)
-            .await?;
+        let answer = self.ask(path, None).await?;
         let Some(found) = answer.kvs().first() else {
             return Ok(None);
         };
@@ -51,10 +48,21 @@ impl Shared {
         let options = GetOptions::new()
             .with_count_only()
             .with_revision(revision.0.cast_signed());
-        let asked = self
+        self.ask(path, Some(options)).await.map(|_| ())
+    }
+
+    async fn ask(
+        &self,
+        from: impl Into<Vec<u8>>,
+        options: Option<GetOptions>,
+    ) -> Result<GetResponse, Trouble> {
+        let (from, began) = (from.into(), self.history.begin());
+        let answer = self
             .members
-            .ask(async |mut member| member.kv.get(path, Some(options.clone())).await);
-        asked.await.map(|_| ())
+            .ask(async |mut member| member.kv.get(from.clone(), options.clone()).await)
+            .await?;
+        self.history.heard(answer.header(), began);
+        Ok(answer)
     }
 
     pub(super) fn list(&self, prefix: &Prefix) -> Result<Reply, StoreError> {
@@ -90,11 +98,7 @@ impl Shared {
     /// Takes in one page, and says where the next begins.
     async fn page(&self, pages: &mut Pages, from: Vec<u8>, end: &str) -> Result<Option<Vec<u8>>, Trouble> {
         let options = pages.options(end);
-        let page = self
-            .members
-            .ask(async |mut member| member.kv.get(from.clone(), Some(options.clone())).await)
-            .await;
-        let page = match page {
+        let page = match self.ask(from.clone(), Some(options)).await {
             Err(Trouble::TooLarge) if pages.size > 1 => {
                 pages.size /= 4;
                 pages.size = pages.size.max(1);

@@ -47,6 +47,15 @@ impl Cause {
         }
     }
 
+    /// The store is another than the one that was read.
+    pub(super) fn replaced() -> Self {
+        Self {
+            kind: FailureKind::Unavailable,
+            reason: "it was restored from a copy\nnothing is written before everything is read again"
+                .to_owned(),
+        }
+    }
+
     fn refused(reason: impl std::fmt::Display, hint: &str) -> Self {
         Self {
             kind: FailureKind::Refused,

@@ -99,11 +99,16 @@ impl Shared {
             Some(at) => Compare::mod_revision(path, CompareOp::Equal, at.0.cast_signed()),
             None => Compare::version(path, CompareOp::Equal, 0),
         };
+        if !self.history.is_accepted() {
+            return Err(Trouble::NotDone(Cause::replaced()));
+        }
+        let began = self.history.begin();
         let transaction = Txn::new().when([expected]).and_then([op]);
         let answer = self
             .members
             .order(async |mut member| member.kv.txn(transaction.clone()).await)
             .await?;
+        self.history.heard(answer.header(), began);
         if !answer.succeeded() {
             return Ok(None);
         }

@@ -14,17 +14,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const INTEREST: [Prefix; 2] = [Prefix::Nodes, Prefix::Profiles];
 
 /// A key, and whether it is (still) there.
-type Change = (Key, bool);
+pub(crate) type Change = (Key, bool);
 
 /// A follower on a thread of its own, until this is dropped.
-struct Following {
+pub(crate) struct Following {
     feed: mpsc::Receiver<Feed>,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Following {
-    fn begin(store: Arc<dyn Datastore>) -> Self {
+    pub(crate) fn begin(store: Arc<dyn Datastore>) -> Self {
         let (sender, feed) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
@@ -41,17 +41,18 @@ impl Following {
         }
     }
 
-    fn next(&self) -> Feed {
+    pub(crate) fn next(&self) -> Feed {
         self.feed.recv_timeout(PATIENCE).expect("nothing comes")
     }
 
     /// What comes before contact is (again) complete: what changed, and failures.
-    fn until_synced(&self) -> (Vec<Change>, Vec<StoreError>) {
+    pub(crate) fn until_synced(&self) -> (Vec<Change>, Vec<StoreError>) {
         let (mut changes, mut errors) = (Vec::new(), Vec::new());
         loop {
             match self.next() {
                 Feed::Delta(delta) => changes.push(change(delta)),
                 Feed::Lost(error) => errors.push(error),
+                Feed::Restored => panic!("it is the same store"),
                 Feed::Synced(_) => return (changes, errors),
             }
         }

@@ -11,6 +11,8 @@
 mod embedded;
 mod faults;
 mod follows;
+mod neighbours;
+mod oddities;
 mod races;
 mod records;
 mod server;
@@ -72,6 +74,15 @@ macro_rules! behaves {
                 after_a_compaction_only_the_difference_comes,
                 a_store_that_fails_takes_nothing_back,
                 a_follower_stops_when_told,
+            }
+            neighbours {
+                writers_of_two_kinds_share_a_prefix,
+            }
+            oddities {
+                pools_that_overlap_give_no_address_twice,
+                a_block_outside_of_every_pool_gives_nothing_and_is_released,
+                an_affinity_without_its_block_is_made_whole_or_given_up,
+                a_record_whose_name_does_not_fit_it_is_said_and_hides_no_other,
             }
         }
     };

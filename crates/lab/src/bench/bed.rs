@@ -18,6 +18,7 @@ use crate::lab::NODE;
 use crate::netns::Netns;
 use crate::node::Node;
 use crate::run::Run;
+use crate::store::{Kind, Store};
 use crate::workload::{Spec, Workload};
 
 /// Kubernetes namespace of all workloads.
@@ -44,10 +45,7 @@ impl Bed {
     /// Makes the network, starts the agent, and makes the pools.
     pub(super) fn make(family: Family) -> Result<Self> {
         let run = Run::begin()?;
-        let directory = run.base().join("store");
-        std::fs::create_dir_all(&directory)?;
-        let datastore = format!("sqlite://{}", directory.join("buoy.db").display());
-        let node = Node::make(&run, NODE, &datastore)?;
+        let node = Node::make(&run, NODE, &Store::make(&run, Kind::Sqlite)?)?;
         let client = Netns::make(&run, "client")?;
         client.link("eth0", node.netns(), "eth0")?;
         let network = family.front();
@@ -61,7 +59,7 @@ impl Bed {
         prepare_for_many(&client, node.netns())?;
         node.start_agent()?;
         node.apply(&pools(family)).context("cannot make the pools")?;
-        let store = buoy_datastore::open(&datastore)?;
+        let store = node.store().open()?;
         Ok(Self {
             family,
             node,

@@ -115,7 +115,7 @@ impl Field {
     fn with(measure: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         progress("  three nodes, a router and a client")?;
         let cluster = Cluster::bare()?;
-        let store = buoy_datastore::open(cluster.nodes[0].datastore())?;
+        let store = cluster.store().open()?;
         let field = Self { store, cluster };
         field
             .begin()

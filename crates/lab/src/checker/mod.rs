@@ -1,8 +1,8 @@
 //! The independent checker: reads what the kernels, the BIRDs and the store have, and says every disagreement with the
 //! invariants.
 //!
-//! It shares nothing with the programs under test: it reads what `ip`, `nft`, `conntrack` and `birdc` print and the table of
-//! the embedded store, has its own idea of what all of that means, and knows no plan. What the design allows while an agent
+//! It shares nothing with the programs under test: it reads what `ip`, `nft`, `conntrack`, `birdc` and `etcdctl` print and the
+//! table of the embedded store, has its own idea of what all of that means, and knows no plan. What the design allows while an agent
 //! is frozen or a node is cut off it allows too.
 
 mod bird;
@@ -15,7 +15,6 @@ mod store;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -23,14 +22,15 @@ use anyhow::{Result, bail, ensure};
 use jiff::Timestamp;
 
 use crate::exec::eventually;
+use crate::store::Store;
 use facts::{Facts, Records, Who};
 pub use place::Place;
 
 /// What is read.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The embedded store's file.
-    pub store: PathBuf,
+    /// The store.
+    pub store: Store,
     /// The nodes.
     pub nodes: Vec<Place>,
     /// The router outside, if there is one.

@@ -1,4 +1,5 @@
-//! Reading the records: the embedded store's table, and the JSON in it, without anything of the programs under test.
+//! Reading the records: the embedded store's table or what `etcdctl` prints, and the JSON in it, without anything of the
+//! programs under test.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,20 +10,30 @@ use ipnet::IpNet;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
+use crate::store::Store;
+
 use super::facts::{Binding, Block, Candidate, Endpoint, Lease, Owner, Pool, Records, Who};
 
-/// Reads all records of a store's file. Error: the file cannot be read.
-pub(super) fn read(file: &Path) -> Result<Records> {
+/// Reads all records of a store. Error: it cannot be read.
+pub(super) fn read(store: &Store) -> Result<Records> {
+    let pairs = match store {
+        Store::File(file) => pairs_of(file)?,
+        Store::Etcd(etcd) => etcd.pairs()?,
+    };
+    Ok(parse(
+        pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())),
+    ))
+}
+
+/// All keys and values of an embedded store.
+fn pairs_of(file: &Path) -> Result<Vec<(String, String)>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let store = Connection::open_with_flags(file, flags)
         .with_context(|| format!("cannot open {}", file.display()))?;
     store.busy_timeout(std::time::Duration::from_secs(5))?;
     let mut statement = store.prepare("SELECT key, value FROM kv ORDER BY key")?;
     let rows = statement.query_map((), |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    let pairs: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
-    Ok(parse(
-        pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())),
-    ))
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Reads records from keys and values.

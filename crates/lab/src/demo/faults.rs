@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use super::{FLOATING, Stage, ip};
 use crate::locker::Locker;
+use crate::store::Store;
 use crate::traffic::Traffic;
 use crate::workload::Workload;
 
@@ -43,11 +44,13 @@ pub(super) fn tell(stage: &mut Stage) -> Result<()> {
 }
 
 fn hold_store(stage: &mut Stage) -> Result<()> {
-    let locker = Locker::hold(stage.lab.run(), &stage.lab.node.store_file())?;
-    stage.story.command(
-        "sqlite3 buoy.db 'BEGIN EXCLUSIVE; …'   (for ten seconds, by another process)",
-        "",
-    )?;
+    let store = stage.lab.node.store();
+    let locker = Locker::hold(stage.lab.run(), store)?;
+    let how = match store {
+        Store::File(_) => "sqlite3 buoy.db 'BEGIN EXCLUSIVE; …'   (for ten seconds, by another process)",
+        Store::Etcd(_) => "kill -STOP $(pidof etcd)   (for ten seconds, all three members)",
+    };
+    stage.story.command(how, "")?;
     let took = take(stage, "web-1")?.delete_by_agent()?;
     stage
         .story

@@ -19,6 +19,7 @@ use anyhow::{Context, Result};
 
 use crate::lab::{CLIENT, Lab, NODE_IPS};
 use crate::probe::{self, Answer, Via};
+use crate::store::Kind;
 use crate::workload::Workload;
 use network::Network;
 use story::Story;
@@ -44,9 +45,10 @@ struct Stage {
 
 /// Tells it. Fails with the evidence as soon as something does not hold.
 pub fn run() -> Result<ExitCode> {
-    let lab = Lab::bare()?;
+    let store = Kind::of_environment("BUOY_DEMO_STORE")?;
+    let lab = Lab::bare_on(store)?;
     let story = Story::begin();
-    introduce(&story)?;
+    introduce(&story, store)?;
     let mut stage = Stage {
         workloads: BTreeMap::new(),
         lab,
@@ -60,12 +62,12 @@ pub fn run() -> Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     }
-    go_on(remove::close(stage)?)
+    go_on(remove::close(stage)?, store)
 }
 
 /// The second part.
-fn go_on(story: Story) -> Result<ExitCode> {
-    let mut network = Network::make(story)?;
+fn go_on(story: Story, store: Kind) -> Result<ExitCode> {
+    let mut network = Network::make(story, store)?;
     if let Err(error) = network.tell() {
         network.failed(&error)?;
         return Ok(ExitCode::FAILURE);
@@ -84,7 +86,7 @@ fn tell(stage: &mut Stage) -> Result<()> {
     remove::tell(stage)
 }
 
-fn introduce(story: &Story) -> Result<()> {
+fn introduce(story: &Story, store: Kind) -> Result<()> {
     story.line(
         "\
 A floating IP is an address that fronts one workload at a time and can move to another.
@@ -96,7 +98,13 @@ Here are a client, a switch and one node, each in a network namespace of this ma
                                      ├─ buoy-agent: programs links, routes and NAT
                                      └─ pods, attached by the CNI plugin 'calico', which here is Buoy's",
         CLIENT[0], NODE_IPS[0]
-    ))
+    ))?;
+    match store {
+        Kind::Sqlite => Ok(()),
+        Kind::Etcd => story.line(
+            "   The datastore is an etcd of three members, etcd1 to etcd3, each in a namespace on the same switch.",
+        ),
+    }
 }
 
 impl Stage {

@@ -13,6 +13,7 @@ use super::story::Story;
 use super::{FLOATING, NAMESPACE};
 use crate::cluster::{CLIENT, Cluster, NODES, ROUTER};
 use crate::node::Node;
+use crate::store::Kind;
 use crate::traffic::Seen;
 use crate::workload::{Spec, Workload};
 
@@ -28,11 +29,11 @@ pub(super) struct Network {
 
 impl Network {
     /// Makes the network.
-    pub(super) fn make(story: Story) -> Result<Self> {
-        introduce(&story)?;
+    pub(super) fn make(story: Story, store: Kind) -> Result<Self> {
+        introduce(&story, store)?;
         Ok(Self {
             workloads: BTreeMap::new(),
-            cluster: Cluster::bare()?,
+            cluster: Cluster::bare_on(store)?,
             story,
         })
     }
@@ -89,7 +90,7 @@ impl Network {
     }
 }
 
-fn introduce(story: &Story) -> Result<()> {
+fn introduce(story: &Story, store: Kind) -> Result<()> {
     story.line(
         "\nNow a network: three nodes with BIRD beside the agent, a router outside, and a client beyond it:",
     )?;
@@ -100,5 +101,11 @@ fn introduce(story: &Story) -> Result<()> {
    n2 {n2} ─┼─ switch ── {} router (AS 64600) ── client {}   (and the same in IPv6)
    n3 {n3} ─┘   BGP: the nodes with each other, and each with the router",
         ROUTER[0], CLIENT[0]
-    ))
+    ))?;
+    match store {
+        Kind::Sqlite => Ok(()),
+        Kind::Etcd => {
+            story.line("   etcd1, etcd2, etcd3 on the same switch: the datastore of the three agents")
+        }
+    }
 }

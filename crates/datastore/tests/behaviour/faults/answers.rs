@@ -190,6 +190,7 @@ fn a_follower_over_a_breaking_connection_misses_and_repeats_nothing() {
                     lost += 1;
                 }
                 Feed::Synced(_) => {}
+                Feed::Restored => panic!("it is the same store"),
             }
         }
         stop.store(true, Ordering::SeqCst);

@@ -3,6 +3,8 @@
 mod access;
 mod answers;
 mod limits;
+mod members;
 mod proxy;
+mod restore;
 mod silence;
 mod tls;

@@ -1,0 +1,143 @@
+//! Own addresses of workloads, on a thread of their own: assigned, taken again, released.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use buoy_api::ip::Family;
+use buoy_core::endpoint::{AddressRequest, Attachment};
+use buoy_core::ipam::{
+    Ask, AssignAddress, AssignAddressRequest, Assigned, AutoAssign, AutoAssignRequest, Grant, IpamError,
+    ReleaseHandle,
+};
+use buoy_core::records;
+use buoy_core::store::Record;
+use buoy_datastore::drive;
+use ipnet::IpNet;
+
+use super::{Context, Performer};
+use crate::inputs::Outcome;
+
+impl Performer {
+    /// Assigns an attachment's addresses.
+    pub(super) fn allocate(
+        &mut self,
+        attachment: &Attachment,
+        context: Context,
+    ) -> Result<Vec<IpNet>, IpamError> {
+        let grant = grant(attachment, &context);
+        let assigned: Assigned = match &attachment.request.addresses {
+            AddressRequest::Given(addresses) => {
+                return Ok(addresses.iter().copied().map(IpNet::from).collect());
+            }
+            _ if context.held.is_some() => {
+                let left = context.held.unwrap_or_default();
+                return Err(IpamError::Restored { left });
+            }
+            AddressRequest::Specific(addresses) => self.assign(addresses.clone(), grant, context)?,
+            AddressRequest::Automatic {
+                families,
+                ipv4_pools,
+                ipv6_pools,
+            } => {
+                let ask = |family: Family, pools: &[String]| Ask {
+                    count: families.iter().filter(|f| Family::from(**f) == family).count(),
+                    pools: pools.to_vec(),
+                };
+                let request = AutoAssignRequest {
+                    v4: ask(Family::V4, ipv4_pools),
+                    v6: ask(Family::V6, ipv6_pools),
+                    cached: self.freshest(context.cached),
+                    snapshot: context.snapshot,
+                    seed: seed(&context.asker.host),
+                    asker: context.asker,
+                    grant,
+                    now: context.now.wall,
+                };
+                drive(self.store.as_ref(), AutoAssign::new(request))?
+            }
+        };
+        self.remember(assigned.written);
+        Ok(assigned.addresses)
+    }
+
+    /// Takes an attachment's addresses again.
+    pub(super) fn reallocate(&mut self, attachment: &Attachment, context: Context) -> Result<(), IpamError> {
+        let grant = grant(attachment, &context);
+        let assigned = self.assign(attachment.own_addresses().collect(), grant, context)?;
+        self.remember(assigned.written);
+        Ok(())
+    }
+
+    fn assign(&self, addresses: Vec<IpAddr>, grant: Grant, context: Context) -> Result<Assigned, IpamError> {
+        let request = AssignAddressRequest {
+            snapshot: context.snapshot,
+            asker: context.asker,
+            grant,
+            addresses,
+            now: context.now.wall,
+        };
+        drive(self.store.as_ref(), AssignAddress::new(request))
+    }
+
+    fn remember(&mut self, written: Vec<Record>) {
+        self.written
+            .extend(written.into_iter().map(|record| (record.key.clone(), record)));
+    }
+
+    /// What this thread wrote is newer than what the view has seen, until the view has caught up.
+    fn freshest(&mut self, cached: Vec<Record>) -> Vec<Record> {
+        let mut freshest = Vec::with_capacity(cached.len());
+        for record in cached {
+            match self.written.get(&record.key) {
+                Some(written) if written.revision > record.revision => freshest.push(written.clone()),
+                Some(_) => {
+                    self.written.remove(&record.key);
+                    freshest.push(record);
+                }
+                None => freshest.push(record),
+            }
+        }
+        freshest
+    }
+
+    /// Releases an attachment's addresses, and then its record.
+    pub(super) fn retire(&mut self, attachment: &Attachment) -> Outcome {
+        let handle = attachment.request.handle(&attachment.id);
+        if !matches!(attachment.request.addresses, AddressRequest::Given(_)) {
+            match drive(self.store.as_ref(), ReleaseHandle::new(handle)) {
+                Ok(released) => self.remember(released.written),
+                Err(error) => return Outcome::Failed(error.to_string()),
+            }
+        }
+        self.edit(records::endpoint_key(attachment), |found| {
+            records::retired(found, attachment)
+        })
+    }
+}
+
+fn grant(attachment: &Attachment, context: &Context) -> Grant {
+    let mut attributes = BTreeMap::from([
+        ("node".to_owned(), context.asker.host.clone()),
+        ("timestamp".to_owned(), go_timestamp(context.now.wall)),
+    ]);
+    if attachment.request.orchestrator == "k8s" {
+        attributes.insert("namespace".to_owned(), attachment.endpoint.namespace.clone());
+        attributes.insert("pod".to_owned(), attachment.request.workload.clone());
+    }
+    Grant {
+        handle: attachment.request.handle(&attachment.id),
+        attributes,
+    }
+}
+
+/// A time as Calico writes it into an allocation's attributes.
+fn go_timestamp(time: jiff::Timestamp) -> String {
+    format!("{} +0000 UTC", time.strftime("%Y-%m-%d %H:%M:%S.%f"))
+}
+
+/// Where a node begins its walk for a free block: the same every time, and another for each node.
+fn seed(node: &str) -> u64 {
+    node.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

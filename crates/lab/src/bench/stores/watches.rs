@@ -1,0 +1,75 @@
+//! From the answer to a write until a watcher has it.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use buoy_core::store::{Key, Prefix, Reply, Revision, StoreOp};
+
+use super::records::{profile, update};
+use super::{Ground, create};
+use crate::bench::report::{Report, Row};
+
+/// How many watch.
+const CROWDS: [usize; 2] = [1, 50];
+/// Patience with a change, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) fn measure(ground: &Ground, report: &mut Report) -> Result<()> {
+    for crowd in CROWDS {
+        let key = Key::Profile(format!("watched-by-{crowd}"));
+        let Key::Profile(name) = &key else { continue };
+        let at = create(&*ground.store, key.clone(), profile(name, 0))?;
+        let delays = watched_by(ground, crowd, &key, at)?;
+        report.add(Row::times(ground.row(&format!("watch/{crowd}")), &delays));
+    }
+    Ok(())
+}
+
+fn watched_by(ground: &Ground, crowd: usize, key: &Key, mut at: Revision) -> Result<Vec<Duration>> {
+    let Reply::List(_, from) = ground.store.run(&StoreOp::List(Prefix::Profiles)) else {
+        bail!("no list of profiles");
+    };
+    let (sender, arrivals) = mpsc::channel();
+    let mut watches = Vec::new();
+    for _ in 0..crowd {
+        // Each on a client of its own, as the agents of many nodes are.
+        let store = ground.open()?;
+        let watch = store.watch(&[(Prefix::Profiles, from)])?;
+        watches.push((store, watch));
+    }
+    thread::scope(|scope| {
+        for (store, mut watch) in watches {
+            let sender = sender.clone();
+            scope.spawn(move || {
+                while let Ok(events) = watch.next(Duration::from_secs(5)) {
+                    let now = Instant::now();
+                    let gone = events
+                        .iter()
+                        .any(|event| sender.send((event.revision(), now)).is_err());
+                    if gone || events.is_empty() {
+                        break;
+                    }
+                }
+                drop(store);
+            });
+        }
+        let mut delays = Vec::new();
+        for number in 1..=ground.scale.changes {
+            at = update(&*ground.store, key, number, at)?;
+            let answered = Instant::now();
+            for _ in 0..crowd {
+                let (revision, seen) = arrivals
+                    .recv_timeout(PATIENCE)
+                    .context("a watcher is told nothing")?;
+                if revision != at {
+                    bail!("a watcher is told of {revision}, not of {at}");
+                }
+                delays.push(seen.saturating_duration_since(answered));
+            }
+        }
+        drop(arrivals);
+        Ok(delays)
+    })
+}

@@ -1,0 +1,146 @@
+//! The store is restored from an older copy under a running cluster: traffic does not notice, nothing is given twice, and the
+//! store says again what the nodes have.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use buoy_api::names;
+use buoy_lab::ask::{answered_by, owner, status_says};
+use buoy_lab::cluster::Cluster;
+use buoy_lab::exec::eventually;
+use buoy_lab::leaks::wrong_records;
+use buoy_lab::node::NETWORK;
+use buoy_lab::probe::Via;
+use buoy_lab::records::Records;
+use buoy_lab::store::Kind;
+use buoy_lab::traffic::Traffic;
+use buoy_lab::workload::{Spec, Workload};
+
+const V4: &str = "172.16.1.3";
+const V6: &str = "fd16::3";
+/// Claimed after the copy was made.
+const LATE: &str = "172.16.1.9";
+const SOON: Duration = Duration::from_secs(30);
+/// Longer than nothing is allocated.
+const HOLD: Duration = Duration::from_secs(40);
+
+/// What there is in the end, some of which the copy does not know.
+struct Shop {
+    workloads: Vec<Workload>,
+    copy: PathBuf,
+}
+
+/// Workloads, a copy of the store, and then changes of every kind: the copy has one that is gone, and lacks others.
+fn shop(cluster: &Cluster) -> Result<Shop> {
+    let [n1, n2, n3] = &cluster.nodes[..] else {
+        anyhow::bail!("three nodes");
+    };
+    let spec = |name: &str| Spec::pod("shop", name).floating(&[V4, V6]);
+    let mut workloads = vec![
+        Workload::start(n1, spec("web-1"))?,
+        Workload::start(n2, spec("web-2"))?,
+    ];
+    let gone = Workload::start(n1, Spec::pod("shop", "gone"))?;
+    let copy = cluster.store().etcd()?.save()?;
+    gone.delete()?;
+    // A first address of a node makes its block; the other nodes have theirs.
+    workloads.push(Workload::start(n3, Spec::pod("shop", "late").floating(&[LATE]))?);
+    workloads.push(Workload::start(n1, Spec::pod("shop", "plain"))?);
+    n1.ctl(&format!("fip move {V4} --to web-2"))?;
+    answered_by(&cluster.client, Via::Tcp, V4, "web-2")?;
+    answered_by(&cluster.client, Via::Tcp, LATE, "late")?;
+    Ok(Shop { workloads, copy })
+}
+
+/// Every living workload's addresses are given to it, and only to it.
+fn is_allocated(cluster: &Cluster, workloads: &[Workload]) -> Result<()> {
+    eventually(SOON, "everything is allocated again", || {
+        let records = Records::read(cluster.store())?;
+        let given = records.allocations();
+        for workload in workloads {
+            let handle = names::workload_handle(NETWORK, &workload.container_id);
+            for address in workload.addresses() {
+                let found: Vec<_> = given.iter().filter(|given| given.ip == *address).collect();
+                let right = found.len() == 1 && found[0].handle.as_ref() == Some(&handle);
+                ensure!(right, "{address} of {}: {found:?}", workload.name());
+            }
+            let published = |container: &str| {
+                let mut endpoints = records.endpoints.iter();
+                endpoints.any(|endpoint| endpoint.spec.container_id == container)
+            };
+            ensure!(
+                published(&workload.container_id),
+                "{} is not published",
+                workload.name()
+            );
+        }
+        Ok(())
+    })
+}
+
+/// What the copy brought back is gone again.
+fn nothing_else_is_left(cluster: &Cluster, workloads: &[Workload]) -> Result<()> {
+    eventually(SOON, "what is gone is released again", || {
+        let records = Records::read(cluster.store())?;
+        let live = workloads
+            .iter()
+            .map(|workload| (workload.container_id.clone(), workload.addresses().to_vec()));
+        let wrong = wrong_records(&records, &live.collect());
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+        Ok(())
+    })
+}
+
+/// ADD says that it may be asked again, and why; later it succeeds.
+fn add_waits(cluster: &Cluster) -> Result<Workload> {
+    let mut early = Workload::prepare(&cluster.nodes[0], Spec::pod("shop", "early"))?;
+    let refusal = early.add()?.refusal()?;
+    ensure!(refusal.code == 11, "code {}: {}", refusal.code, refusal.msg);
+    ensure!(refusal.msg.contains("restored from a copy"), "{}", refusal.msg);
+    early.del()?.ok()?;
+    eventually(HOLD, "addresses are allocated again", || {
+        let added = early.add()?;
+        added.ok().map(drop)
+    })?;
+    Ok(early)
+}
+
+#[test]
+fn a_restored_store_learns_again_what_the_nodes_have() {
+    Cluster::start_on(Kind::Etcd).unwrap().test(|cluster| {
+        let Shop { mut workloads, copy } = shop(cluster)?;
+        let before = [V4, V6, LATE].map(|floating| owner(&cluster.nodes[0], floating));
+        let traffic = [V4, V6, LATE].map(|floating| {
+            let floating: IpAddr = floating.parse()?;
+            Traffic::start(&cluster.client, floating)
+        });
+        cluster.store().etcd()?.restore(&copy)?;
+        for node in &cluster.nodes {
+            status_says(node, &["restored from a copy"])?;
+        }
+        is_allocated(cluster, &workloads)?;
+        workloads.push(add_waits(cluster)?);
+        is_allocated(cluster, &workloads)?;
+        cluster.check()?;
+        for (floating, before) in [V4, V6, LATE].into_iter().zip(before) {
+            let (before, now) = (before?, owner(&cluster.nodes[0], floating)?);
+            ensure!(now.0 == before.0, "{floating}: {now:?}, and {before:?} before");
+            ensure!(
+                now.1 >= before.1,
+                "{floating}: the epoch fell: {now:?}, {before:?} before"
+            );
+        }
+        for traffic in traffic {
+            let traffic = traffic?;
+            traffic.progress()?;
+            traffic.unharmed()?;
+        }
+        for node in &cluster.nodes {
+            let status = node.ctl("node status")?;
+            ensure!(!status.contains("restored"), "{status}");
+        }
+        nothing_else_is_left(cluster, &workloads)
+    });
+}
