@@ -45,8 +45,10 @@ test: deps-build deps-lab ## all tests; those of kernel and lab make namespaces 
 	@echo '== purity: api, core and cni-spec reach nothing outside'
 	@scripts/purity --self-test
 	@scripts/purity
-	@echo '== build: programs and tests (dev profile)'
-	@cargo build $(CARGO_FLAGS) --workspace --bins --tests
+	@echo '== build: programs and tests (dev profile); beside it, once per machine, the Kubernetes that they run against'
+	@scripts/kube-binary >/dev/null & kube=$$!; \
+	    cargo build $(CARGO_FLAGS) --workspace --bins --tests; built=$$?; \
+	    wait $$kube && exit $$built
 	@echo '== unit tests'
 	@cargo test $(CARGO_FLAGS) --workspace --lib --bins --no-fail-fast
 	@echo '== models and properties, stores, kernel adapters in namespaces'
@@ -64,7 +66,7 @@ lint: deps-build $(DENY) ## formatting, clippy, licences, shell syntax
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	@# Advisories are another repository that must be fetched: not everybody who lints can.
 	$(DENY) check --hide-inclusion-graph licenses bans sources
-	for script in scripts/* .ci/run; do sh -n $$script || exit 1; done
+	for script in scripts/deps scripts/kube-binary scripts/purity .ci/run; do sh -n $$script || exit 1; done
 
 # Beside its place first, so that a runtime never meets half a program.
 put = install -D -m $(1) $(2) $(DESTDIR)$(3).new && mv -f $(DESTDIR)$(3).new $(DESTDIR)$(3)

@@ -58,7 +58,7 @@ pub fn run(given: Given, settings: Settings) -> Result<()> {
         std::fs::create_dir_all(dir).with_context(|| format!("make directory: {}", dir.display()))?;
     }
     let _held = files::hold(&settings.state_dir)?;
-    let datastore = buoy_datastore::open(&settings.datastore)?;
+    let datastore = buoy_datastore::open_for(&settings.datastore, Some(&settings.node_name))?;
     let settings = Settings {
         // What is shown to people: without a password.
         datastore: datastore.name().to_owned(),

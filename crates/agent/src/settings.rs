@@ -25,7 +25,7 @@ pub struct Given {
     /// Name of this node; its host name, if not given
     #[arg(long, env = "BUOY_NODE_NAME", global = true)]
     pub node_name: Option<String>,
-    /// Datastore, for example sqlite:///var/lib/buoy/buoy.db or etcd://host:port
+    /// Datastore, for example sqlite:///var/lib/buoy/buoy.db, etcd://host:port or kubernetes:/path/to/kubeconfig
     #[arg(long, env = "BUOY_DATASTORE", global = true)]
     pub datastore: Option<String>,
     /// Unix socket for the CNI plugin and buoyctl

@@ -10,6 +10,7 @@ use crate::resource::{BUOY_V1ALPHA1, Kind, Resource};
 
 /// Counts the owners of one address: rises by one with every change of owner and never falls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
@@ -22,6 +23,7 @@ impl Epoch {
 
 /// Counts the times a node's lease was taken anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Term(pub u64);
 
@@ -30,6 +32,7 @@ pub type Binding = Resource<BindingSpec>;
 
 /// `spec` of a [`Binding`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct BindingSpec {
     /// The floating IP. The record's name must be its canonical form.
@@ -46,6 +49,7 @@ pub struct BindingSpec {
     pub offer: Option<Offer>,
     /// When `owner` became empty: begins the namespace's hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>", extend("format" = "date-time")))]
     pub released: Option<Timestamp>,
     /// Number of the present owner.
     #[serde(default)]
@@ -55,6 +59,7 @@ pub struct BindingSpec {
     pub requested_move: Option<Move>,
     /// Everything else.
     #[serde(flatten)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     pub extra: Extra,
 }
 
@@ -79,6 +84,7 @@ impl Default for BindingSpec {
 
 /// The workload that an address fronts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Owner {
     /// Node it runs on.
@@ -107,6 +113,7 @@ impl Owner {
 
 /// A workload somewhere, as people name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
     /// Node; any, if absent.
@@ -129,6 +136,7 @@ impl Target {
 
 /// An address on its way to another node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Offer {
     /// Whom it is meant for.
     #[serde(flatten)]
@@ -140,6 +148,7 @@ pub struct Offer {
 
 /// A move that a person asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Move {
     /// Distinguishes one request from the next.
@@ -156,6 +165,7 @@ pub struct Move {
 
 /// `status` of a [`Binding`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BindingStatus {
     /// Who asks for the address and may have it; each written only by its node's agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -165,11 +175,13 @@ pub struct BindingStatus {
     pub conditions: Vec<Condition>,
     /// Everything else.
     #[serde(flatten)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     pub extra: Extra,
 }
 
 /// A workload that asks for the address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
     /// Node it runs on; only this node's agent writes the candidate.
@@ -190,6 +202,7 @@ pub struct Candidate {
     #[serde(default)]
     pub priority: i32,
     /// Since when it asks.
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "date-time")))]
     pub since: Timestamp,
 }
 
@@ -224,6 +237,7 @@ impl Candidate {
 
 /// A statement about a binding, as Kubernetes conditions are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// `Accepted`, `Programmed`, `Advertised`.
@@ -251,12 +265,14 @@ pub type EpochFloor = Resource<EpochFloorSpec>;
 
 /// `spec` of an [`EpochFloor`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EpochFloorSpec {
     /// New bindings begin at this plus one.
     #[serde(default)]
     pub epoch: Epoch,
     /// Everything else.
     #[serde(flatten)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     pub extra: Extra,
 }
 

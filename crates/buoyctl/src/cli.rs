@@ -16,7 +16,7 @@ use crate::output::Format;
 #[derive(Debug, Parser)]
 #[command(name = "buoyctl", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
-    /// Where the records are: sqlite:///path or etcd://host:port,host:port.
+    /// Where the records are: sqlite:///path, etcd://host:port,host:port or kubernetes:/path/to/kubeconfig.
     #[arg(
         long,
         global = true,

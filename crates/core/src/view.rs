@@ -297,8 +297,14 @@ impl View {
             .map(|profile| profile.spec.labels_to_apply.clone())
             .unwrap_or_default();
         let names = ["projectcalico.org/name", "kubernetes.io/metadata.name"];
+        // Calico marks them, for they are applied to workloads beside the workloads' own.
+        let plain = |(key, value): (String, String)| match key.strip_prefix("pcns.") {
+            Some(key) => (key.to_owned(), value),
+            None => (key, value),
+        };
         applied
             .into_iter()
+            .map(plain)
             .chain(names.map(|key| (key.to_owned(), namespace.to_owned())))
             .collect()
     }

@@ -10,9 +10,11 @@
 pub mod codec;
 pub mod etcd;
 mod follow;
+pub mod kubernetes;
 mod moment;
 mod open;
 pub mod sqlite;
+mod threads;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -20,7 +22,7 @@ use std::time::Duration;
 use buoy_core::store::{Key, Next, Prefix, Record, Reply, Revision, Steps, StoreError, StoreOp};
 
 pub use follow::{Feed, follow};
-pub use open::{default_url, open};
+pub use open::{default_url, open, open_for};
 
 /// A store of records with compare-and-swap and watches. Shared by threads; every call blocks.
 pub trait Datastore: Send + Sync + Debug {

@@ -7,16 +7,24 @@ use buoy_core::store::{FailureKind, StoreError};
 
 use crate::Datastore;
 use crate::etcd::{self, Etcd};
+use crate::kubernetes::{self, Kubernetes};
 use crate::sqlite::{self, Sqlite};
 
 /// The store of one machine.
 const EMBEDDED: &str = "sqlite:///var/lib/buoy/buoy.db";
 /// An etcd that the environment names.
 const ETCD: &str = "etcd:";
+/// The Kubernetes API that the environment names.
+const KUBERNETES: &str = "kubernetes:";
 
-/// Opens the store that a setting names: `sqlite:///path`, which is made if it is not there, or `etcd://host:port,…`, which
-/// is not asked yet whether it is there.
+/// Opens the store that a setting names: `sqlite:///path`, which is made if it is not there, or `etcd://host:port,…` or
+/// `kubernetes:/path/to/kubeconfig`, which are not asked yet whether they are there.
 pub fn open(url: &str) -> Result<Arc<dyn Datastore>, StoreError> {
+    open_for(url, None)
+}
+
+/// The same for the agent of a node: where the store can leave out endpoints of other nodes, it does.
+pub fn open_for(url: &str, node: Option<&str>) -> Result<Arc<dyn Datastore>, StoreError> {
     if let Some(path) = url.strip_prefix("sqlite://") {
         if !path.starts_with('/') {
             return Err(invalid(format!(
@@ -28,22 +36,24 @@ pub fn open(url: &str) -> Result<Arc<dyn Datastore>, StoreError> {
             sqlite::Options::default(),
         )?));
     }
+    let env = |name: &str| std::env::var(name).ok();
     if url.starts_with("etcd:") {
-        let env = |name: &str| std::env::var(name).ok();
         return Ok(Arc::new(Etcd::open(url, env, etcd::Options::default())?));
     }
     if url.starts_with("kubernetes:") {
-        return Err(invalid(format!(
-            "datastore is not in this build: {url}\nit has sqlite:///path and etcd://host:port"
-        )));
+        let options = kubernetes::Options {
+            node: node.map(str::to_owned),
+            ..kubernetes::Options::default()
+        };
+        return Ok(Arc::new(Kubernetes::open(url, env, options)?));
     }
     Err(invalid(format!(
-        "unknown datastore: {url}\nwrite it as sqlite:///path or etcd://host:port"
+        "unknown datastore: {url}\nwrite it as sqlite:///path, etcd://host:port or kubernetes:/path/to/kubeconfig"
     )))
 }
 
-/// The store of whoever names none: the etcd of Calico's environment variables, if they name one, or else the embedded
-/// store.
+/// The store of whoever names none: the Kubernetes API or the etcd of Calico's environment variables, if they name one, or
+/// else the embedded store.
 pub fn default_url() -> String {
     default_by(|name| std::env::var(name).ok())
 }
@@ -53,13 +63,17 @@ fn default_by(env: impl Fn(&str) -> Option<String>) -> String {
         let found = env(&format!("CALICO_{name}")).or_else(|| env(name));
         found.filter(|value| !value.is_empty())
     };
-    let is_etcd = match env("DATASTORE_TYPE") {
-        Some(kind) => kind == "etcdv3",
-        None => ["ETCD_ENDPOINTS", "ETCD_AUTHORITY"]
-            .into_iter()
-            .any(|name| env(name).is_some()),
+    let names_etcd = || {
+        let variables = ["ETCD_ENDPOINTS", "ETCD_AUTHORITY"];
+        variables.into_iter().any(|name| env(name).is_some())
     };
-    if is_etcd { ETCD } else { EMBEDDED }.to_owned()
+    let default = match env("DATASTORE_TYPE").as_deref() {
+        Some("etcdv3") => ETCD,
+        Some("kubernetes") => KUBERNETES,
+        None if names_etcd() => ETCD,
+        _ => EMBEDDED,
+    };
+    default.to_owned()
 }
 
 fn invalid(message: String) -> StoreError {
@@ -75,7 +89,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_opened_says_what_can() {
-        for url in ["kubernetes:", "sqlite://buoy.db", "/var/lib/buoy.db"] {
+        for url in ["consul:", "sqlite://buoy.db", "/var/lib/buoy.db"] {
             let error = open(url).unwrap_err();
             assert_eq!(error.kind, FailureKind::Invalid);
             assert!(error.message.contains(url), "{error}");
@@ -90,6 +104,13 @@ mod tests {
         let error = open("etcd://192.0.2.1:port").unwrap_err();
         assert_eq!(error.kind, FailureKind::Invalid);
         assert!(error.message.starts_with("not the address of an etcd"), "{error}");
+    }
+
+    #[test]
+    fn an_api_server_is_prepared_and_not_asked() {
+        assert_eq!(open("kubernetes:/a").unwrap().name(), "kubernetes:/a");
+        let error = open("kubernetes:a").unwrap_err();
+        assert_eq!(error.kind, FailureKind::Invalid);
     }
 
     #[test]
@@ -109,7 +130,11 @@ mod tests {
             default(&[("DATASTORE_TYPE", ""), ("ETCD_ENDPOINTS", "")]),
             EMBEDDED
         );
-        assert_eq!(default(&[("DATASTORE_TYPE", "kubernetes"), endpoints]), EMBEDDED);
+        assert_eq!(
+            default(&[("DATASTORE_TYPE", "kubernetes"), endpoints]),
+            KUBERNETES
+        );
+        assert_eq!(default(&[("DATASTORE_TYPE", "other"), endpoints]), EMBEDDED);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 /// A place with a store; gone when dropped.
 pub struct Place {
     dir: TempDir,
+    url: Option<String>,
 }
 
 /// What a run of the program left.
@@ -35,6 +36,15 @@ impl Place {
     pub fn new() -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
+            url: None,
+        }
+    }
+
+    /// A place whose store is elsewhere.
+    pub fn on(url: String) -> Self {
+        Self {
+            url: Some(url),
+            ..Self::new()
         }
     }
 
@@ -43,7 +53,8 @@ impl Place {
     }
 
     pub fn url(&self) -> String {
-        format!("sqlite://{}", self.path("buoy.db").display())
+        let own = || format!("sqlite://{}", self.path("buoy.db").display());
+        self.url.clone().unwrap_or_else(own)
     }
 
     pub fn socket(&self) -> PathBuf {

@@ -108,20 +108,25 @@ fn a_namespace_selector_is_held_against_the_names_and_labels_of_a_namespace() {
         answer("bank", selects("projectcalico.org/name == 'shop'")),
         "IP pool floating does not allow the namespace: bank\nchange its namespaceSelector"
     );
-    let gold = |view: &mut View| {
-        let labels_to_apply = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
-        let spec = ProfileSpec {
-            labels_to_apply,
-            ..ProfileSpec::default()
-        };
-        put(
-            view,
-            Value::Profile(Profile::new(ObjectMeta::named("kns.shop"), spec)),
-        );
-        selects("tier == 'gold'")(view);
+    let gold = |label: &'static str| {
+        move |view: &mut View| {
+            let labels_to_apply = BTreeMap::from([(label.to_owned(), "gold".to_owned())]);
+            let spec = ProfileSpec {
+                labels_to_apply,
+                ..ProfileSpec::default()
+            };
+            put(
+                view,
+                Value::Profile(Profile::new(ObjectMeta::named("kns.shop"), spec)),
+            );
+            selects("tier == 'gold'")(view);
+        }
     };
-    assert_eq!(answer("shop", gold), "granted");
-    assert!(answer("bank", gold).contains("does not allow the namespace: bank"));
+    // Calico's own profiles mark labels that come from the namespace.
+    for label in ["tier", "pcns.tier"] {
+        assert_eq!(answer("shop", gold(label)), "granted");
+    }
+    assert!(answer("bank", gold("tier")).contains("does not allow the namespace: bank"));
 }
 
 #[test]

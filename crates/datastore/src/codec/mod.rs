@@ -9,6 +9,7 @@
 mod change;
 mod ipam;
 mod key;
+pub mod objects;
 mod record;
 mod resource;
 

@@ -10,7 +10,6 @@ mod history;
 mod members;
 mod read;
 mod settings;
-mod threads;
 mod trouble;
 mod watch;
 mod write;
@@ -21,11 +20,11 @@ use std::time::Duration;
 
 use buoy_core::store::{FailureKind, Prefix, Reply, Revision, StoreError, StoreOp};
 
+use crate::threads::Threads;
 use crate::{Datastore, Watch, WatchError};
 use history::History;
 use members::Members;
 use settings::Settings;
-use threads::Threads;
 use trouble::Trouble;
 
 /// How a client behaves.
@@ -71,7 +70,7 @@ impl Etcd {
             kind: FailureKind::Invalid,
             message,
         })?;
-        let threads = Threads::start().map_err(|error| StoreError {
+        let threads = Threads::start("etcd").map_err(|error| StoreError {
             kind: FailureKind::Unavailable,
             message: format!(
                 "no threads for the client of etcd: {error}\nraise the limit on this user's processes"

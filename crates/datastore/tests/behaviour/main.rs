@@ -11,6 +11,7 @@
 mod embedded;
 mod faults;
 mod follows;
+mod kubernetes;
 mod neighbours;
 mod oddities;
 mod races;
@@ -24,12 +25,13 @@ use std::sync::Arc;
 use buoy_datastore::Datastore;
 use buoy_datastore::sqlite::{Options, Sqlite};
 
+use kubernetes::api_server;
 use server::Server;
-use tools::Backend;
+use tools::{Backend, Bytes};
 
 macro_rules! tests_of {
-    ($backend:ident: $($group:ident { $($test:ident),* $(,)? })*) => {
-        mod $backend {
+    ($module:ident of $backend:ident: $($group:ident { $($test:ident),* $(,)? })*) => {
+        mod $module {
             $($(
                 #[test]
                 fn $test() {
@@ -43,7 +45,7 @@ macro_rules! tests_of {
 macro_rules! behaves {
     ($backend:ident) => {
         tests_of! {
-            $backend:
+            $backend of $backend:
             records {
                 a_write_needs_the_state_it_was_meant_for,
                 revisions_rise_through_the_whole_store,
@@ -75,6 +77,15 @@ macro_rules! behaves {
                 a_store_that_fails_takes_nothing_back,
                 a_follower_stops_when_told,
             }
+        }
+    };
+}
+
+/// Stores that keep bytes under paths, in which anything can be put there.
+macro_rules! keeps_bytes {
+    ($module:ident of $backend:ident) => {
+        tests_of! {
+            $module of $backend:
             neighbours {
                 writers_of_two_kinds_share_a_prefix,
             }
@@ -90,6 +101,12 @@ macro_rules! behaves {
 
 behaves!(sqlite);
 behaves!(etcd);
+behaves!(api_server);
+keeps_bytes!(sqlite_bytes of sqlite);
+keeps_bytes!(etcd_bytes of etcd);
+
+/// Where the records that the tests write are, in stores that keep bytes.
+const RESERVATIONS: &str = "/calico/resources/v3/projectcalico.org/ipreservations";
 
 /// An embedded store in a directory of its own.
 struct SqliteBackend {
@@ -122,6 +139,23 @@ impl Backend for SqliteBackend {
         Arc::new(Sqlite::open(&self.path(), options).unwrap())
     }
 
+    fn put_bad(&self) -> &'static str {
+        self.put_raw(&format!("{RESERVATIONS}/b"), b"{\"kind\": \xff");
+        self.put_raw(&format!("{RESERVATIONS}/b/not-a-reservation"), b"{}");
+        "not JSON"
+    }
+
+    fn compact(&self) {
+        self.raw()
+            .execute(
+                "DELETE FROM log WHERE revision < (SELECT max(revision) FROM log)",
+                [],
+            )
+            .unwrap();
+    }
+}
+
+impl Bytes for SqliteBackend {
     fn put_raw(&self, path: &str, bytes: &[u8]) {
         let mut raw = self.raw();
         let transaction = raw.transaction().unwrap();
@@ -138,15 +172,6 @@ impl Backend for SqliteBackend {
             )
             .unwrap();
         transaction.commit().unwrap();
-    }
-
-    fn compact(&self) {
-        self.raw()
-            .execute(
-                "DELETE FROM log WHERE revision < (SELECT max(revision) FROM log)",
-                [],
-            )
-            .unwrap();
     }
 }
 
@@ -166,11 +191,19 @@ impl Backend for EtcdBackend {
         self.server.store()
     }
 
-    fn put_raw(&self, path: &str, bytes: &[u8]) {
-        self.server.put(path, bytes);
+    fn put_bad(&self) -> &'static str {
+        self.put_raw(&format!("{RESERVATIONS}/b"), b"{\"kind\": \xff");
+        self.put_raw(&format!("{RESERVATIONS}/b/not-a-reservation"), b"{}");
+        "not JSON"
     }
 
     fn compact(&self) {
         self.server.compact();
+    }
+}
+
+impl Bytes for EtcdBackend {
+    fn put_raw(&self, path: &str, bytes: &[u8]) {
+        self.server.put(path, bytes);
     }
 }

@@ -13,7 +13,7 @@ use buoy_core::store::{Key, Prefix};
 use buoy_datastore::{Datastore, drive};
 use serde_json::{Value as Json, json};
 
-use crate::tools::{Backend, get, list};
+use crate::tools::{Bytes, get, list};
 
 const BLOCKS: &str = "/calico/ipam/v2/assignment/ipv4/block";
 
@@ -56,7 +56,7 @@ fn block(cidr: &str, affinity: &str) -> Json {
     })
 }
 
-fn put(backend: &dyn Backend, path: &str, record: &Json) {
+fn put(backend: &dyn Bytes, path: &str, record: &Json) {
     backend.put_raw(path, record.to_string().as_bytes());
 }
 
@@ -64,7 +64,7 @@ fn block_of(store: &dyn Datastore, cidr: &str) -> bool {
     get(store, &Key::Block(cidr.parse().unwrap())).is_some()
 }
 
-pub(crate) fn pools_that_overlap_give_no_address_twice(backend: &dyn Backend) {
+pub(crate) fn pools_that_overlap_give_no_address_twice(backend: &dyn Bytes) {
     let store = backend.open();
     let pools = ["10.77.0.0/28", "10.77.0.0/27", "10.77.0.16/28"];
     let mut given = BTreeSet::new();
@@ -77,7 +77,7 @@ pub(crate) fn pools_that_overlap_give_no_address_twice(backend: &dyn Backend) {
     assert_eq!(list(&*store, Prefix::Blocks(Family::V4)).0.len(), 8);
 }
 
-pub(crate) fn a_block_outside_of_every_pool_gives_nothing_and_is_released(backend: &dyn Backend) {
+pub(crate) fn a_block_outside_of_every_pool_gives_nothing_and_is_released(backend: &dyn Bytes) {
     put(
         backend,
         &format!("{BLOCKS}/10.99.0.0-30"),
@@ -99,7 +99,7 @@ pub(crate) fn a_block_outside_of_every_pool_gives_nothing_and_is_released(backen
     assert!(get(&*store, &Key::Handle("net.old".to_owned())).is_none());
 }
 
-pub(crate) fn an_affinity_without_its_block_is_made_whole_or_given_up(backend: &dyn Backend) {
+pub(crate) fn an_affinity_without_its_block_is_made_whole_or_given_up(backend: &dyn Bytes) {
     let path = |cidr: &str| format!("/calico/ipam/v2/host/alpha/ipv4/block/{cidr}");
     put(
         backend,
@@ -131,7 +131,7 @@ pub(crate) fn an_affinity_without_its_block_is_made_whole_or_given_up(backend: &
     );
 }
 
-pub(crate) fn a_record_whose_name_does_not_fit_it_is_said_and_hides_no_other(backend: &dyn Backend) {
+pub(crate) fn a_record_whose_name_does_not_fit_it_is_said_and_hides_no_other(backend: &dyn Bytes) {
     let binding = |address: &str, name: &str| {
         json!({
             "kind": "FloatingIPBinding", "apiVersion": "buoy.dev/v1alpha1", "metadata": {"name": name},

@@ -46,7 +46,7 @@ pub(crate) fn a_write_needs_the_state_it_was_meant_for(backend: &dyn Backend) {
         Reply::Conflict
     );
     let uid = |record: Option<buoy_core::store::Record>| match record.unwrap().value {
-        Ok(Value::Profile(profile)) => profile.metadata.uid.unwrap(),
+        Ok(Value::Reservation(reservation)) => reservation.metadata.uid.unwrap(),
         other => panic!("{other:?}"),
     };
     assert_ne!(uid(get(&*store, &key("a"))), uid(Some(record)));
@@ -54,16 +54,15 @@ pub(crate) fn a_write_needs_the_state_it_was_meant_for(backend: &dyn Backend) {
 
 pub(crate) fn revisions_rise_through_the_whole_store(backend: &dyn Backend) {
     let (one, other) = (backend.open(), backend.open());
-    let mut last = list(&*one, Prefix::Profiles).1;
+    let mut last = list(&*one, Prefix::Reservations).1;
     for step in 0..50 {
         let store = if step % 2 == 0 { &one } else { &other };
         let revision = create(&**store, &format!("p{step}"), step);
         assert!(revision > last);
-        last = revision;
-        assert_eq!(
-            list(&*one, Prefix::Nodes).1,
-            last,
-            "also of a prefix that nothing was written to"
+        last = list(&*one, Prefix::BgpPeers).1;
+        assert!(
+            last >= revision,
+            "also of a prefix that nothing was written to: {last} after {revision}"
         );
     }
 }
@@ -105,12 +104,13 @@ pub(crate) fn a_list_has_its_prefix_in_order(backend: &dyn Backend) {
     };
     assert_eq!(keys(Prefix::Affinities(n1)), of_n1);
     assert_eq!(keys(Prefix::AllAffinities), all);
-    assert_eq!(keys(Prefix::Profiles), [key("n1")]);
+    assert_eq!(keys(Prefix::Reservations), [key("n1")]);
     assert!(keys(Prefix::Blocks(Family::V4)).is_empty());
 }
 
 pub(crate) fn a_list_is_one_moment(backend: &dyn Backend) {
     let store = backend.open();
+    let (_, first) = list(&*store, Prefix::Reservations);
     let stop = AtomicBool::new(false);
     let lists = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -126,17 +126,17 @@ pub(crate) fn a_list_is_one_moment(backend: &dyn Backend) {
             }
         });
         let mut lists = Vec::new();
-        let mut last = Revision(0);
-        while last < Revision(500) || lists.len() < 200 {
-            lists.push(list(&*store, Prefix::Profiles));
+        let mut last = first;
+        while last < Revision(first.0 + 500) || lists.len() < 200 {
+            lists.push(list(&*store, Prefix::Reservations));
             last = lists[lists.len() - 1].1;
         }
         stop.store(true, Ordering::Relaxed);
         lists
     });
-    let last = lists[lists.len() - 1].1;
+    let last = create(&*store, "last", 0);
 
-    let mut watch = store.watch(&[(Prefix::Profiles, Revision(0))]).unwrap();
+    let mut watch = store.watch(&[(Prefix::Reservations, first)]).unwrap();
     let mut events = events_until(watch.as_mut(), last).into_iter().peekable();
     let mut state = BTreeMap::new();
     for (records, revision) in lists {
@@ -156,7 +156,7 @@ pub(crate) fn ten_thousand_records_are_listed(backend: &dyn Backend) {
     for number in 0..10_000 {
         create(&*store, &format!("p{number}"), number);
     }
-    let (records, _) = list(&*store, Prefix::Profiles);
+    let (records, _) = list(&*store, Prefix::Reservations);
     let mut numbers: Vec<u64> = records.iter().map(number).collect();
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(0..10_000));
@@ -165,24 +165,17 @@ pub(crate) fn ten_thousand_records_are_listed(backend: &dyn Backend) {
 pub(crate) fn what_does_not_decode_hides_nothing_and_can_be_replaced(backend: &dyn Backend) {
     let store = backend.open();
     let before = create(&*store, "a", 1);
-    backend.put_raw(
-        "/calico/resources/v3/projectcalico.org/profiles/b",
-        b"{\"kind\": \xff",
-    );
-    backend.put_raw(
-        "/calico/resources/v3/projectcalico.org/profiles/b/not-a-profile",
-        b"{}",
-    );
-    create(&*store, "c", 3);
+    let complaint = backend.put_bad();
+    let last = create(&*store, "c", 3);
 
-    let (records, last) = list(&*store, Prefix::Profiles);
+    let (records, _) = list(&*store, Prefix::Reservations);
     let names: Vec<_> = records.iter().map(|record| record.key.clone()).collect();
     assert_eq!(names, [key("a"), key("b"), key("c")]);
     let bad = &records[1];
-    assert!(bad.value.as_ref().unwrap_err().reason.contains("not JSON"));
+    assert!(bad.value.as_ref().unwrap_err().reason.contains(complaint));
     assert_eq!(get(&*store, &key("b")).as_ref(), Some(bad));
 
-    let mut watch = store.watch(&[(Prefix::Profiles, before)]).unwrap();
+    let mut watch = store.watch(&[(Prefix::Reservations, before)]).unwrap();
     let events = events_until(watch.as_mut(), last);
     assert_eq!(events, [Event::Put(bad.clone()), Event::Put(records[2].clone())]);
 
@@ -243,7 +236,6 @@ pub(crate) fn candidate(node: &str, priority: i32) -> Candidate {
 
 pub(crate) fn what_cannot_be_kept_is_refused(backend: &dyn Backend) {
     let store = backend.open();
-    let (_, before) = list(&*store, Prefix::Profiles);
     for op in [
         StoreOp::Create(key("a/b"), value("a/b", 1)),
         StoreOp::Create(key("a"), value("b", 1)),
@@ -258,5 +250,5 @@ pub(crate) fn what_cannot_be_kept_is_refused(backend: &dyn Backend) {
             other => panic!("{op:?}: {other:?}"),
         }
     }
-    assert_eq!(list(&*store, Prefix::Profiles), (Vec::new(), before));
+    assert_eq!(list(&*store, Prefix::Reservations).0, []);
 }

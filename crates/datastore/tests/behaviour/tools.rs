@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use buoy_api::ObjectMeta;
-use buoy_api::v3::{Profile, ProfileSpec};
+use buoy_api::v3::{IpReservation, IpReservationSpec};
 use buoy_core::store::{Key, Record, Reply, Revision, StoreOp, Value};
 use buoy_datastore::{Datastore, Event, Watch};
 
@@ -12,28 +12,39 @@ use buoy_datastore::{Datastore, Event, Watch};
 pub(crate) trait Backend: Sync {
     /// One more client of the store.
     fn open(&self) -> Arc<dyn Datastore>;
-    /// Writes a record as somebody else would: past the codec.
-    fn put_raw(&self, path: &str, bytes: &[u8]);
+    /// Writes, past the codec, the record `b` so that it does not decode, and beside it something that is no record. Says
+    /// what is to be heard of the record.
+    fn put_bad(&self) -> &'static str;
     /// Forgets all changes but the newest.
     fn compact(&self);
+    /// Longest time after which a quiet watch says how far it is.
+    fn heartbeat(&self) -> Duration {
+        Duration::from_secs(20)
+    }
 }
 
-/// Key of the profile `name`.
+/// A store that keeps bytes under paths.
+pub(crate) trait Bytes: Backend {
+    /// Writes a record as somebody else would: past the codec.
+    fn put_raw(&self, path: &str, bytes: &[u8]);
+}
+
+/// Key of the reservation `name`.
 pub(crate) fn key(name: &str) -> Key {
-    Key::Profile(name.to_owned())
+    Key::Reservation(name.to_owned())
 }
 
-/// A profile that carries a number.
+/// A reservation that carries a number.
 pub(crate) fn value(name: &str, number: u64) -> Value {
-    let mut spec = ProfileSpec::default();
-    spec.labels_to_apply.insert("n".to_owned(), number.to_string());
-    Value::Profile(Profile::new(ObjectMeta::named(name), spec))
+    let mut metadata = ObjectMeta::named(name);
+    metadata.labels.insert("n".to_owned(), number.to_string());
+    Value::Reservation(IpReservation::new(metadata, IpReservationSpec::default()))
 }
 
-/// The number of a profile made by [`value`].
+/// The number of a reservation made by [`value`].
 pub(crate) fn number(record: &Record) -> u64 {
     match &record.value {
-        Ok(Value::Profile(profile)) => profile.spec.labels_to_apply["n"].parse().unwrap(),
+        Ok(Value::Reservation(reservation)) => reservation.metadata.labels["n"].parse().unwrap(),
         other => panic!("{other:?}"),
     }
 }

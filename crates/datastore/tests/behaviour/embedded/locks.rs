@@ -37,7 +37,7 @@ fn writers_give_up_after_the_time_out_readers_do_not_wait_and_nothing_is_lost() 
         "too little patience"
     );
     assert_eq!(number(&get(&store, &key("a")).unwrap()), 1);
-    assert_eq!(list(&store, Prefix::Profiles).0.len(), 1);
+    assert_eq!(list(&store, Prefix::Reservations).0.len(), 1);
     let another = Sqlite::open(&path, options).expect("a store can be opened under a lock");
     assert!(get(&another, &key("a")).is_some());
 
@@ -55,10 +55,10 @@ fn writers_give_up_after_the_time_out_readers_do_not_wait_and_nothing_is_lost() 
             });
         }
         all_were_refused.wait();
-        assert_eq!(list(&store, Prefix::Profiles).0.len(), 1);
+        assert_eq!(list(&store, Prefix::Reservations).0.len(), 1);
         holder.finish();
     });
-    assert_eq!(list(&store, Prefix::Profiles).0.len(), 9);
+    assert_eq!(list(&store, Prefix::Reservations).0.len(), 9);
 }
 
 fn is_refused_for_now(reply: &Reply) -> bool {

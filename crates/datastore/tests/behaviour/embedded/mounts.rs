@@ -86,13 +86,13 @@ fn a_full_disk_loses_nothing() {
         };
         println!("after {count} writes: {error}");
         assert_refused(&error, &path);
-        let (records, revision) = list(&store, Prefix::Profiles);
+        let (records, revision) = list(&store, Prefix::Reservations);
         assert_eq!((records.len() as u64, revision), (count + 1, at), "reads go on");
         assert_eq!(number(&get(&store, &key("before")).unwrap()), 1);
 
         // A process that begins now either works or says what is wrong.
         match Sqlite::open(&path, Options::default()) {
-            Ok(second) => assert_eq!(list(&second, Prefix::Profiles).1, at),
+            Ok(second) => assert_eq!(list(&second, Prefix::Reservations).1, at),
             Err(error) => assert_refused(&error, &path),
         }
         remount(dir, MsFlags::empty(), Some("size=8m"));
@@ -101,7 +101,7 @@ fn a_full_disk_loses_nothing() {
         drop(store);
         assert_eq!(integrity(&path), "ok");
         let again = Sqlite::open(&path, Options::default()).unwrap();
-        assert_eq!(list(&again, Prefix::Profiles).0.len() as u64, count + 2);
+        assert_eq!(list(&again, Prefix::Reservations).0.len() as u64, count + 2);
     });
 }
 

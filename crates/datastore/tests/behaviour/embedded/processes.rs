@@ -49,7 +49,7 @@ fn a_new_store_that_many_open_at_once_is_one_store() {
                 });
             }
         });
-        let (records, revision) = list(&open(&path), Prefix::Profiles);
+        let (records, revision) = list(&open(&path), Prefix::Reservations);
         assert_eq!((records.len(), revision), (4, Revision(4)));
     }
 }
@@ -79,7 +79,7 @@ fn killed_writers_leave_everything_they_were_told_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("buoy.db");
     let store = open(&path);
-    let mut watch = store.watch(&[(Prefix::Profiles, Revision(0))]).unwrap();
+    let mut watch = store.watch(&[(Prefix::Reservations, Revision(0))]).unwrap();
     let mut answered = 0;
     let mut seen = 0;
     for round in 0..ROUNDS {
@@ -93,7 +93,7 @@ fn killed_writers_leave_everything_they_were_told_is_written() {
         std::thread::sleep(Duration::from_micros(life));
         writers.iter_mut().for_each(Writer::kill);
 
-        let (_, last) = list(&store, Prefix::Profiles);
+        let (_, last) = list(&store, Prefix::Reservations);
         let mut history = BTreeMap::new();
         for event in events_until(watch.as_mut(), last) {
             seen += 1;
@@ -143,7 +143,7 @@ fn a_commit_whose_writer_never_rang_is_seen_all_the_same() {
     let path = dir.path().join("buoy.db");
     let store = open(&path);
     create(&store, "a", 1);
-    let mut watch = store.watch(&[(Prefix::Profiles, Revision(1))]).unwrap();
+    let mut watch = store.watch(&[(Prefix::Reservations, Revision(1))]).unwrap();
     let committer = std::thread::spawn(move || {
         let raw = rusqlite::Connection::open(&path).unwrap();
         // The watch waits by now.
@@ -168,7 +168,7 @@ fn a_watch_wakes_for_another_process() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("buoy.db");
     let store = open(&path);
-    let mut watch = store.watch(&[(Prefix::Profiles, Revision(0))]).unwrap();
+    let mut watch = store.watch(&[(Prefix::Reservations, Revision(0))]).unwrap();
     let mut writer = Writer::start(&path, &format!("paced {WRITES}"));
     let mut delays = Vec::new();
     while delays.len() < WRITES {
@@ -197,11 +197,11 @@ fn the_log_keeps_what_it_promises_and_little_more() {
     for number in 0..1000 {
         create(&store, &format!("p{number}"), number);
     }
-    assert!(store.watch(&[(Prefix::Profiles, Revision(900))]).is_ok());
+    assert!(store.watch(&[(Prefix::Reservations, Revision(900))]).is_ok());
     assert!(
         store
-            .watch(&[(Prefix::Profiles, Revision(800))])
+            .watch(&[(Prefix::Reservations, Revision(800))])
             .is_err_and(|error| error.is_compacted())
     );
-    assert_eq!(list(&store, Prefix::Profiles).0.len(), 1000);
+    assert_eq!(list(&store, Prefix::Reservations).0.len(), 1000);
 }

@@ -35,7 +35,11 @@ fn a_newer_schema_is_refused_with_both_versions() {
 
     raw.pragma_update(None, "user_version", SCHEMA).unwrap();
     let store = Sqlite::open(&path, Options::default()).unwrap();
-    assert_eq!(list(&store, Prefix::Profiles).0.len(), 1, "nothing was touched");
+    assert_eq!(
+        list(&store, Prefix::Reservations).0.len(),
+        1,
+        "nothing was touched"
+    );
 }
 
 #[test]
@@ -67,7 +71,7 @@ fn a_file_that_was_replaced_is_neither_read_nor_written() {
     let path = dir.path().join("buoy.db");
     let store = Sqlite::open(&path, Options::default()).unwrap();
     let at = create(&store, "a", 1);
-    let mut watch = store.watch(&[(Prefix::Profiles, at)]).unwrap();
+    let mut watch = store.watch(&[(Prefix::Reservations, at)]).unwrap();
     fs::rename(dir.path(), dir.path().with_extension("away")).unwrap();
     let other = Sqlite::open(&path, Options::default()).unwrap();
     create(&other, "b", 2);
@@ -77,7 +81,7 @@ fn a_file_that_was_replaced_is_neither_read_nor_written() {
     };
     for op in [
         StoreOp::Get(key("a")),
-        StoreOp::List(Prefix::Profiles),
+        StoreOp::List(Prefix::Reservations),
         StoreOp::Delete(key("a"), at),
     ] {
         assert!(

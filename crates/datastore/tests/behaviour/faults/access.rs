@@ -67,7 +67,7 @@ fn a_user_with_a_password_is_let_in_again_when_its_token_expires() {
     let mut at = create(&store, "a", 0);
     // Long enough for the token to expire, and nothing but the watch to notice.
     std::thread::sleep(Duration::from_millis(3500));
-    let from = [(buoy_core::store::Prefix::Profiles, at)];
+    let from = [(buoy_core::store::Prefix::Reservations, at)];
     let mut watch = store.watch(&from).unwrap();
     for step in 1..4 {
         std::thread::sleep(Duration::from_millis(2500));

@@ -49,7 +49,7 @@ fn a_write_that_is_never_sent_fails() {
     for op in [
         StoreOp::Create(key("a"), value("a", 1)),
         StoreOp::Get(key("a")),
-        StoreOp::List(Prefix::Profiles),
+        StoreOp::List(Prefix::Reservations),
     ] {
         match store.run(&op) {
             Reply::Failed(error) => {
@@ -150,7 +150,7 @@ fn a_follower_over_a_breaking_connection_misses_and_repeats_nothing() {
             let store = hasty(&proxy.url());
             follow(
                 &store,
-                &[Prefix::Nodes, Prefix::Profiles],
+                &[Prefix::Nodes, Prefix::Reservations],
                 &stop,
                 &mut |feed| match sender.send(feed) {
                     Ok(()) => ControlFlow::Continue(()),

@@ -1,17 +1,18 @@
 //! As large as it may get, and larger.
 
 use buoy_api::ObjectMeta;
-use buoy_api::v3::{Profile, ProfileSpec};
+use buoy_api::v3::{IpReservation, IpReservationSpec};
 use buoy_core::store::{FailureKind, Prefix, Reply, StoreOp, Value};
 
 use crate::server::Server;
 use crate::tools::{create, get, key, list, written};
 
-fn large(name: &str, bytes: usize) -> StoreOp {
-    let mut spec = ProfileSpec::default();
-    spec.labels_to_apply.insert("n".to_owned(), "x".repeat(bytes));
-    let profile = Profile::new(ObjectMeta::named(name), spec);
-    StoreOp::Create(key(name), Value::Profile(profile))
+/// Makes a record of about this size.
+pub(crate) fn large(name: &str, bytes: usize) -> StoreOp {
+    let mut spec = IpReservationSpec::default();
+    spec.extra.insert("padding".to_owned(), "x".repeat(bytes).into());
+    let reservation = IpReservation::new(ObjectMeta::named(name), spec);
+    StoreOp::Create(key(name), Value::Reservation(reservation))
 }
 
 #[test]
@@ -22,7 +23,7 @@ fn records_of_the_largest_size_are_kept_and_listed() {
     for number in 0..50 {
         written(store.run(&large(&format!("p{number:02}"), 1_400_000)));
     }
-    let (records, _) = list(&*store, Prefix::Profiles);
+    let (records, _) = list(&*store, Prefix::Reservations);
     let names: Vec<_> = records.iter().map(|record| record.key.clone()).collect();
     let expected: Vec<_> = (0..50).map(|number| key(&format!("p{number:02}"))).collect();
     assert_eq!(names, expected);
@@ -35,7 +36,7 @@ fn records_of_the_largest_size_are_kept_and_listed() {
     }
     assert_eq!(get(&*store, &key("more")), None);
     let mut watch = store
-        .watch(&[(Prefix::Profiles, buoy_core::store::Revision(0))])
+        .watch(&[(Prefix::Reservations, buoy_core::store::Revision(0))])
         .unwrap();
     let last = records.iter().map(|record| record.revision).max().unwrap();
     let events = crate::tools::events_until(watch.as_mut(), last);

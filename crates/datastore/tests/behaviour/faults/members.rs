@@ -36,7 +36,7 @@ struct Watching<'a> {
 
 impl<'a> Watching<'a> {
     fn begin(store: &'a dyn Datastore) -> Self {
-        let (_, from) = list(store, Prefix::Profiles);
+        let (_, from) = list(store, Prefix::Reservations);
         Self {
             store,
             watch: None,
@@ -54,7 +54,7 @@ impl<'a> Watching<'a> {
                 "up to {:?}, not {last}",
                 self.seen.last()
             );
-            let interest = [(Prefix::Profiles, self.from)];
+            let interest = [(Prefix::Reservations, self.from)];
             if self.watch.is_none() {
                 self.watch = self.store.watch(&interest).ok();
             }
@@ -105,7 +105,7 @@ fn a_leader_that_dies_or_freezes_is_done_without() {
             servers[led].start_again();
         }
     }
-    let (records, _) = list(&*store, Prefix::Profiles);
+    let (records, _) = list(&*store, Prefix::Reservations);
     assert_eq!(records.len(), 20);
     assert_eq!(watching.seen.len(), 20);
 }
@@ -143,8 +143,8 @@ fn without_a_quorum_nothing_is_written_and_everything_comes_back_with_it() {
 fn compaction_and_defragmentation_do_not_disturb_a_watch_that_keeps_up() {
     let servers = Server::start_three(&[]);
     let store = client(&url_of(&servers));
-    let (_, from) = list(&*store, Prefix::Profiles);
-    let mut watch = store.watch(&[(Prefix::Profiles, from)]).unwrap();
+    let (_, from) = list(&*store, Prefix::Reservations);
+    let mut watch = store.watch(&[(Prefix::Reservations, from)]).unwrap();
     let mut at = create(&*store, "p", 0);
     let mut count = 1;
     for round in 1..=4 {
@@ -167,7 +167,7 @@ fn a_full_store_is_read_and_says_how_to_make_room() {
     let servers = Server::start_three(&["--quota-backend-bytes", "2000000"]);
     let store = client(&url_of(&servers));
     let mut at = create(&*store, "small", 0);
-    let mut watch = store.watch(&[(Prefix::Profiles, at)]).unwrap();
+    let mut watch = store.watch(&[(Prefix::Reservations, at)]).unwrap();
     let blob = vec![b'x'; 200_000];
     let filled = (0..40).find(|number| !servers[0].try_put(&format!("/somebody/else/{number}"), &blob));
     assert!(filled.is_some(), "there is room for everything");

@@ -2,7 +2,7 @@
 
 mod access;
 mod answers;
-mod limits;
+pub(crate) mod limits;
 mod members;
 mod proxy;
 mod restore;

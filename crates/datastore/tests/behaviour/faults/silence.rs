@@ -19,7 +19,7 @@ const BOUND: Duration = Duration::from_secs(5);
 fn nothing_works(store: &dyn Datastore) {
     for op in [
         StoreOp::Get(key("a")),
-        StoreOp::List(Prefix::Profiles),
+        StoreOp::List(Prefix::Reservations),
         StoreOp::Create(key("a"), value("a", 1)),
         StoreOp::Delete(key("a"), Revision(1)),
     ] {
@@ -36,7 +36,7 @@ fn nothing_works(store: &dyn Datastore) {
         assert!(begun.elapsed() < BOUND, "{op:?}: {:?}", begun.elapsed());
     }
     let begun = Instant::now();
-    match store.watch(&[(Prefix::Profiles, Revision(0))]) {
+    match store.watch(&[(Prefix::Reservations, Revision(0))]) {
         Err(WatchError::Store(error)) => assert_eq!(error.kind, FailureKind::Unavailable),
         other => panic!("{other:?}"),
     }
@@ -83,7 +83,7 @@ fn a_connection_that_falls_silent_is_noticed_and_replaced() {
     let proxy = Proxy::to(server.address);
     let store = hasty(&proxy.url());
     let at = create(&store, "a", 1);
-    let mut watch = store.watch(&[(Prefix::Profiles, at)]).unwrap();
+    let mut watch = store.watch(&[(Prefix::Reservations, at)]).unwrap();
     proxy.set(Mode::Stall);
     nothing_works(&store);
     let begun = Instant::now();
@@ -104,7 +104,9 @@ fn a_connection_that_falls_silent_is_noticed_and_replaced() {
     assert!(matches!(ended, WatchError::Store(_)), "{ended:?}");
     proxy.set(Mode::Pass);
     proxy.cut();
-    let mut resumed = store.watch(&[(Prefix::Profiles, watch.reached()[0])]).unwrap();
+    let mut resumed = store
+        .watch(&[(Prefix::Reservations, watch.reached()[0])])
+        .unwrap();
     let last = create(&store, "z", 2);
     assert!(
         events_until(resumed.as_mut(), last)
@@ -123,7 +125,7 @@ fn a_slow_server_is_waited_for() {
     let at = create(&*store, "a", 1);
     assert!(begun.elapsed() >= 2 * DELAY, "{:?}", begun.elapsed());
     assert_eq!(get(&*store, &key("a")).unwrap().revision, at);
-    assert_eq!(list(&*store, Prefix::Profiles).1, at);
-    let mut watch = store.watch(&[(Prefix::Profiles, Revision(0))]).unwrap();
+    assert_eq!(list(&*store, Prefix::Reservations).1, at);
+    let mut watch = store.watch(&[(Prefix::Reservations, Revision(0))]).unwrap();
     assert_eq!(events_until(watch.as_mut(), at).len(), 1);
 }

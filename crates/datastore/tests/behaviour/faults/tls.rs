@@ -140,7 +140,7 @@ fn who_shows_the_right_certificate_is_let_in() {
     let store = open(&server, &authority, Some(&client));
     create(&store, "a", 1);
     assert!(get(&store, &key("a")).is_some());
-    assert!(store.watch(&[(Prefix::Profiles, Revision(0))]).is_ok());
+    assert!(store.watch(&[(Prefix::Reservations, Revision(0))]).is_ok());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The private async runtime behind the blocking face.
+//! The private async runtime behind the blocking face of a client.
 
 use std::future::Future;
 use std::io;
@@ -7,18 +7,18 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Threads that keep connections going. They end when this is dropped; nobody waits for them.
 #[derive(Debug)]
-pub(super) struct Threads {
+pub(crate) struct Threads {
     runtime: Option<Runtime>,
     handle: Handle,
 }
 
 impl Threads {
-    pub(super) fn start() -> io::Result<Self> {
+    pub(crate) fn start(name: &str) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             // Names are looked up on these.
             .max_blocking_threads(2)
-            .thread_name("etcd")
+            .thread_name(name)
             .enable_all()
             .build()?;
         Ok(Self {
@@ -28,11 +28,11 @@ impl Threads {
     }
 
     /// Waits for a future on the caller's thread.
-    pub(super) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+    pub(crate) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
         self.handle.block_on(future)
     }
 
-    pub(super) fn spawn<T: Send + 'static>(
+    pub(crate) fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<T> {

@@ -1,0 +1,167 @@
+//! Pods and their endpoints.
+
+use buoy_api::v3::WorkloadEndpoint;
+
+use super::*;
+
+fn pod(annotations: Json, spec: Json, status: Json) -> Extra {
+    let mut pod = json!({
+        "metadata": {"namespace": "shop", "name": "web-0", "uid": "u", "labels": {"app": "web"}, "annotations": annotations},
+        "spec": {"nodeName": "node-a", "serviceAccountName": "default"},
+        "status": status,
+    });
+    for (field, value) in spec.as_object().unwrap() {
+        pod["spec"][field] = value.clone();
+    }
+    object(pod)
+}
+
+fn running() -> Json {
+    json!({"phase": "Running", "podIPs": [{"ip": "10.65.0.7"}, {"ip": "fd80::7"}]})
+}
+
+fn endpoint(pod: &Extra) -> Option<WorkloadEndpoint> {
+    let found = read(place::PODS, pod)?;
+    let name = "node--a-k8s-web--0-eth0".to_owned();
+    assert_eq!(
+        found.key,
+        Key::Endpoint {
+            namespace: "shop".to_owned(),
+            name
+        }
+    );
+    match found.value?.unwrap() {
+        Value::Endpoint(endpoint) => Some(endpoint),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn networks(pod: &Extra) -> Vec<String> {
+    let endpoint = endpoint(pod).unwrap();
+    endpoint
+        .spec
+        .ip_networks
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn a_pod_is_the_endpoint_that_calico_makes_of_it() {
+    let annotations = json!({
+        "cni.projectcalico.org/containerID": "c0ffee",
+        "cni.projectcalico.org/floatingIPs": r#"["10.70.0.1", "fd70::1"]"#,
+    });
+    let spec = json!({"containers": [{"ports": [
+        {"name": "http", "containerPort": 80},
+        {"containerPort": 81},
+        {"containerPort": 53, "protocol": "UDP", "hostPort": 5353},
+    ]}]});
+    let endpoint = endpoint(&pod(annotations, spec, running())).unwrap();
+    let expected = json!({
+        "orchestrator": "k8s", "node": "node-a", "pod": "web-0", "containerID": "c0ffee", "endpoint": "eth0",
+        "interfaceName": buoy_api::names::pod_link("shop", "web-0"),
+        "ipNetworks": ["10.65.0.7/32", "fd80::7/128"],
+        "ipNATs": [
+            {"internalIP": "10.65.0.7", "externalIP": "10.70.0.1"},
+            {"internalIP": "fd80::7", "externalIP": "fd70::1"},
+        ],
+        "profiles": ["kns.shop", "ksa.shop.default"], "serviceAccountName": "default",
+        "ports": [
+            {"name": "http", "port": 80, "protocol": "TCP"},
+            {"port": 53, "protocol": "UDP", "hostPort": 5353},
+        ],
+    });
+    assert_eq!(json!(endpoint.spec), expected);
+    assert_eq!(endpoint.metadata.labels["app"], "web");
+    assert_eq!(endpoint.metadata.labels["projectcalico.org/namespace"], "shop");
+    assert_eq!(endpoint.metadata.uid.as_deref(), Some("u"));
+}
+
+#[test]
+fn the_kubelet_s_word_on_addresses_is_better_than_an_annotation() {
+    let claimed = json!({"cni.projectcalico.org/podIP": "10.0.0.1/32", "cni.projectcalico.org/podIPs": "10.0.0.1/32,fd80::1/128"});
+    assert_eq!(
+        networks(&pod(claimed.clone(), json!({}), running())),
+        ["10.65.0.7/32", "fd80::7/128"]
+    );
+    let single = json!({"podIP": "10.65.0.8"});
+    assert_eq!(
+        networks(&pod(claimed.clone(), json!({}), single)),
+        ["10.65.0.8/32"]
+    );
+    assert_eq!(
+        networks(&pod(claimed, json!({}), json!({}))),
+        ["10.0.0.1/32", "fd80::1/128"]
+    );
+}
+
+#[test]
+fn what_is_malformed_asks_for_nothing_and_hides_nothing() {
+    for text in ["not json", "[1]", r#"["10.70.0.300"]"#, "{}"] {
+        let annotations =
+            json!({"cni.projectcalico.org/floatingIPs": text, "cni.projectcalico.org/podIPs": "garbage"});
+        let endpoint = endpoint(&pod(annotations, json!({}), running())).unwrap();
+        assert_eq!(endpoint.spec.ip_nats.len(), 1, "{text}");
+        assert!(
+            endpoint.spec.ip_nats[0]
+                .external_ip
+                .parse::<std::net::IpAddr>()
+                .is_err()
+        );
+        assert_eq!(endpoint.spec.ip_networks.len(), 2);
+    }
+}
+
+#[test]
+fn pods_without_an_endpoint() {
+    let none = json!({});
+    for (annotations, spec, status) in [
+        (none.clone(), json!({"hostNetwork": true}), running()),
+        (none.clone(), none.clone(), json!({"phase": "Pending"})),
+        (
+            none.clone(),
+            none.clone(),
+            json!({"phase": "Succeeded", "podIP": "10.65.0.7"}),
+        ),
+        (
+            none.clone(),
+            none.clone(),
+            json!({"phase": "Failed", "podIP": "10.65.0.7"}),
+        ),
+        (
+            json!({"cni.projectcalico.org/podIP": ""}),
+            none.clone(),
+            running(),
+        ),
+    ] {
+        let pod = pod(annotations, spec, status);
+        assert_eq!(endpoint(&pod), None, "{pod:?}");
+        assert!(read(place::PODS, &pod).is_some(), "its key is known");
+    }
+    let unscheduled = pod(none, json!({"nodeName": ""}), running());
+    assert!(read(place::PODS, &unscheduled).is_none());
+}
+
+#[test]
+fn an_endpoint_is_noted_on_its_pod_and_taken_off() {
+    let annotations = json!({"cni.projectcalico.org/containerID": "c0ffee"});
+    let found = read(place::PODS, &pod(annotations, json!({}), running())).unwrap();
+    let value = found.value.unwrap().unwrap();
+    let form = update(&found.key, &value, None, Revision(7)).unwrap();
+    assert_eq!(
+        whole(form),
+        json!({"metadata": {"resourceVersion": "7", "annotations": {
+            "cni.projectcalico.org/containerID": "c0ffee",
+            "cni.projectcalico.org/podIP": "10.65.0.7/32",
+            "cni.projectcalico.org/podIPs": "10.65.0.7/32,fd80::7/128"}}})
+    );
+    let form = removal(&found.key, Revision(8)).unwrap();
+    assert_eq!(
+        whole(form),
+        json!({"metadata": {"resourceVersion": "8", "annotations": {
+            "cni.projectcalico.org/containerID": null,
+            "cni.projectcalico.org/podIP": "",
+            "cni.projectcalico.org/podIPs": ""}}})
+    );
+}

@@ -1,0 +1,227 @@
+//! Requests to the API server, and its answers.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use buoy_api::meta::Extra;
+use http::{Method, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use kube::Client;
+use kube::client::Body;
+
+use super::settings::Settings;
+use super::trouble::{Cause, Status, Trouble};
+
+/// Largest answer that is taken in, in bytes. A page of a list that is larger is asked for in parts.
+const LARGEST_ANSWER: usize = 32 << 20;
+
+/// Silence after which a watch is given up. The server says at least once a minute how far it is.
+const SILENCE: Duration = Duration::from_secs(100);
+
+/// Pause before a busy server is asked again.
+const PAUSE: Duration = Duration::from_millis(250);
+
+const JSON: &str = "application/json";
+/// RFC 7386: what is named is set.
+const MERGE: &str = "application/merge-patch+json";
+/// Fields that one writer wants, whoever had them before. JSON is YAML.
+const APPLY: &str = "application/apply-patch+yaml";
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    method: Method,
+    url: String,
+    body: Option<(&'static str, Vec<u8>)>,
+    /// What is asked for, for messages.
+    what: String,
+}
+
+impl Request {
+    pub(super) fn get(what: String, url: String) -> Self {
+        Self {
+            method: Method::GET,
+            url,
+            body: None,
+            what,
+        }
+    }
+
+    pub(super) fn post(what: String, url: String, object: &Extra) -> Self {
+        Self::with(Method::POST, JSON, what, url, object)
+    }
+
+    pub(super) fn put(what: String, url: String, object: &Extra) -> Self {
+        Self::with(Method::PUT, JSON, what, url, object)
+    }
+
+    pub(super) fn delete(what: String, url: String, options: &Extra) -> Self {
+        Self::with(Method::DELETE, JSON, what, url, options)
+    }
+
+    pub(super) fn patch(what: String, url: String, patch: &Extra) -> Self {
+        Self::with(Method::PATCH, MERGE, what, url, patch)
+    }
+
+    pub(super) fn apply(what: String, url: String, fields: &Extra) -> Self {
+        Self::with(Method::PATCH, APPLY, what, url, fields)
+    }
+
+    fn with(method: Method, kind: &'static str, what: String, url: String, object: &Extra) -> Self {
+        Self {
+            method,
+            url,
+            // Keys are texts and numbers are finite: this cannot fail.
+            body: Some((kind, serde_json::to_vec(object).unwrap_or_default())),
+            what,
+        }
+    }
+
+    fn build(&self) -> Result<http::Request<Body>, Trouble> {
+        let mut builder = http::Request::builder()
+            .method(self.method.clone())
+            .uri(&self.url)
+            .header(header::ACCEPT, JSON);
+        if let Some((kind, _)) = &self.body {
+            builder = builder.header(header::CONTENT_TYPE, *kind);
+        }
+        let body = self
+            .body
+            .as_ref()
+            .map(|(_, bytes)| bytes.clone())
+            .unwrap_or_default();
+        builder
+            .body(Body::from(body))
+            .map_err(|error| Trouble::NotDone(Cause::refused(error)))
+    }
+}
+
+/// The API server, and the client for it while there is one.
+pub(super) struct Api {
+    settings: Settings,
+    timeout: Duration,
+    client: Mutex<Option<Client>>,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    pub(super) fn new(settings: Settings, timeout: Duration) -> Self {
+        Self {
+            settings,
+            timeout,
+            client: Mutex::new(None),
+        }
+    }
+
+    /// Sends a request, and reads its answer: an object.
+    pub(super) async fn call(&self, request: &Request) -> Result<Extra, Trouble> {
+        let body = self.answer(request).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| Trouble::Lost(Cause::unavailable(format!("the answer is no object: {error}"))))
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Vec<u8>, Trouble> {
+        let time = self.timeout;
+        let exchange = async {
+            let body = self.open(request).await?;
+            collect(body).await
+        };
+        match tokio::time::timeout(time, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(Trouble::late(time)),
+        }
+    }
+
+    /// Begins a watch: its answer goes on for as long as it is read.
+    pub(super) async fn begin(&self, request: &Request) -> Result<Body, Trouble> {
+        let time = self.timeout;
+        match tokio::time::timeout(time, self.open(request)).await {
+            Ok(result) => result,
+            Err(_) => Err(Trouble::late(time)),
+        }
+    }
+
+    /// Sends a request; the body of its answer if that is a success. Who is no longer known comes again, once, with what
+    /// the files say now; who comes too early waits a little.
+    async fn open(&self, request: &Request) -> Result<Body, Trouble> {
+        let (begun, mut is_renewed) = (Instant::now(), false);
+        loop {
+            match self.send(request).await {
+                Err(Trouble::Unknown(_)) if !is_renewed => {
+                    self.forget();
+                    is_renewed = true;
+                }
+                Err(Trouble::Busy(_)) if begun.elapsed() < self.timeout / 2 => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn send(&self, request: &Request) -> Result<Body, Trouble> {
+        let client = self.client().await?;
+        let response = client.send(request.build()?).await.map_err(|error| {
+            // Certificates may have been renewed since.
+            self.forget();
+            Trouble::from(error)
+        })?;
+        let code = response.status();
+        if code.is_success() {
+            return Ok(response.into_body());
+        }
+        let body = collect(response.into_body()).await.unwrap_or_default();
+        Err(Status::of_answer(code, &body).trouble(&request.what))
+    }
+
+    async fn client(&self) -> Result<Client, Trouble> {
+        if let Some(client) = self.lock().clone() {
+            return Ok(client);
+        }
+        let config = self.settings.config().await;
+        let mut config = config.map_err(|message| Trouble::NotDone(Cause::refused(message)))?;
+        config.connect_timeout = Some(self.timeout);
+        config.read_timeout = Some(SILENCE);
+        config.reset_reader_on_write = true;
+        // Only who knows what the request does may send it twice.
+        config.default_retry = false;
+        let client = Client::try_from(config).map_err(Trouble::from)?;
+        Ok(self.lock().get_or_insert(client).clone())
+    }
+
+    fn forget(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Client>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn collect(body: Body) -> Result<Vec<u8>, Trouble> {
+    match Limited::new(body, LARGEST_ANSWER).collect().await {
+        Ok(collected) => Ok(collected.to_bytes().to_vec()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Trouble::TooLarge),
+        Err(error) => Err(Trouble::Lost(Cause::unavailable(error))),
+    }
+}
+
+/// A code for events of a watch that are no changes.
+pub(super) fn of_event(status: &Extra, what: &str) -> Trouble {
+    let code = status
+        .get("code")
+        .and_then(serde_json::Value::as_u64)
+        .unwrap_or_default();
+    let code = u16::try_from(code)
+        .ok()
+        .and_then(|code| StatusCode::from_u16(code).ok());
+    let body = serde_json::to_vec(status).unwrap_or_default();
+    Status::of_answer(code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &body).trouble(what)
+}

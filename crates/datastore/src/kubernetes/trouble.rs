@@ -1,0 +1,252 @@
+//! What can go wrong with a request, by what it means for whoever asked.
+//!
+//! A write whose fate is not known for certain is [`Trouble::Lost`]: only a refusal, or a connection that never came to be,
+//! counts as not done.
+
+use std::time::Duration;
+
+use buoy_core::store::{FailureKind, StoreError};
+use http::StatusCode;
+use hyper_util::client::legacy;
+use serde::Deserialize;
+
+use super::settings::chain;
+
+/// What to look at when there is no answer.
+const HINT: &str = "see that the API server runs there and can be reached";
+
+/// Why a request has no answer that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// It did not happen.
+    NotDone(Cause),
+    /// Nobody knows whether it happened.
+    Lost(Cause),
+    /// The object exists already, or has another revision.
+    Conflict,
+    /// There is no such object.
+    Missing,
+    /// The server no longer knows, or does not know yet, what happened at the revision asked for.
+    Gone,
+    /// The server does not know who this is, or no longer does.
+    Unknown(Cause),
+    /// It did not happen: the server has too much to do, or has only just begun.
+    Busy(Cause),
+    /// The answer is larger than what is taken in.
+    TooLarge,
+}
+
+/// What kind of failure, and why, for people: the reason, and a hint on its own line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cause {
+    pub kind: FailureKind,
+    pub reason: String,
+}
+
+impl Cause {
+    pub(super) fn unavailable(reason: impl std::fmt::Display) -> Self {
+        Self {
+            kind: FailureKind::Unavailable,
+            reason: format!("{reason}\n{HINT}"),
+        }
+    }
+
+    pub(super) fn refused(reason: impl std::fmt::Display) -> Self {
+        Self {
+            kind: FailureKind::Refused,
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(super) fn invalid(reason: impl std::fmt::Display) -> Self {
+        Self {
+            kind: FailureKind::Invalid,
+            reason: reason.to_string(),
+        }
+    }
+
+    /// As an error of the store of this name.
+    pub(super) fn of(self, store: &str) -> StoreError {
+        StoreError {
+            kind: self.kind,
+            message: format!("{store}: {}", self.reason),
+        }
+    }
+}
+
+impl Trouble {
+    /// No answer came in time.
+    pub(super) fn late(after: Duration) -> Self {
+        Self::Lost(Cause::unavailable(format!("no answer within {after:?}")))
+    }
+
+    /// What it is to somebody who only read.
+    pub(super) fn cause(self) -> Cause {
+        match self {
+            Self::NotDone(cause) | Self::Lost(cause) | Self::Unknown(cause) | Self::Busy(cause) => cause,
+            Self::Gone => Cause::unavailable("the revision asked for is no longer kept"),
+            Self::Conflict => Cause::unavailable("somebody else writes the object all the time"),
+            Self::Missing => Cause::refused("there is no such object"),
+            Self::TooLarge => Cause::refused(
+                "one object is larger than what is taken in\ndelete it with kubectl; no record of this project is that large",
+            ),
+        }
+    }
+}
+
+/// The request got no answer.
+impl From<kube::Error> for Trouble {
+    fn from(error: kube::Error) -> Self {
+        let reason = chain(&error);
+        if is_of_tls(&reason) {
+            return Self::NotDone(Cause::refused(format!(
+                "{reason}\nsee that the certificates in the kubeconfig are the right ones"
+            )));
+        }
+        let cause = Cause::unavailable(reason);
+        let is_connected = match &error {
+            kube::Error::Service(error) => !never_connected(error.as_ref()),
+            kube::Error::HyperError(_) => true,
+            // Of the client itself, before it has sent anything.
+            _ => false,
+        };
+        if is_connected {
+            Self::Lost(cause)
+        } else {
+            Self::NotDone(cause)
+        }
+    }
+}
+
+fn never_connected(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<legacy::Error>() {
+            return error.is_connect();
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn is_of_tls(reason: &str) -> bool {
+    [
+        "invalid peer certificate",
+        "received fatal alert",
+        "CertificateRequired",
+    ]
+    .iter()
+    .any(|sign| reason.contains(sign))
+}
+
+/// The body of an answer that says no.
+#[derive(Default, Deserialize)]
+pub(super) struct Status {
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    code: u16,
+    #[serde(default)]
+    details: Option<Details>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    #[serde(default)]
+    name: String,
+}
+
+impl Status {
+    /// What an answer of the server says that is not a success.
+    pub(super) fn of_answer(code: StatusCode, body: &[u8]) -> Self {
+        let mut status: Self = serde_json::from_slice(body).unwrap_or_default();
+        if status.message.is_empty() {
+            let text = String::from_utf8_lossy(body);
+            let text = text.lines().next().unwrap_or_default().chars().take(200);
+            status.message = text.collect();
+        }
+        status.code = code.as_u16();
+        status
+    }
+
+    /// What it means. `what` names the resource, for messages.
+    pub(super) fn trouble(self, what: &str) -> Trouble {
+        let Self {
+            message,
+            reason,
+            code,
+            details,
+        } = self;
+        let is_object = details.is_some_and(|details| !details.name.is_empty());
+        match code {
+            404 if is_object && reason == "NotFound" => Trouble::Missing,
+            404 => Trouble::NotDone(Cause::refused(format!(
+                "the API server does not know {what}\ninstall the definitions: kubectl create -f deploy/crds"
+            ))),
+            409 => Trouble::Conflict,
+            410 => Trouble::Gone,
+            401 => Trouble::Unknown(Cause::refused(format!(
+                "{message}\nsee that token or certificate are valid"
+            ))),
+            403 => Trouble::NotDone(Cause::refused(format!(
+                "{message}\nsee deploy/rbac.yaml for the rights that are needed"
+            ))),
+            400 if message.contains("unknown field") => Trouble::NotDone(Cause::refused(format!(
+                "the definition of {what} is older than this program: {message}\nrenew it: kubectl apply -f deploy/crds"
+            ))),
+            400 | 405 | 406 | 413 | 415 | 422 => Trouble::NotDone(Cause::invalid(message)),
+            // What the store behind the server says of it.
+            500 if message.contains("request is too large") => Trouble::NotDone(Cause::invalid(message)),
+            429 => Trouble::Busy(Cause::unavailable(message)),
+            503 => Trouble::NotDone(Cause::unavailable(message)),
+            // The server itself does not know how far it came.
+            _ => Trouble::Lost(Cause::unavailable(format!("{code}: {message}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trouble(code: u16, body: &str) -> Trouble {
+        Status::of_answer(StatusCode::from_u16(code).unwrap(), body.as_bytes()).trouble("ippools.x")
+    }
+
+    #[test]
+    fn a_missing_object_is_not_a_missing_definition() {
+        let object = r#"{"reason": "NotFound", "message": "no", "details": {"name": "a"}}"#;
+        assert_eq!(trouble(404, object), Trouble::Missing);
+        for other in ["404 page not found\n", r#"{"reason": "NotFound", "details": {}}"#] {
+            let cause = trouble(404, other).cause();
+            assert_eq!(cause.kind, FailureKind::Refused);
+            assert!(
+                cause.reason.contains("does not know ippools.x"),
+                "{}",
+                cause.reason
+            );
+        }
+    }
+
+    #[test]
+    fn only_what_surely_did_not_happen_is_not_done() {
+        for (code, is_known) in [(403, true), (422, true), (503, true), (500, false), (504, false)] {
+            let trouble = trouble(code, "{}");
+            assert_eq!(
+                matches!(trouble, Trouble::NotDone(_)),
+                is_known,
+                "{code}: {trouble:?}"
+            );
+        }
+        assert_eq!(trouble(409, "{}"), Trouble::Conflict);
+        assert_eq!(trouble(410, "{}"), Trouble::Gone);
+    }
+
+    #[test]
+    fn an_answer_that_is_no_status_is_shown_in_part() {
+        let cause = trouble(502, &"x".repeat(5000)).cause();
+        assert!(cause.reason.len() < 400, "{}", cause.reason.len());
+    }
+}

@@ -1,0 +1,183 @@
+//! Writing: one operation, one request on the revision that it was meant for.
+
+use buoy_api::meta::Extra;
+use buoy_api::names::node_label;
+use buoy_core::store::{Key, Part, Reply, Revision, StoreError, StoreOp, Value, Writer};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::json;
+
+use super::Shared;
+use super::api::Request;
+use super::trouble::{Cause, Trouble};
+use crate::codec::objects::{self, Form, Place};
+
+impl Shared {
+    pub(super) fn write(&self, key: &Key, op: &StoreOp) -> Result<Reply, StoreError> {
+        let place = self.place(key)?;
+        let written = match op {
+            StoreOp::Create(_, value) => self.create(key, &place, value)?,
+            StoreOp::Update(_, _, Revision(0)) | StoreOp::Delete(_, Revision(0)) => {
+                return Ok(Reply::Conflict);
+            }
+            StoreOp::Update(_, value, at) => self.update(key, &place, value, *at)?,
+            StoreOp::Delete(_, at) => return self.delete(key, &place, *at),
+            StoreOp::Apply(_, writer, part) => self.apply(key, &place, writer, part)?,
+            StoreOp::Get(_) | StoreOp::List(_) => return Err(self.invalid(&"a read is no write")),
+        };
+        self.reply(key, written, Reply::Written)
+    }
+
+    fn create(
+        &self,
+        key: &Key,
+        place: &Place,
+        value: &Value,
+    ) -> Result<Result<Revision, Trouble>, StoreError> {
+        let into = match self.into(key, place) {
+            Ok(into) => into,
+            Err(trouble) => return Ok(Err(trouble)),
+        };
+        let bad = |bad: buoy_core::store::Bad| self.invalid(&bad);
+        if objects::is_derived(key) {
+            let Some(object) = into else {
+                return Ok(Err(Trouble::NotDone(Cause::refused(format!(
+                    "Kubernetes has no {} that {key} could be of",
+                    place.resource.kind
+                )))));
+            };
+            let found = objects::read(place.resource, &object);
+            if found.is_some_and(|found| found.key != *key || found.value.is_some()) {
+                return Ok(Err(Trouble::Conflict));
+            }
+            let at = objects::revision(&object).unwrap_or_default();
+            let form = objects::update(key, value, Some(&object), at).map_err(bad)?;
+            return Ok(self.send(place, form, Request::put));
+        }
+        let form = objects::creation(key, value, None).map_err(bad)?;
+        let post = |what, _, object: &Extra| Request::post(what, strict(place, place.directory()), object);
+        Ok(match self.send(place, form, post) {
+            // Of what is made, only the namespace can be missing.
+            Err(Trouble::Missing) => Err(Trouble::NotDone(Cause::refused(format!(
+                "there is no namespace {}\nmake it: kubectl apply -f deploy/rbac.yaml",
+                place.namespace.as_deref().unwrap_or_default()
+            )))),
+            created => created,
+        })
+    }
+
+    fn update(
+        &self,
+        key: &Key,
+        place: &Place,
+        value: &Value,
+        at: Revision,
+    ) -> Result<Result<Revision, Trouble>, StoreError> {
+        let into = match self.into(key, place) {
+            Ok(into) => into,
+            Err(trouble) => return Ok(Err(trouble)),
+        };
+        if objects::is_derived(key) && into.is_none() {
+            return Ok(Err(Trouble::Conflict));
+        }
+        let form = objects::update(key, value, into.as_ref(), at).map_err(|bad| self.invalid(&bad))?;
+        Ok(self.send(place, form, Request::put))
+    }
+
+    fn delete(&self, key: &Key, place: &Place, at: Revision) -> Result<Reply, StoreError> {
+        let deleted = match objects::removal(key, at) {
+            Some(form) => self.send(place, form, Request::put).map(|_| ()),
+            None => {
+                let options = json!({"preconditions": {"resourceVersion": at.to_string()}});
+                let options = options.as_object().cloned().unwrap_or_default();
+                let request = Request::delete(place.resource.name(), place.path(), &options);
+                self.threads.wait(self.api.call(&request)).map(|_| ())
+            }
+        };
+        self.reply(key, deleted, |()| Reply::Deleted)
+    }
+
+    fn apply(
+        &self,
+        key: &Key,
+        place: &Place,
+        writer: &Writer,
+        part: &Part,
+    ) -> Result<Result<Revision, Trouble>, StoreError> {
+        let Key::Binding(name) = key else {
+            return Err(self.invalid(&format!("only bindings have a status in parts: {key:?}")));
+        };
+        let fields = objects::status_part(name, writer, part).map_err(|bad| self.invalid(&bad))?;
+        let manager = manager(writer);
+        let url = format!(
+            "{}/status?fieldManager={manager}&force=true&fieldValidation=Strict",
+            place.path()
+        );
+        let request = Request::apply(place.resource.name(), url, &fields);
+        Ok(self
+            .threads
+            .wait(self.api.call(&request))
+            .and_then(|object| written(&object)))
+    }
+
+    /// The object that the record of a key lives in, if others made that.
+    fn into(&self, key: &Key, place: &Place) -> Result<Option<Extra>, Trouble> {
+        if objects::is_derived(key) {
+            self.threads.wait(self.object(place))
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn send(
+        &self,
+        place: &Place,
+        form: Form,
+        whole: impl Fn(String, String, &Extra) -> Request,
+    ) -> Result<Revision, Trouble> {
+        let what = place.resource.name();
+        let request = match form {
+            Form::Object(object) => whole(what, strict(place, place.path()), &object),
+            Form::Patch(patch) => Request::patch(what, format!("{}/status", place.path()), &patch),
+            Form::Foreign(owner) => return Err(Trouble::NotDone(Cause::invalid(owner))),
+        };
+        self.threads
+            .wait(self.api.call(&request))
+            .and_then(|object| written(&object))
+    }
+
+    fn reply<T>(
+        &self,
+        key: &Key,
+        done: Result<T, Trouble>,
+        success: impl FnOnce(T) -> Reply,
+    ) -> Result<Reply, StoreError> {
+        match done {
+            Ok(done) => Ok(success(done)),
+            // What is not there does not have the revision that was meant either.
+            Err(Trouble::Conflict | Trouble::Missing) => Ok(Reply::Conflict),
+            Err(Trouble::Lost(cause)) => {
+                tracing::debug!(%key, reason = cause.reason, "the answer to a write was lost");
+                Ok(Reply::Unknown)
+            }
+            Err(trouble) => Err(self.error(trouble)),
+        }
+    }
+}
+
+/// What a definition does not know is refused, and not dropped without a word.
+fn strict(place: &Place, url: String) -> String {
+    if place.resource.is_strict() {
+        format!("{url}?fieldValidation=Strict")
+    } else {
+        url
+    }
+}
+
+fn written(object: &Extra) -> Result<Revision, Trouble> {
+    objects::revision(object).ok_or_else(|| Trouble::Lost(Cause::unavailable("an answer without a revision")))
+}
+
+/// The name under which a node's agent owns its part of a status. The label of the node is unique, and short enough.
+fn manager(Writer(node): &Writer) -> String {
+    utf8_percent_encode(&node_label(node), NON_ALPHANUMERIC).to_string()
+}

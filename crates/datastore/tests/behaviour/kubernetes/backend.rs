@@ -1,0 +1,83 @@
+//! A real API server with our definitions, for as long as a test lasts.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use buoy_datastore::Datastore;
+use buoy_datastore::kubernetes::{Kubernetes, Options};
+use buoy_kubeserver::{ADMIN, ApiServer};
+
+use crate::server::own_address;
+use crate::tools::Backend;
+
+/// Where definitions and rights are.
+pub(crate) const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy");
+
+/// An API server that knows our records.
+pub(crate) struct ApiServerBackend {
+    server: Mutex<ApiServer>,
+}
+
+pub(crate) fn api_server() -> ApiServerBackend {
+    let backend = bare_api_server();
+    backend
+        .server()
+        .create(&[&Path::new(DEPLOY).join("crds")])
+        .unwrap();
+    backend
+}
+
+/// An API server that has nothing but what it begins with.
+pub(crate) fn bare_api_server() -> ApiServerBackend {
+    ApiServerBackend {
+        server: Mutex::new(ApiServer::start(own_address()).unwrap()),
+    }
+}
+
+impl ApiServerBackend {
+    pub(crate) fn server(&self) -> MutexGuard<'_, ApiServer> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client with the rights of a user.
+    pub(crate) fn open_as(&self, user: &str) -> Arc<dyn Datastore> {
+        self.open_with(user, Options::default())
+    }
+
+    /// The same, with options.
+    pub(crate) fn open_with(&self, user: &str, options: Options) -> Arc<dyn Datastore> {
+        let url = format!("kubernetes:{}", self.server().kubeconfig(user).display());
+        Arc::new(Kubernetes::open(&url, |_| None, options).unwrap())
+    }
+
+    /// Creates an object past the datastore.
+    pub(crate) fn create(&self, object: &str) {
+        self.server().kubectl(&["create", "-f", "-"], object).unwrap();
+    }
+}
+
+impl Backend for ApiServerBackend {
+    fn open(&self) -> Arc<dyn Datastore> {
+        self.open_as(ADMIN)
+    }
+
+    fn put_bad(&self) -> &'static str {
+        let object = r#"{"apiVersion": "crd.projectcalico.org/v1", "kind": "IPReservation",
+            "metadata": {"name": "b"}, "spec": {"reservedCIDRs": ["10.0.0.0/8", "garbage"]}}"#;
+        self.create(object);
+        "spec.reservedCIDRs"
+    }
+
+    /// Also out of the memory of the server: another takes its place.
+    fn compact(&self) {
+        let mut server = self.server();
+        server.compact().unwrap();
+        server.replace().unwrap();
+    }
+
+    /// The server's own clock for this strikes once a minute.
+    fn heartbeat(&self) -> Duration {
+        Duration::from_secs(100)
+    }
+}

@@ -1,0 +1,132 @@
+//! The definitions of our records: there, missing, old.
+
+use buoy_api::ObjectMeta;
+use buoy_api::binding::{Binding, BindingSpec, Owner, Term};
+use buoy_core::store::{FailureKind, Key, Prefix, Revision, StoreOp, Value};
+use buoy_datastore::WatchError;
+
+use super::backend::{api_server, bare_api_server};
+use super::failure;
+use crate::tools::Backend;
+
+fn owned() -> StoreOp {
+    let spec = BindingSpec {
+        address: "172.16.1.3".parse().unwrap(),
+        namespace: "shop".to_owned(),
+        owner: Some(Owner {
+            node: "n1".to_owned(),
+            workload: "web-0".to_owned(),
+            endpoint: "eth0".to_owned(),
+            internal_ip: "10.65.0.7".parse().unwrap(),
+            uid: "u".to_owned(),
+            term: Term(1),
+        }),
+        ..BindingSpec::default()
+    };
+    let binding = Binding::new(ObjectMeta::named("172-16-1-3"), spec);
+    StoreOp::Create(Key::Binding("172-16-1-3".to_owned()), Value::Binding(binding))
+}
+
+#[test]
+fn a_server_without_definitions_says_which_are_missing() {
+    let backend = bare_api_server();
+    let store = backend.open();
+    let message = failure(&*store, &StoreOp::List(Prefix::Pools), FailureKind::Refused);
+    assert!(
+        message.contains("does not know ippools.crd.projectcalico.org\n"),
+        "{message}"
+    );
+    assert!(message.ends_with("kubectl create -f deploy/crds"), "{message}");
+    failure(&*store, &owned(), FailureKind::Refused);
+    failure(&*store, &StoreOp::Get(Key::EpochFloor), FailureKind::Refused);
+    match store.watch(&[(Prefix::Bindings, Revision(1))]) {
+        Err(WatchError::Store(error)) => {
+            assert!(error.message.contains("floatingipbindings.buoy.dev"), "{error}")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_older_definition_is_said_to_be_old_and_loses_nothing() {
+    let backend = api_server();
+    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/owner/properties/term";
+    let patch = format!(r#"[{{"op": "remove", "path": "{path}"}}]"#);
+    let crd = "crd/floatingipbindings.buoy.dev";
+    let patched = backend
+        .server()
+        .kubectl(&["patch", crd, "--type=json", "-p", &patch], "");
+    patched.unwrap();
+    let store = backend.open();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    // The server takes a new definition when it sees it.
+    loop {
+        match store.run(&owned()) {
+            buoy_core::store::Reply::Failed(error) => {
+                assert!(
+                    error.message.contains("unknown field \"spec.owner.term\""),
+                    "{error}"
+                );
+                assert!(
+                    error
+                        .message
+                        .contains("definition of floatingipbindings.buoy.dev is older"),
+                    "{error}"
+                );
+                return;
+            }
+            buoy_core::store::Reply::Written(at) => {
+                let delete = StoreOp::Delete(Key::Binding("172-16-1-3".to_owned()), at);
+                assert_eq!(store.run(&delete), buoy_core::store::Reply::Deleted);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(std::time::Instant::now() < deadline, "it is not taken");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn the_server_itself_refuses_what_cannot_be() {
+    let backend = api_server();
+    let binding = |name: &str, address: &str, epoch: u32| {
+        format!(
+            r#"{{"apiVersion": "buoy.dev/v1alpha1", "kind": "FloatingIPBinding", "metadata": {{"name": "{name}"}},
+            "spec": {{"address": "{address}", "namespace": "shop", "epoch": {epoch}}}}}"#
+        )
+    };
+    let kubectl = |verb: &str, object: &str| backend.server().kubectl(&[verb, "-f", "-"], object);
+    for (name, address, reason) in [
+        ("172-16-1-4", "172.16.1.3", "the name must be the address"),
+        ("172-16-1-3", "172.16.1.300", "not an IP address"),
+        (
+            "2001-db8-0-0-0-0-0-01",
+            "2001:db8::1",
+            "the name must be the address",
+        ),
+        ("web-0", "2001:db8::1", "the name must be the address"),
+    ] {
+        let error = kubectl("create", &binding(name, address, 1)).unwrap_err();
+        assert!(error.to_string().contains(reason), "{name} {address}: {error}");
+    }
+    kubectl("create", &binding("2001-db8-0-0-0-0-0-1", "2001:db8::1", 1)).unwrap();
+    kubectl("create", &binding("172-16-1-3", "172.16.1.3", 5)).unwrap();
+    kubectl("apply", &binding("172-16-1-3", "172.16.1.3", 6)).unwrap();
+    let error = kubectl("apply", &binding("172-16-1-3", "172.16.1.3", 4)).unwrap_err();
+    assert!(error.to_string().contains("epochs never fall"), "{error}");
+    let table = backend.server().kubectl(&["get", "fip"], "").unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        rows[0],
+        ["NAME", "ADDRESS", "NAMESPACE", "WORKLOAD", "NODE", "AGE"]
+    );
+    assert_eq!(rows[1][..3], ["172-16-1-3", "172.16.1.3", "shop"]);
+    let all = backend
+        .server()
+        .kubectl(&["get", "buoy", "-o", "name"], "")
+        .unwrap();
+    assert_eq!(all.lines().count(), 2, "{all}");
+}

@@ -1,0 +1,25 @@
+//! A real API server, and what is special to it.
+
+mod backend;
+mod definitions;
+mod endpoints;
+mod failures;
+mod nodes;
+mod rights;
+
+pub(crate) use backend::api_server;
+
+use buoy_core::store::{FailureKind, Reply, StoreOp};
+use buoy_datastore::Datastore;
+
+/// What an operation fails with.
+fn failure(store: &dyn Datastore, op: &StoreOp, kind: FailureKind) -> String {
+    match store.run(op) {
+        Reply::Failed(error) => {
+            assert_eq!(error.kind, kind, "{error}");
+            assert!(error.message.starts_with(store.name()), "{error}");
+            error.message
+        }
+        other => panic!("{op:?}: {other:?}"),
+    }
+}
