@@ -101,6 +101,7 @@ fn a_follower_goes_on_at_another_server_without_loss_or_repetition() {
         match following.next() {
             Feed::Delta(delta) => break (delta.key, delta.revision),
             Feed::Lost(_) | Feed::Synced(_) => {}
+            Feed::Restored => panic!("it is the same store"),
         }
     };
     let second = create(&*backend.open(), "b", 2);

@@ -100,6 +100,7 @@ fn follow_everything(store: &Arc<dyn Datastore>) {
         }
         Feed::Synced(_) => ControlFlow::Break(()),
         Feed::Lost(error) => panic!("{error}"),
+        Feed::Restored => panic!("it is the same store"),
     });
     assert!(keys.contains(&Key::Pool("p".to_owned())) && keys.contains(&Key::Node("n1".to_owned())));
     assert!(keys.contains(&Key::Profile("kns.default".to_owned())), "{keys:?}");
