@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use buoy_kubeserver::{ADMIN, ApiServer};
 use nix::sched::{CloneFlags, unshare};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const NODE: &str = r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}"#;
@@ -71,22 +71,32 @@ fn an_agent_begins_notes_its_node_and_outlives_its_server() {
     let agent = Agent::start(&server, directory.path());
 
     // Until there is a node to note it on, it waits.
-    until(
-        &server,
-        "clusterinformations.crd.projectcalico.org/default",
-        "/spec/datastoreReady",
-        "true",
-        directory.path(),
-    );
     server.kubectl(&["create", "-f", "-"], NODE).unwrap();
     let address = "/metadata/annotations/projectcalico.org~1IPv4Address";
-    until(&server, "node/n1", address, "\"192.0.2.1/24\"", directory.path());
+    until(
+        &server,
+        "node/n1",
+        address,
+        &json!("192.0.2.1/24"),
+        directory.path(),
+    );
+    let cluster = "clusterinformations.crd.projectcalico.org/default";
+    until(
+        &server,
+        cluster,
+        "/spec/datastoreReady",
+        &json!(true),
+        directory.path(),
+    );
+
+    // Before the server changes: one that has just begun does not know yet who may do what.
+    was_denied_nothing(&server);
 
     // Another server in its place: what somebody changes is seen, and put right.
     server.replace().unwrap();
     let forget = ["annotate", "node", "n1", "buoy.dev/agent-"];
     server.kubectl(&forget, "").unwrap();
-    let version = format!("\"{}\"", env!("CARGO_PKG_VERSION"));
+    let version = json!(env!("CARGO_PKG_VERSION"));
     until(
         &server,
         "node/n1",
@@ -95,7 +105,10 @@ fn an_agent_begins_notes_its_node_and_outlives_its_server() {
         directory.path(),
     );
     drop(agent);
+}
 
+/// It used its rights and no others, and asked for the pods of its node alone.
+fn was_denied_nothing(server: &ApiServer) {
     let events = server.audit().unwrap();
     let own: Vec<&Json> = events
         .iter()
@@ -117,17 +130,14 @@ fn an_agent_begins_notes_its_node_and_outlives_its_server() {
 }
 
 /// Waits until a field of an object is as expected.
-fn until(server: &ApiServer, object: &str, pointer: &str, expected: &str, directory: &Path) {
+fn until(server: &ApiServer, object: &str, pointer: &str, expected: &Json, directory: &Path) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let found = server
             .kubectl(&["get", object, "-o", "json"], "")
             .unwrap_or_default();
         let found: Json = serde_json::from_str(&found).unwrap_or_default();
-        if found
-            .pointer(pointer)
-            .is_some_and(|value| value.to_string() == expected)
-        {
+        if found.pointer(pointer).is_some_and(|value| value == expected) {
             return;
         }
         assert!(
