@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use buoy_lab::ask::{answered_by, owner, status_says};
+use buoy_lab::ask::{answered_by, owner, status_says, why_says};
 use buoy_lab::cluster::{Cluster, NODES, PEERS};
 use buoy_lab::exec::{PATIENCE, eventually};
 use buoy_lab::lab::POOLS;
@@ -115,7 +115,9 @@ fn a_nodes_address_changes() {
         for floating in [V4, V6] {
             answered_by(&cluster.client, Via::Tcp, floating, "web-1")?;
             answered_by(cluster.nodes[1].netns(), Via::Tcp, floating, "web-1")?;
+            why_says(n1, floating, &["fronts shop/web-1"])?;
         }
+        status_says(&cluster.nodes[1], &[new4, new6])?;
         cluster.check()
     });
 }
@@ -141,6 +143,7 @@ fn a_node_is_renamed() {
         })?;
         for floating in [V4, V6] {
             let (who, _) = owner(n2, floating)?;
+            why_says(n2, floating, &[&format!("fronts shop/{who}")])?;
             for from in [&cluster.client, n1.netns(), n2.netns()] {
                 answered_by(from, Via::Tcp, floating, &who)?;
             }

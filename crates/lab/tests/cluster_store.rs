@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use buoy_lab::ask::{owner, status_says};
+use buoy_lab::ask::{owner, status_says, why_says};
 use buoy_lab::cluster::Cluster;
 use buoy_lab::locker::Locker;
 use buoy_lab::store::Kind;
@@ -45,6 +45,7 @@ fn unmoved(cluster: &Cluster, what: &str, happens: impl FnOnce() -> Result<()>) 
     }
     let after = owner(n1, V4)?;
     ensure!(after == before, "{what}: {before:?} before, {after:?} after");
+    why_says(n1, V4, &["fronts shop/web-1"])?;
     cluster.check()
 }
 
