@@ -475,7 +475,7 @@ fn wrong_usage_and_failure_have_their_own_codes() {
         (
             &["get", "node", "--datastore", "kubernetes:"],
             1,
-            "datastore is not in this build",
+            "no API server is named",
         ),
         (
             &["get", "node", "--datastore", "etcd://h:port"],
