@@ -49,6 +49,8 @@ pub use crate::settings::{Given, LogFormat, Settings};
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 // The core tells the routing daemon by which number it knows our routes.
 const _: () = assert!(buoy_core::desired::ROUTE_PROTOCOL == buoy_kernel::ROUTE_PROTOCOL);
+/// Libraries that say every frame they send; who wants to read that names them in the setting `log`.
+const QUIET: &str = "h2=info,hyper=info,hyper_util=info,kube=info,rustls=info,tonic=info,tower=info";
 /// Name and version of this program.
 pub(crate) const PROGRAM: &str = concat!("buoy-agent ", env!("CARGO_PKG_VERSION"));
 
@@ -95,7 +97,8 @@ pub fn run(given: Given, settings: Settings) -> Result<()> {
 
 /// Sends log lines to standard error.
 pub fn log_to_stderr(settings: &Settings) -> Result<()> {
-    let filter = EnvFilter::try_new(&settings.log).with_context(|| format!("log: {}", settings.log))?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.log))
+        .with_context(|| format!("log: {}", settings.log))?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -49,6 +49,12 @@ pub fn listed_as(node: &Node, floating: &str, what: &str, is_so: impl Fn(&Value)
     })
 }
 
+/// Reads `fip list` until nobody owns an address. DEL does not wait for the datastore.
+pub fn given_up(node: &Node, floating: &str) -> Result<Value> {
+    let no_owner = |row: &Value| row["owner"].as_str().unwrap_or_default().is_empty();
+    listed_as(node, floating, "nobody owns it", no_owner)
+}
+
 /// Reads `node status` until it says this.
 pub fn status_says(node: &Node, words: &[&str]) -> Result<String> {
     eventually(SOON, &format!("status of {} says {words:?}", node.name()), || {

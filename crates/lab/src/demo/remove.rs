@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::story::Story;
 use super::{FLOATING, SOON, Stage};
+use crate::ask::given_up;
 use crate::dump::Dump;
 use crate::exec::eventually;
 use crate::leaks::assert_nothing_leaked;
@@ -16,6 +17,9 @@ pub(super) fn tell(stage: &mut Stage) -> Result<()> {
     for (name, workload) in std::mem::take(&mut stage.workloads) {
         let took = workload.delete()?;
         stage.story.timed(&format!("CNI DEL of {name}"), took)?;
+    }
+    for floating in FLOATING {
+        given_up(&stage.lab.node, floating)?;
     }
     let list = stage.show_ctl("fip list")?;
     ensure!(list.contains(FLOATING[0]), "the floating IPs are not held");

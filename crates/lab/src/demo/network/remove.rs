@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use super::super::story::{Story, figure};
 use super::super::{FLOATING, SOON};
 use super::Network;
+use crate::ask::given_up;
 use crate::dump::Dump;
 use crate::exec::eventually;
 use crate::leaks::assert_nothing_leaked;
@@ -17,6 +18,7 @@ pub(super) fn tell(network: &mut Network) -> Result<()> {
     }
     let n1 = network.node("n1")?;
     for floating in FLOATING {
+        given_up(n1, floating)?;
         n1.ctl(&format!("fip release {floating}"))?;
     }
     eventually(SOON, "the bindings are collected", || {
