@@ -54,7 +54,9 @@ pub fn standing(view: &View, endpoint: &EndpointId, floating: FloatingIp) -> Sta
                 until,
             })
         }
-        Some(owner) if candidate.is(owner) => Standing::Owner,
+        Some(owner) if candidate.is(owner) && candidate.internal_ip == owner.internal_ip => Standing::Owner,
+        // What it was before has it still, and it will follow.
+        Some(owner) if candidate.continues(owner) => Standing::Undecided,
         Some(owner) => Standing::Standby {
             node: owner.node.clone(),
             workload: owner.workload.clone(),

@@ -35,14 +35,19 @@ fn one_has_it_and_the_other_stands_by() {
 }
 
 #[test]
-fn an_earlier_incarnation_of_the_same_name_is_somebody_else() {
+fn what_a_workload_was_before_has_it_until_it_follows() {
     let mut before = pod("web-0", 7);
     before.request.uid = "uid-of-before".to_owned();
-    let behind = Standing::Standby {
-        node: "n1".to_owned(),
-        workload: "web-0".to_owned(),
-    };
-    assert_eq!(stands(&with_binding(Some(&before), "shop"), "web-0"), behind);
+    assert_eq!(
+        stands(&with_binding(Some(&before), "shop"), "web-0"),
+        Standing::Undecided
+    );
+    let elsewhere = pod("web-0", 9);
+    assert_eq!(
+        stands(&with_binding(Some(&elsewhere), "shop"), "web-0"),
+        Standing::Undecided,
+        "the same, at another address"
+    );
 }
 
 #[test]
