@@ -112,7 +112,8 @@ fn i5_the_daemon_dies_and_its_routes_stay() {
         n1.start_agent()?;
         status_says(n1, &["ready", "Established"])?;
         ensure!(n1.bird_pid()? == old, "the running BIRD was not taken over");
-        block_stays(cluster, n2, &block, || Ok(true))
+        block_stays(cluster, n2, &block, || Ok(true))?;
+        cluster.check()
     });
 }
 
@@ -140,7 +141,7 @@ fn a_rejected_configuration_leaves_the_old_one_running() {
         cluster.wait_for_sessions()?;
         let status = n1.ctl("node status")?;
         ensure!(!status.contains("does not accept"), "{status}");
-        Ok(())
+        cluster.check()
     });
 }
 
@@ -225,7 +226,7 @@ fn peers_that_do_not_agree_are_said() {
             !log.contains("password \"") && !log.contains("wrong"),
             "a password is in the log"
         );
-        Ok(())
+        cluster.check()
     });
 }
 
@@ -279,6 +280,7 @@ fn a_peer_has_no_say_about_our_pools_and_cannot_flood() {
         ensure!(status.contains("ready"), "{status}");
         let taken = own("-4")?.lines().count();
         ensure!((9_000..=10_100).contains(&taken), "{taken} routes are taken");
-        cluster.wait_for_sessions()
+        cluster.wait_for_sessions()?;
+        cluster.check()
     });
 }
