@@ -127,7 +127,8 @@ fn the_epoch_is_the_preference() {
             learnt.contains("172.16.1.50 via 192.0.2.1 dev eth0 metric 32"),
             "{learnt}"
         );
-        cluster.nodes.iter().try_for_each(|node| cluster.thaw(node))
+        cluster.nodes.iter().try_for_each(|node| cluster.thaw(node))?;
+        cluster.check()
     });
 }
 
@@ -173,7 +174,8 @@ fn only_what_is_ours_and_leads_to_a_workload_is_announced() {
         }
         n1.netns()
             .exec("ip route del 10.65.9.10 dev w0 proto 177 metric 1023")?;
-        cluster.thaw(n1)
+        cluster.thaw(n1)?;
+        cluster.check()
     });
 }
 
@@ -217,7 +219,8 @@ fn a_pool_that_is_not_exported_is_not_announced() {
             cluster.router.next_hop("172.16.1.50".parse()?).is_err(),
             "it is announced"
         );
-        cluster.thaw(n1)
+        cluster.thaw(n1)?;
+        cluster.check()
     });
 }
 
