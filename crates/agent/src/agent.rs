@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use buoy_api::FloatingIp;
-use buoy_core::duty::Duty;
+use buoy_core::duty::{Duty, Work};
 use buoy_core::endpoint::{AttachmentId, Phase};
 use buoy_core::store::{Delta, Key};
 use buoy_core::subject::Subject;
@@ -33,7 +33,6 @@ use crate::network::Network;
 use crate::node_ip;
 use crate::secrets;
 use crate::settings::{Given, Settings};
-use crate::work::Work;
 
 /// Inputs taken in before what follows from them is calculated.
 const AT_ONCE: usize = 256;

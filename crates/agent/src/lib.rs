@@ -26,7 +26,6 @@ mod request;
 mod secrets;
 mod settings;
 mod spool;
-mod work;
 
 use anyhow::{Context, Result};
 use buoy_core::view::Routing;

@@ -5,8 +5,11 @@
 
 mod binding;
 mod lease;
+mod queue;
 
 use std::time::Duration;
+
+pub use queue::{AT_ONCE, Failure, Work};
 
 use buoy_api::binding::{Binding, Candidate, Epoch, Offer, Owner, Term};
 use buoy_api::ip::FloatingIp;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Result;
 use buoy_api::binding::{Binding, Term};
 use buoy_api::ip::FloatingIp;
-use buoy_core::duty::Duty;
+use buoy_core::duty::{AT_ONCE, Duty};
 use buoy_core::edit::{Change, Edit, EditError};
 use buoy_core::floating::claim::{self, FirstClaim};
 use buoy_core::floating::collect;
@@ -31,7 +31,6 @@ use tracing::debug;
 
 use crate::clock;
 use crate::inputs::{Input, Outcome};
-use crate::work::AT_ONCE;
 
 /// Threads for everything but own addresses.
 const THREADS: usize = 2;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use buoy_api::ip::FloatingIp;
-use buoy_core::duty::Duty;
+use buoy_core::duty::{Duty, Work};
 use buoy_core::endpoint::{Attachment, Phase};
 use buoy_core::floating::lease::{CONTACT, Holder, Own};
 use buoy_core::store::{Reply, Revision};
@@ -16,7 +16,6 @@ use jiff::Timestamp;
 use super::run::Flaw;
 use super::task::{Job, Lane, Outcome, Stage, Task, lane, machine};
 use super::universe::settings;
-use super::work::Work;
 
 /// How an agent's process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,4 @@ pub(crate) mod run;
 pub(crate) mod store;
 pub(crate) mod task;
 pub(crate) mod universe;
-#[path = "../../../agent/src/work.rs"]
-#[expect(dead_code, reason = "the agent asks it more than the model does")]
-pub(crate) mod work;
 pub(crate) mod world;

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use buoy_core::duty::{self, Duty};
-use buoy_core::subject::Subject;
-use buoy_core::time::{Mono, Now};
-use buoy_core::view::View;
+use super::Duty;
+use crate::subject::Subject;
+use crate::time::{Mono, Now};
+use crate::view::View;
 
 /// First and longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -16,20 +16,20 @@ const LEASE_PAUSE: Duration = Duration::from_millis(500);
 const BELIEVED: Duration = Duration::from_secs(1);
 
 /// Duties under way at a time; the rest wait.
-pub(crate) const AT_ONCE: usize = 1024;
+pub const AT_ONCE: usize = 1024;
 
 /// A duty that failed.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     /// Why, for people.
-    pub(crate) error: String,
+    pub error: String,
     tries: u32,
     until: Mono,
 }
 
 /// What is owed, under way, done and failed.
 #[derive(Debug, Default)]
-pub(crate) struct Work {
+pub struct Work {
     dirty: BTreeSet<Subject>,
     running: BTreeMap<Subject, Duty>,
     done: BTreeMap<Subject, (Duty, Mono)>,
@@ -75,27 +75,27 @@ impl Alarms {
 
 impl Work {
     /// Something about these subjects changed.
-    pub(crate) fn look_at(&mut self, subjects: impl IntoIterator<Item = Subject>) {
+    pub fn look_at(&mut self, subjects: impl IntoIterator<Item = Subject>) {
         self.dirty.extend(subjects);
     }
 
     /// Whether something waits for this node's lease.
-    pub(crate) fn wants_lease(&self) -> bool {
+    pub fn wants_lease(&self) -> bool {
         !self.for_lease.is_empty()
     }
 
     /// This node's lease was taken or renewed: what waited for it is looked at again.
-    pub(crate) fn lease_is_here(&mut self) {
+    pub fn lease_is_here(&mut self) {
         self.dirty.append(&mut self.for_lease);
     }
 
     /// Whether a subject's duty is under way.
-    pub(crate) fn is_running(&self, subject: &Subject) -> bool {
+    pub fn is_running(&self, subject: &Subject) -> bool {
         self.running.contains_key(subject)
     }
 
     /// Duties to be carried out now.
-    pub(crate) fn turn(&mut self, view: &View, now: Now) -> Vec<(Subject, Duty)> {
+    pub fn turn(&mut self, view: &View, now: Now) -> Vec<(Subject, Duty)> {
         self.dirty.extend(self.alarms.due(now.mono));
         let mut begun = Vec::new();
         while self.running.len() < AT_ONCE {
@@ -115,7 +115,7 @@ impl Work {
     }
 
     fn next(&mut self, view: &View, subject: &Subject, now: Now) -> Option<Duty> {
-        let owed = duty::owed(view, subject, now);
+        let owed = super::owed(view, subject, now);
         if let Some(again) = owed.again {
             self.alarms.set(subject, again);
         }
@@ -163,7 +163,7 @@ impl Work {
     }
 
     /// A duty was carried out, or was not and why. Says which it was.
-    pub(crate) fn ended(&mut self, subject: &Subject, error: Option<String>, now: Mono) -> Option<Duty> {
+    pub fn ended(&mut self, subject: &Subject, error: Option<String>, now: Mono) -> Option<Duty> {
         let duty = self.running.remove(subject);
         match error {
             None => {
@@ -193,7 +193,7 @@ impl Work {
     }
 
     /// Forgets a subject that is no more.
-    pub(crate) fn forget(&mut self, subject: &Subject) {
+    pub fn forget(&mut self, subject: &Subject) {
         self.failed.remove(subject);
         self.done.remove(subject);
         self.ripening.remove(subject);
@@ -202,22 +202,22 @@ impl Work {
     }
 
     /// The failures of before do not count any more: contact is back, for instance.
-    pub(crate) fn retry_now(&mut self) {
+    pub fn retry_now(&mut self) {
         self.dirty.extend(std::mem::take(&mut self.failed).into_keys());
     }
 
     /// Why a subject's duty failed last, if it did.
-    pub(crate) fn failure(&self, subject: &Subject) -> Option<&Failure> {
+    pub fn failure(&self, subject: &Subject) -> Option<&Failure> {
         self.failed.get(subject)
     }
 
     /// All failures.
-    pub(crate) fn failures(&self) -> impl Iterator<Item = (&Subject, &Failure)> {
+    pub fn failures(&self) -> impl Iterator<Item = (&Subject, &Failure)> {
         self.failed.iter()
     }
 
     /// When to take the next turn although nothing happens.
-    pub(crate) fn wake(&self) -> Option<Mono> {
+    pub fn wake(&self) -> Option<Mono> {
         if !self.dirty.is_empty() && self.running.len() < AT_ONCE {
             return Some(Mono::default());
         }
