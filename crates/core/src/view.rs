@@ -4,6 +4,7 @@
 
 mod attachments;
 mod concern;
+mod interest;
 mod own_node;
 mod ownership;
 mod records;
@@ -25,6 +26,7 @@ use buoy_api::v3::{
 use ipnet::IpNet;
 
 use self::attachments::Workload;
+pub use self::interest::interest;
 use self::own_node::OwnNode;
 use self::ownership::Ownership;
 pub use self::ownership::Withdrawal;

@@ -7,7 +7,9 @@
 //!
 //! Not here: what is written and when (`buoy-core`). Keys and JSON are known to [`codec`] alone.
 
+mod cause;
 pub mod codec;
+mod environment;
 pub mod etcd;
 mod follow;
 pub mod kubernetes;
@@ -94,6 +96,24 @@ impl WatchError {
     pub fn is_compacted(&self) -> bool {
         matches!(self, Self::Compacted)
     }
+}
+
+/// What comes of an operation, by the three things that every store can do.
+fn answer(
+    op: &StoreOp,
+    get: impl FnOnce(&Key) -> Result<Reply, StoreError>,
+    list: impl FnOnce(&Prefix) -> Result<Reply, StoreError>,
+    write: impl FnOnce(&Key, &StoreOp) -> Result<Reply, StoreError>,
+) -> Reply {
+    let result = match op {
+        StoreOp::Get(key) => get(key),
+        StoreOp::List(prefix) => list(prefix),
+        StoreOp::Create(key, _)
+        | StoreOp::Update(key, ..)
+        | StoreOp::Delete(key, _)
+        | StoreOp::Apply(key, ..) => write(key, op),
+    };
+    result.unwrap_or_else(Reply::Failed)
 }
 
 /// Runs a protocol to its end.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use buoy_core::store::{FailureKind, StoreError};
 
-use crate::Datastore;
 use crate::etcd::{self, Etcd};
 use crate::kubernetes::{self, Kubernetes};
 use crate::sqlite::{self, Sqlite};
+use crate::{Datastore, environment};
 
 /// The store of one machine.
 const EMBEDDED: &str = "sqlite:///var/lib/buoy/buoy.db";
@@ -59,10 +59,7 @@ pub fn default_url() -> String {
 }
 
 fn default_by(env: impl Fn(&str) -> Option<String>) -> String {
-    let env = |name: &str| {
-        let found = env(&format!("CALICO_{name}")).or_else(|| env(name));
-        found.filter(|value| !value.is_empty())
-    };
+    let env = environment::of_calico(env);
     let names_etcd = || {
         let variables = ["ETCD_ENDPOINTS", "ETCD_AUTHORITY"];
         variables.into_iter().any(|name| env(name).is_some())

@@ -4,7 +4,7 @@ use buoy_core::store::{Key, Prefix, Record, Reply, Revision, StoreError};
 use etcd_client::{GetOptions, GetResponse, KeyValue};
 
 use super::Shared;
-use super::trouble::{Cause, Trouble};
+use super::trouble::{Trouble, unavailable};
 use crate::codec::{self, Range};
 
 /// Records in a page, unless they are so large that fewer must do.
@@ -133,7 +133,7 @@ impl Pages {
 
 fn at(answer: &GetResponse) -> Result<Revision, Trouble> {
     let header = answer.header().map(|header| revision(header.revision()));
-    header.ok_or_else(|| Trouble::Lost(Cause::unavailable("an answer without a header")))
+    header.ok_or_else(|| Trouble::Lost(unavailable("an answer without a header")))
 }
 
 fn record(found: &KeyValue) -> Option<Record> {

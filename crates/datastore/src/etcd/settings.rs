@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::environment;
 use percent_encoding::percent_decode_str;
 
 /// Port of etcd's clients.
@@ -90,11 +91,7 @@ impl Settings {
     ///
     /// Error: a message for people.
     pub(super) fn parse(url: &str, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        // As Calico's own: with its prefix first.
-        let env = |name: &str| {
-            let found = env(&format!("CALICO_{name}")).or_else(|| env(name));
-            found.filter(|value| !value.is_empty())
-        };
+        let env = environment::of_calico(env);
         let rest = url.strip_prefix("etcd:").unwrap_or(url);
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));

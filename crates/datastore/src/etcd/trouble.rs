@@ -4,11 +4,13 @@
 //! having begun counts as not done.
 
 use std::error::Error as _;
+use std::fmt::Display;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use buoy_core::store::{FailureKind, StoreError};
+use crate::cause::Cause;
+use buoy_core::store::FailureKind;
 use etcd_client::Error;
 use tonic::{Code, ConnectError, Status};
 
@@ -32,62 +34,35 @@ pub(super) enum Trouble {
     TooLarge,
 }
 
-/// What kind of failure, and why, for people: the reason, and a hint on its own line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cause {
-    pub kind: FailureKind,
-    pub reason: String,
+/// The store does not answer as it should.
+pub(super) fn unavailable(reason: impl Display) -> Cause {
+    Cause::unavailable(
+        reason,
+        "see that etcd runs there, has a quorum and can be reached",
+    )
 }
 
-impl Cause {
-    pub(super) fn unavailable(reason: impl std::fmt::Display) -> Self {
-        Self {
-            kind: FailureKind::Unavailable,
-            reason: format!("{reason}\nsee that etcd runs there, has a quorum and can be reached"),
-        }
-    }
+/// The store is another than the one that was read.
+pub(super) fn replaced() -> Cause {
+    Cause::unavailable(
+        "it was restored from a copy",
+        "nothing is written before everything is read again",
+    )
+}
 
-    /// The store is another than the one that was read.
-    pub(super) fn replaced() -> Self {
-        Self {
-            kind: FailureKind::Unavailable,
-            reason: "it was restored from a copy\nnothing is written before everything is read again"
-                .to_owned(),
-        }
-    }
-
-    fn refused(reason: impl std::fmt::Display, hint: &str) -> Self {
-        Self {
-            kind: FailureKind::Refused,
-            reason: format!("{reason}\n{hint}"),
-        }
-    }
-
-    fn invalid(reason: impl std::fmt::Display) -> Self {
-        Self {
-            kind: FailureKind::Invalid,
-            reason: reason.to_string(),
-        }
-    }
-
-    /// As an error of the store of this name.
-    pub(super) fn of(self, store: &str) -> StoreError {
-        StoreError {
-            kind: self.kind,
-            message: format!("{store}: {}", self.reason),
-        }
-    }
+fn refused(reason: impl Display, hint: &str) -> Cause {
+    Cause::refused(format!("{reason}\n{hint}"))
 }
 
 impl Trouble {
     /// No answer came in time.
     pub(super) fn late(after: Duration) -> Self {
-        Self::Lost(Cause::unavailable(format!("no answer within {after:?}")))
+        Self::Lost(unavailable(format!("no answer within {after:?}")))
     }
 
     /// A file that a connection needs cannot be read.
     pub(super) fn file(what: &str, path: &Path, error: &io::Error) -> Self {
-        Self::Final(Cause::refused(
+        Self::Final(refused(
             format!("{what} cannot be read: {}: {error}", path.display()),
             "let this user read it, or name another file",
         ))
@@ -124,8 +99,8 @@ impl Trouble {
     pub(super) fn cause(self) -> Cause {
         match self {
             Self::NotDone(cause) | Self::Lost(cause) | Self::Final(cause) => cause,
-            Self::Compacted => Cause::unavailable("the revision asked for is no longer kept"),
-            Self::TooLarge => Cause::refused(
+            Self::Compacted => unavailable("the revision asked for is no longer kept"),
+            Self::TooLarge => refused(
                 "one record is larger than what is taken in",
                 "delete it with etcdctl; no record of this project is that large",
             ),
@@ -137,14 +112,14 @@ impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         match error {
             Error::GRpcStatus(status) => of_status(&status),
-            Error::TransportError(error) => Self::Final(Cause::refused(
+            Error::TransportError(error) => Self::Final(refused(
                 chain(&error),
                 "see that ca, cert and key name the right files, in PEM form",
             )),
             Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::InvalidMetadataValue(_) => {
                 Self::Final(Cause::invalid(error))
             }
-            _ => Self::Lost(Cause::unavailable(error)),
+            _ => Self::Lost(unavailable(error)),
         }
     }
 }
@@ -173,34 +148,31 @@ fn of_status(status: &Status) -> Trouble {
     match status.code() {
         Code::OutOfRange if says("compacted") || says("future revision") => Trouble::Compacted,
         Code::OutOfRange if says("message length too large") => Trouble::TooLarge,
-        Code::ResourceExhausted if says("database space exceeded") => Trouble::Final(Cause::refused(
+        Code::ResourceExhausted if says("database space exceeded") => Trouble::Final(refused(
             text,
             "compact and defragment etcd, or raise its quota, then disarm the alarm: etcdctl alarm disarm",
         )),
-        Code::ResourceExhausted if says("too many requests") => Trouble::NotDone(Cause::unavailable(text)),
-        Code::InvalidArgument if says("user name is empty") => Trouble::Final(Cause::refused(
+        Code::ResourceExhausted if says("too many requests") => Trouble::NotDone(unavailable(text)),
+        Code::InvalidArgument if says("user name is empty") => Trouble::Final(refused(
             "etcd wants a user, and none is named",
             "name one: etcd://user@host:port?password-file=/path, or ETCD_USERNAME and ETCD_PASSWORD",
         )),
-        Code::InvalidArgument if says("authentication failed") => Trouble::Final(Cause::refused(
+        Code::InvalidArgument if says("authentication failed") => Trouble::Final(refused(
             text,
             "see that user and password are those that etcd knows",
         )),
         Code::InvalidArgument | Code::ResourceExhausted => Trouble::Final(Cause::invalid(text)),
-        Code::PermissionDenied => Trouble::Final(Cause::refused(
+        Code::PermissionDenied => Trouble::Final(refused(
             text,
             "let etcd's user read and write all keys that begin with /calico/ and /buoy/",
         )),
-        Code::Unimplemented => Trouble::Final(Cause::refused(
+        Code::Unimplemented => Trouble::Final(refused(
             format!("this is no etcd of version 3: {text}"),
             "see that the address is that of etcd's clients, not of another service",
         )),
-        Code::DataLoss => Trouble::Final(Cause::refused(
-            text,
-            "the cluster is damaged: restore it from a backup",
-        )),
-        Code::Unauthenticated => Trouble::NotDone(Cause::unavailable(text)),
-        Code::Unavailable if text == "etcdserver: no leader" => Trouble::NotDone(Cause::unavailable(text)),
+        Code::DataLoss => Trouble::Final(refused(text, "the cluster is damaged: restore it from a backup")),
+        Code::Unauthenticated => Trouble::NotDone(unavailable(text)),
+        Code::Unavailable if text == "etcdserver: no leader" => Trouble::NotDone(unavailable(text)),
         _ => of_transport(status),
     }
 }
@@ -218,12 +190,12 @@ fn of_transport(status: &Status) -> Trouble {
     };
     let is_refusal = reason.contains("certificate") || reason.contains("received fatal alert");
     if is_refusal {
-        return Trouble::NotDone(Cause::refused(
+        return Trouble::NotDone(refused(
             reason,
             "see that ca signed the members' certificates for these addresses, and that they accept this client's certificate",
         ));
     }
-    let cause = Cause::unavailable(reason);
+    let cause = unavailable(reason);
     if is_connect {
         Trouble::NotDone(cause)
     } else {

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::Shared;
 use super::read::{known_key, revision};
-use super::trouble::{Cause, Trouble, of_cancellation};
+use super::trouble::{Trouble, of_cancellation, unavailable};
 use crate::codec::{self, Range};
 use crate::{Event, Watch, WatchError};
 
@@ -280,7 +280,7 @@ async fn receive(stream: Option<WatchStream>, sender: mpsc::Sender<Result<PbWatc
 }
 
 fn ended() -> Trouble {
-    Trouble::Lost(Cause::unavailable("the watch ended"))
+    Trouble::Lost(unavailable("the watch ended"))
 }
 
 /// Why etcd ended a watcher.

@@ -7,7 +7,7 @@ use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 
 use super::Shared;
 use super::read::{Stored, revision};
-use super::trouble::{Cause, Trouble};
+use super::trouble::{Trouble, replaced, unavailable};
 use crate::codec::{self, Change};
 use crate::moment::moment;
 
@@ -22,7 +22,7 @@ impl Shared {
                 reply => return Ok(reply),
             }
             if begun.elapsed() >= self.options.timeout {
-                let cause = Cause::unavailable(format!("the record keeps changing: {path}"));
+                let cause = unavailable(format!("the record keeps changing: {path}"));
                 return Err(cause.of(&self.name));
             }
         }
@@ -100,7 +100,7 @@ impl Shared {
             None => Compare::version(path, CompareOp::Equal, 0),
         };
         if !self.history.is_accepted() {
-            return Err(Trouble::NotDone(Cause::replaced()));
+            return Err(Trouble::NotDone(replaced()));
         }
         let began = self.history.begin();
         let transaction = Txn::new().when([expected]).and_then([op]);
@@ -113,7 +113,7 @@ impl Shared {
             return Ok(None);
         }
         let header = answer.header().map(|header| revision(header.revision()));
-        let lost = || Trouble::Lost(Cause::unavailable("an answer without a header"));
+        let lost = || Trouble::Lost(unavailable("an answer without a header"));
         header.map(Some).ok_or_else(lost)
     }
 }

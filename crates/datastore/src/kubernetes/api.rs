@@ -10,7 +10,8 @@ use kube::Client;
 use kube::client::Body;
 
 use super::settings::Settings;
-use super::trouble::{Cause, Status, Trouble};
+use super::trouble::{Status, Trouble, unavailable};
+use crate::cause::Cause;
 
 /// Largest answer that is taken in, in bytes. A page of a list that is larger is asked for in parts.
 const LARGEST_ANSWER: usize = 32 << 20;
@@ -124,7 +125,7 @@ impl Api {
     pub(super) async fn call(&self, request: &Request) -> Result<Extra, Trouble> {
         let body = self.answer(request).await?;
         serde_json::from_slice(&body)
-            .map_err(|error| Trouble::Lost(Cause::unavailable(format!("the answer is no object: {error}"))))
+            .map_err(|error| Trouble::Lost(unavailable(format!("the answer is no object: {error}"))))
     }
 
     async fn answer(&self, request: &Request) -> Result<Vec<u8>, Trouble> {
@@ -209,7 +210,7 @@ async fn collect(body: Body) -> Result<Vec<u8>, Trouble> {
     match Limited::new(body, LARGEST_ANSWER).collect().await {
         Ok(collected) => Ok(collected.to_bytes().to_vec()),
         Err(error) if error.is::<LengthLimitError>() => Err(Trouble::TooLarge),
-        Err(error) => Err(Trouble::Lost(Cause::unavailable(error))),
+        Err(error) => Err(Trouble::Lost(unavailable(error))),
     }
 }
 

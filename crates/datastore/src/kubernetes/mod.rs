@@ -19,11 +19,12 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buoy_core::store::{FailureKind, Prefix, Reply, Revision, StoreError, StoreOp};
+use buoy_core::store::{FailureKind, Key, Prefix, Reply, Revision, StoreError, StoreOp};
 
+use crate::cause::Cause;
 use crate::codec::objects::Layout;
 use crate::threads::Threads;
-use crate::{Datastore, Watch, WatchError};
+use crate::{Datastore, Watch, WatchError, answer};
 use api::Api;
 use settings::Settings;
 use trouble::Trouble;
@@ -99,15 +100,9 @@ impl Datastore for Kubernetes {
     }
 
     fn run(&self, op: &StoreOp) -> Reply {
-        let result = match op {
-            StoreOp::Get(key) => self.shared.get(key),
-            StoreOp::List(prefix) => self.shared.list(prefix),
-            StoreOp::Create(key, _)
-            | StoreOp::Update(key, ..)
-            | StoreOp::Delete(key, _)
-            | StoreOp::Apply(key, ..) => self.shared.write(key, op),
-        };
-        result.unwrap_or_else(Reply::Failed)
+        let shared = &self.shared;
+        let write = |key: &Key, op: &StoreOp| shared.write(key, op);
+        answer(op, |key| shared.get(key), |prefix| shared.list(prefix), write)
     }
 
     fn watch(&self, interest: &[(Prefix, Revision)]) -> Result<Box<dyn Watch>, WatchError> {
@@ -131,9 +126,6 @@ impl Shared {
     }
 
     fn invalid(&self, reason: &dyn std::fmt::Display) -> StoreError {
-        StoreError {
-            kind: FailureKind::Invalid,
-            message: format!("{}: {reason}", self.name),
-        }
+        Cause::invalid(reason).of(&self.name)
     }
 }

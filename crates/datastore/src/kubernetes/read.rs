@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::Shared;
 use super::api::Request;
-use super::trouble::{Cause, Trouble};
+use super::trouble::{Trouble, unavailable};
 use crate::codec::objects::{self, ApiResource, Collection, Place};
 
 /// Objects in a page, unless they are so large that fewer must do.
@@ -116,7 +116,7 @@ impl Shared {
             .call(&Request::get(collection.resource.name(), url))
             .await?;
         let at = objects::revision(&list)
-            .ok_or_else(|| Trouble::Lost(Cause::unavailable("a list without a revision")))?;
+            .ok_or_else(|| Trouble::Lost(unavailable("a list without a revision")))?;
         let next = list
             .get("metadata")
             .and_then(|metadata| metadata.get("continue")?.as_str());

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::environment;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
@@ -56,11 +57,7 @@ impl Settings {
     ///
     /// Error: a message for people.
     pub(super) fn parse(url: &str, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        // As Calico's own: with its prefix first.
-        let env = |name: &str| {
-            let found = env(&format!("CALICO_{name}")).or_else(|| env(name));
-            found.filter(|value| !value.is_empty())
-        };
+        let env = environment::of_calico(env);
         let rest = url.strip_prefix("kubernetes:").unwrap_or(url);
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (mut context, mut namespace) = (env("K8S_CURRENT_CONTEXT"), NAMESPACE.to_owned());

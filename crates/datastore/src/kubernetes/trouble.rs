@@ -3,17 +3,15 @@
 //! A write whose fate is not known for certain is [`Trouble::Lost`]: only a refusal, or a connection that never came to be,
 //! counts as not done.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use buoy_core::store::{FailureKind, StoreError};
 use http::StatusCode;
 use hyper_util::client::legacy;
 use serde::Deserialize;
 
 use super::settings::chain;
-
-/// What to look at when there is no answer.
-const HINT: &str = "see that the API server runs there and can be reached";
+use crate::cause::Cause;
 
 /// Why a request has no answer that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,56 +34,23 @@ pub(super) enum Trouble {
     TooLarge,
 }
 
-/// What kind of failure, and why, for people: the reason, and a hint on its own line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cause {
-    pub kind: FailureKind,
-    pub reason: String,
-}
-
-impl Cause {
-    pub(super) fn unavailable(reason: impl std::fmt::Display) -> Self {
-        Self {
-            kind: FailureKind::Unavailable,
-            reason: format!("{reason}\n{HINT}"),
-        }
-    }
-
-    pub(super) fn refused(reason: impl std::fmt::Display) -> Self {
-        Self {
-            kind: FailureKind::Refused,
-            reason: reason.to_string(),
-        }
-    }
-
-    pub(super) fn invalid(reason: impl std::fmt::Display) -> Self {
-        Self {
-            kind: FailureKind::Invalid,
-            reason: reason.to_string(),
-        }
-    }
-
-    /// As an error of the store of this name.
-    pub(super) fn of(self, store: &str) -> StoreError {
-        StoreError {
-            kind: self.kind,
-            message: format!("{store}: {}", self.reason),
-        }
-    }
+/// The server does not answer as it should.
+pub(super) fn unavailable(reason: impl Display) -> Cause {
+    Cause::unavailable(reason, "see that the API server runs there and can be reached")
 }
 
 impl Trouble {
     /// No answer came in time.
     pub(super) fn late(after: Duration) -> Self {
-        Self::Lost(Cause::unavailable(format!("no answer within {after:?}")))
+        Self::Lost(unavailable(format!("no answer within {after:?}")))
     }
 
     /// What it is to somebody who only read.
     pub(super) fn cause(self) -> Cause {
         match self {
             Self::NotDone(cause) | Self::Lost(cause) | Self::Unknown(cause) | Self::Busy(cause) => cause,
-            Self::Gone => Cause::unavailable("the revision asked for is no longer kept"),
-            Self::Conflict => Cause::unavailable("somebody else writes the object all the time"),
+            Self::Gone => unavailable("the revision asked for is no longer kept"),
+            Self::Conflict => unavailable("somebody else writes the object all the time"),
             Self::Missing => Cause::refused("there is no such object"),
             Self::TooLarge => Cause::refused(
                 "one object is larger than what is taken in\ndelete it with kubectl; no record of this project is that large",
@@ -103,7 +68,7 @@ impl From<kube::Error> for Trouble {
                 "{reason}\nsee that the certificates in the kubeconfig are the right ones"
             )));
         }
-        let cause = Cause::unavailable(reason);
+        let cause = unavailable(reason);
         let is_connected = match &error {
             kube::Error::Service(error) => !never_connected(error.as_ref()),
             kube::Error::HyperError(_) => true,
@@ -199,16 +164,18 @@ impl Status {
             400 | 405 | 406 | 413 | 415 | 422 => Trouble::NotDone(Cause::invalid(message)),
             // What the store behind the server says of it.
             500 if message.contains("request is too large") => Trouble::NotDone(Cause::invalid(message)),
-            429 => Trouble::Busy(Cause::unavailable(message)),
-            503 => Trouble::NotDone(Cause::unavailable(message)),
+            429 => Trouble::Busy(unavailable(message)),
+            503 => Trouble::NotDone(unavailable(message)),
             // The server itself does not know how far it came.
-            _ => Trouble::Lost(Cause::unavailable(format!("{code}: {message}"))),
+            _ => Trouble::Lost(unavailable(format!("{code}: {message}"))),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use buoy_core::store::FailureKind;
+
     use super::*;
 
     fn trouble(code: u16, body: &str) -> Trouble {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::Shared;
-use super::trouble::{Cause, Trouble};
+use super::trouble::{Trouble, unavailable};
 use crate::codec::objects::{self, Collection};
 use crate::{Event, Watch, WatchError};
 use stream::{Change, Stream};
@@ -119,7 +119,7 @@ impl Watch for KubernetesWatch {
                 Ok(None) => {
                     return Err(self
                         .shared
-                        .watch_error(Trouble::Lost(Cause::unavailable("the watch ended"))));
+                        .watch_error(Trouble::Lost(unavailable("the watch ended"))));
                 }
                 Err(_) => return Ok(Vec::new()),
             }
@@ -172,7 +172,7 @@ async fn begin(
     let mut begun = Vec::new();
     for stream in beginning {
         let stream = stream.await;
-        begun.push(stream.map_err(|error| Trouble::Lost(Cause::unavailable(error)))??);
+        begun.push(stream.map_err(|error| Trouble::Lost(unavailable(error)))??);
     }
     Ok(begun)
 }

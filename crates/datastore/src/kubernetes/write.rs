@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::Shared;
 use super::api::Request;
-use super::trouble::{Cause, Trouble};
+use super::trouble::{Trouble, unavailable};
+use crate::cause::Cause;
 use crate::codec::objects::{self, Form, Place};
 
 impl Shared {
@@ -174,7 +175,7 @@ fn strict(place: &Place, url: String) -> String {
 }
 
 fn written(object: &Extra) -> Result<Revision, Trouble> {
-    objects::revision(object).ok_or_else(|| Trouble::Lost(Cause::unavailable("an answer without a revision")))
+    objects::revision(object).ok_or_else(|| Trouble::Lost(unavailable("an answer without a revision")))
 }
 
 /// The name under which a node's agent owns its part of a status. The label of the node is unique, and short enough.

@@ -21,10 +21,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use buoy_core::store::{FailureKind, Prefix, Reply, Revision, StoreError, StoreOp};
+use buoy_core::store::{Key, Prefix, Reply, Revision, StoreError, StoreOp};
 use rusqlite::Connection;
 
-use crate::{Datastore, Watch, WatchError};
+use crate::cause::Cause;
+use crate::{Datastore, Watch, WatchError, answer};
 use error::{cannot_make, failure, is_busy, replaced};
 use seat::Seat;
 use wake::Bell;
@@ -96,15 +97,9 @@ impl Datastore for Sqlite {
     }
 
     fn run(&self, op: &StoreOp) -> Reply {
-        let result = match op {
-            StoreOp::Get(key) => self.shared.get(key),
-            StoreOp::List(prefix) => self.shared.list(prefix),
-            StoreOp::Create(key, _)
-            | StoreOp::Update(key, ..)
-            | StoreOp::Delete(key, _)
-            | StoreOp::Apply(key, ..) => self.shared.write(key, op),
-        };
-        result.unwrap_or_else(Reply::Failed)
+        let shared = &self.shared;
+        let write = |key: &Key, op: &StoreOp| shared.write(key, op);
+        answer(op, |key| shared.get(key), |prefix| shared.list(prefix), write)
     }
 
     fn watch(&self, interest: &[(Prefix, Revision)]) -> Result<Box<dyn Watch>, WatchError> {
@@ -154,10 +149,7 @@ impl Shared {
     }
 
     fn invalid(&self, reason: &dyn std::fmt::Display) -> StoreError {
-        StoreError {
-            kind: FailureKind::Invalid,
-            message: format!("{}: {reason}", self.name),
-        }
+        Cause::invalid(reason).of(&self.name)
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::super::Shared;
 use super::super::api::{Request, of_event};
-use super::super::trouble::{Cause, Trouble};
+use super::super::trouble::{Trouble, unavailable};
 use crate::Event;
 use crate::codec::objects::{self, Collection, Found};
 
@@ -134,7 +134,7 @@ impl Stream {
             Some(Ok(frame)) => Ok(Some(
                 frame.into_data().map(|data| data.to_vec()).unwrap_or_default(),
             )),
-            Some(Err(error)) => Err(Trouble::Lost(Cause::unavailable(format!(
+            Some(Err(error)) => Err(Trouble::Lost(unavailable(format!(
                 "the watch broke off: {error}"
             )))),
             None => Ok(None),
@@ -161,9 +161,7 @@ impl Stream {
 
     fn change(&mut self, line: &[u8]) -> Result<Option<Change>, Trouble> {
         let Wire { kind, object } = serde_json::from_slice(line).map_err(|error| {
-            Trouble::Lost(Cause::unavailable(format!(
-                "the watch says what is no event: {error}"
-            )))
+            Trouble::Lost(unavailable(format!("the watch says what is no event: {error}")))
         })?;
         if kind == "ERROR" {
             return Err(of_event(&object, &self.collection.resource.name()));

@@ -7,4 +7,4 @@ mod members;
 mod proxy;
 mod restore;
 mod silence;
-mod tls;
+pub(crate) mod tls;

@@ -13,12 +13,12 @@ use crate::server::Server;
 use crate::tools::{create, get, key};
 
 /// An authority that signs certificates.
-struct Authority {
+pub(crate) struct Authority {
     directory: TempDir,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let authority = Self {
             directory: tempfile::tempdir().unwrap(),
         };
@@ -37,7 +37,8 @@ impl Authority {
         authority
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file beside its own, which are `ca.pem` and `ca.key`.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 

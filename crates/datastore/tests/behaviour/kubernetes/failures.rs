@@ -11,6 +11,7 @@ use buoy_kubeserver::ADMIN;
 use super::backend::api_server;
 use super::failure;
 use crate::faults::limits::large;
+use crate::faults::tls::Authority;
 use crate::follows::Following;
 use crate::tools::{Backend, create, get, key, list, value, written};
 
@@ -148,25 +149,8 @@ fn who_is_not_known_says_so_and_comes_back_with_new_credentials() {
     assert_eq!(store.run(&get), Reply::Record(None));
 
     // Whom nobody vouches for is not spoken to.
-    let certificate = directory.path().join("other.crt");
-    let mut openssl = Command::new("openssl");
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-subj",
-        "/CN=other",
-    ]);
-    openssl
-        .arg("-keyout")
-        .arg(directory.path().join("key"))
-        .arg("-out")
-        .arg(&certificate);
-    assert!(openssl.output().unwrap().status.success());
+    let stranger = Authority::new("other");
+    let certificate = stranger.path("ca.pem");
     let trusted = backend
         .server()
         .kubeconfig(ADMIN)

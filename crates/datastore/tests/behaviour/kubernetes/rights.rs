@@ -23,6 +23,7 @@ use buoy_core::ipam::{
 use buoy_core::records;
 use buoy_core::store::{FailureKind, Key, Part, Prefix, Reply, StoreOp, Value, Writer};
 use buoy_core::time::Mono;
+use buoy_core::view;
 use buoy_datastore::{Datastore, Feed, drive, follow};
 use serde_json::Value as Json;
 
@@ -74,23 +75,7 @@ fn an_agent_needs_exactly_the_rights_that_it_is_given() {
 
 /// As an agent does it: lists and watches all that it wants to know.
 fn follow_everything(store: &Arc<dyn Datastore>) {
-    let interest = [
-        Prefix::Pools,
-        Prefix::Reservations,
-        Prefix::Nodes,
-        Prefix::Endpoints,
-        Prefix::Felix,
-        Prefix::ClusterInformations,
-        Prefix::Profiles,
-        Prefix::IpamConfig,
-        Prefix::EpochFloor,
-        Prefix::Blocks(Family::V4),
-        Prefix::Blocks(Family::V6),
-        Prefix::Affinities(AffinityOwner::Host("n1".to_owned())),
-        Prefix::Bindings,
-        Prefix::BgpPeers,
-        Prefix::BgpConfigurations,
-    ];
+    let interest = view::interest("n1");
     let stop = AtomicBool::new(false);
     let mut keys = BTreeSet::new();
     follow(&**store, &interest, &stop, &mut |feed| match feed {

@@ -1,0 +1,43 @@
+//! Why a server's client failed, before it is an error of a store.
+
+use std::fmt::Display;
+
+use buoy_core::store::{FailureKind, StoreError};
+
+/// What kind of failure, and why, for people: the reason, and a hint on its own line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cause {
+    pub(crate) kind: FailureKind,
+    pub(crate) reason: String,
+}
+
+impl Cause {
+    pub(crate) fn unavailable(reason: impl Display, hint: &str) -> Self {
+        Self {
+            kind: FailureKind::Unavailable,
+            reason: format!("{reason}\n{hint}"),
+        }
+    }
+
+    pub(crate) fn refused(reason: impl Display) -> Self {
+        Self {
+            kind: FailureKind::Refused,
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn invalid(reason: impl Display) -> Self {
+        Self {
+            kind: FailureKind::Invalid,
+            reason: reason.to_string(),
+        }
+    }
+
+    /// As an error of the store of this name.
+    pub(crate) fn of(self, store: &str) -> StoreError {
+        StoreError {
+            kind: self.kind,
+            message: format!("{store}: {}", self.reason),
+        }
+    }
+}
