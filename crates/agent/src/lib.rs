@@ -20,6 +20,7 @@ mod files;
 mod identity;
 mod inputs;
 mod inspect;
+mod logging;
 mod network;
 mod node_ip;
 mod request;
@@ -31,7 +32,6 @@ use anyhow::{Context, Result};
 use buoy_core::view::Routing;
 use buoy_kernel::netlink::OwnPorts;
 use crossbeam_channel::bounded;
-use tracing_subscriber::EnvFilter;
 
 use crate::adapters::bird::{Bird, Place};
 use crate::adapters::kernel::KernelAdapter;
@@ -42,14 +42,13 @@ use crate::inputs::{QUEUE, kernel, listener, signals, store};
 
 pub use crate::adapters::bird::stop as stop_bird;
 pub use crate::cleanup::cleanup;
-pub use crate::settings::{Given, LogFormat, Settings};
+pub use crate::logging::log_to_stderr;
+pub use crate::settings::{Given, Settings};
 
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 // The core tells the routing daemon by which number it knows our routes.
 const _: () = assert!(buoy_core::desired::ROUTE_PROTOCOL == buoy_kernel::ROUTE_PROTOCOL);
-/// Libraries that say every frame they send; who wants to read that names them in the setting `log`.
-const QUIET: &str = "h2=info,hyper=info,hyper_util=info,kube=info,rustls=info,tonic=info,tower=info";
 /// Name and version of this program.
 pub(crate) const PROGRAM: &str = concat!("buoy-agent ", env!("CARGO_PKG_VERSION"));
 
@@ -91,19 +90,5 @@ pub fn run(given: Given, settings: Settings) -> Result<()> {
     let agent = Agent::new(parts)?;
     store::watch(datastore, &settings.node_name, inputs)?;
     agent.run(&queue);
-    Ok(())
-}
-
-/// Sends log lines to standard error.
-pub fn log_to_stderr(settings: &Settings) -> Result<()> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.log))
-        .with_context(|| format!("log: {}", settings.log))?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match settings.log_format {
-        LogFormat::Text => subscriber.with_ansi(false).init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
     Ok(())
 }
