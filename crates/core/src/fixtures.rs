@@ -244,7 +244,7 @@ pub(crate) fn endpoint_key(attachment: &Attachment) -> Key {
     records::endpoint_key(attachment)
 }
 
-fn key_of(value: &Value) -> Key {
+pub(crate) fn key_of(value: &Value) -> Key {
     match value {
         Value::Pool(pool) => Key::Pool(pool.name().to_owned()),
         Value::Node(node) => Key::Node(node.name().to_owned()),
@@ -255,6 +255,7 @@ fn key_of(value: &Value) -> Key {
         Value::Block(block) => Key::Block(block.cidr),
         Value::Binding(binding) => Key::Binding(binding.name().to_owned()),
         Value::EpochFloor(_) => Key::EpochFloor,
+        Value::Lease(lease) => Key::Lease(lease.name().to_owned()),
         Value::Endpoint(record) => Key::Endpoint {
             namespace: record.metadata.namespace.clone().unwrap_or_default(),
             name: record.name().to_owned(),

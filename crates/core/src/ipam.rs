@@ -1,7 +1,7 @@
 //! IPAM: Calico's pools, blocks, affinities and handles, and the protocols that give and take addresses.
 //!
 //! Every protocol is a [`Steps`](crate::store::Steps) machine: [`AutoAssign`], [`AssignAddress`], [`ReleaseHandle`],
-//! [`ReleaseAddress`], [`ReserveFloating`], [`ReleaseReservation`]. Any number of them may run at the same time, beside
+//! [`ReleaseAddress`], [`ReserveFloating`], [`ReleaseReservation`], [`GiveUpBlock`]. Any number of them may run at the same time, beside
 //! Calico's nodes, and any may be dropped between two operations.
 //!
 //! Invariants, which hold after every single operation:
@@ -26,6 +26,7 @@ mod assign_address;
 pub mod block;
 mod error;
 mod gift;
+mod give_up;
 mod handle;
 pub mod pool;
 mod protocol;
@@ -38,6 +39,7 @@ mod search;
 pub use assign::AutoAssign;
 pub use assign_address::AssignAddress;
 pub use error::{BINDING, FLOATING_IP, Holder, IpamError, Shortage, TYPE};
+pub use give_up::GiveUpBlock;
 pub use pool::PoolError;
 pub use range::Range;
 pub use release::{ReleaseAddress, ReleaseHandle, Released};

@@ -7,6 +7,7 @@
 
 pub mod bird;
 pub mod calc;
+pub mod cluster;
 pub mod desired;
 pub mod duty;
 pub mod edit;

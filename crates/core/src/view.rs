@@ -313,9 +313,7 @@ impl View {
 
     /// The block that holds an address, if there is one.
     pub fn block_of(&self, address: IpAddr) -> Option<&Block> {
-        // Blocks do not overlap: only the last one that begins at or before the address can hold it.
-        let (_, block) = self.blocks.up_to(&IpNet::from(address)).next_back()?;
-        block.cidr.contains(&address).then_some(block)
+        self.blocks.holding(address)
     }
 
     /// Epoch below which no new binding may begin.

@@ -52,7 +52,8 @@ pub fn reservation(view: &View, floating: FloatingIp) -> Option<u64> {
     reserved_in(view.block_of(floating.addr())?, floating)
 }
 
-fn reserved_in(block: &Block, floating: FloatingIp) -> Option<u64> {
+/// The same, in the block that covers the address.
+pub fn reserved_in(block: &Block, floating: FloatingIp) -> Option<u64> {
     let ordinal = block.ordinal(floating.addr())?;
     let holder = block.holder(ordinal)?;
     if holder.handle.as_deref() != Some(names::floating_handle(floating.addr()).as_str()) {

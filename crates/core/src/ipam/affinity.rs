@@ -156,7 +156,7 @@ async fn pending(
     }
 }
 
-async fn set(
+pub(super) async fn set(
     store: &mut Store,
     affinity: &Key,
     state: AffinityState,

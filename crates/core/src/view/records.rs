@@ -1,6 +1,10 @@
 //! Records of one kind, with the last good value of those that do not decode.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use buoy_api::ipam::Block;
+use ipnet::IpNet;
 
 use crate::store::{Bad, Revision};
 
@@ -78,7 +82,13 @@ impl<K: Ord, T> Records<K, T> {
         self.iter().map(|(_, value)| value)
     }
 
-    pub(super) fn set(&mut self, key: K, revision: Revision, value: Option<Result<T, Bad>>) {
+    /// Whether there is none, good or bad.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Takes in what a record says now; `None`: it is gone.
+    pub(crate) fn set(&mut self, key: K, revision: Revision, value: Option<Result<T, Bad>>) {
         match value {
             None => {
                 self.slots.remove(&key);
@@ -103,5 +113,14 @@ impl<K: Ord, T> Records<K, T> {
                 slot.bad = Some(bad);
             }
         }
+    }
+}
+
+impl Records<IpNet, Block> {
+    /// The block that holds an address, if there is one.
+    pub fn holding(&self, address: IpAddr) -> Option<&Block> {
+        // Blocks do not overlap: only the last one that begins at or before the address can hold it.
+        let (_, block) = self.up_to(&IpNet::from(address)).next_back()?;
+        block.cidr.contains(&address).then_some(block)
     }
 }

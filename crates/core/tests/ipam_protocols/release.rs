@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use buoy_core::ipam::{IpamError, ReleaseAddress, ReleaseReservation};
+use buoy_api::ipam::AffinityOwner;
+use buoy_core::ipam::{GiveUpBlock, IpamError, ReleaseAddress, ReleaseReservation};
+
+use buoy_core::store::Key;
 
 use crate::cluster::{Cluster, ip, net, texts};
 
@@ -105,4 +108,32 @@ fn each_claim_stamps_anew_and_only_the_last_stamp_releases() {
         "neither block nor handle is left"
     );
     cluster.run(ReleaseReservation::new(address, second)).unwrap();
+}
+
+#[test]
+fn a_block_is_given_up_whole_if_it_is_empty_and_else_without_its_owner() {
+    let mut cluster = Cluster::new();
+    cluster.assign("n1", "net.a", 1, 1).unwrap();
+    let owner = || AffinityOwner::Host("n1".to_owned());
+    let (v4, v6) = ("10.0.0.4/30", "fd00::4/126");
+    cluster.release("net.a");
+    cluster.assign("n1", "net.b", 0, 1).unwrap();
+    for cidr in [v4, v6] {
+        cluster.run(GiveUpBlock::new(owner(), net(cidr))).unwrap();
+    }
+    assert_eq!(cluster.block(v4), None);
+    let kept = cluster.block(v6).unwrap();
+    assert_eq!((kept.affinity.clone(), kept.affinity_claim_time), (None, None));
+    assert_eq!(kept.ordinals_of("net.b").count(), 1);
+    for cidr in [v4, v6].map(net) {
+        let owner = owner();
+        assert_eq!(cluster.store.value(&Key::Affinity { owner, cidr }), None);
+    }
+
+    // Another's block is left alone, and only the claim goes.
+    cluster.assign("n2", "net.c", 1, 0).unwrap();
+    let theirs = cluster.block(v4).unwrap();
+    assert_eq!(theirs.affinity, Some(AffinityOwner::Host("n2".to_owned())));
+    cluster.run(GiveUpBlock::new(owner(), net(v4))).unwrap();
+    assert_eq!(cluster.block(v4), Some(theirs));
 }

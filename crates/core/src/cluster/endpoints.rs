@@ -1,0 +1,110 @@
+//! Workloads of the whole cluster, as far as addresses depend on them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use buoy_api::v3::WorkloadEndpoint;
+
+use crate::endpoint::EndpointId;
+use crate::store::{Bad, Value};
+
+/// What is kept of an endpoint: there may be many thousands.
+#[derive(Clone, Debug)]
+struct Endpoint {
+    node: String,
+    pod: String,
+    addresses: Vec<IpAddr>,
+}
+
+/// Endpoints by their names, pods and addresses.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Endpoints {
+    /// `None`: it does not decode.
+    by_id: BTreeMap<EndpointId, Option<Endpoint>>,
+    of_pod: BTreeMap<(String, String), BTreeSet<EndpointId>>,
+    of_address: BTreeMap<IpAddr, BTreeSet<EndpointId>>,
+}
+
+impl Endpoints {
+    pub(super) fn set(&mut self, id: EndpointId, value: Option<Result<Value, Bad>>) {
+        self.unindex(&id);
+        match value {
+            None => {
+                self.by_id.remove(&id);
+            }
+            Some(Ok(Value::Endpoint(record))) => self.index(id, &record),
+            Some(_) => {
+                self.by_id.insert(id, None);
+            }
+        }
+    }
+
+    fn index(&mut self, id: EndpointId, record: &WorkloadEndpoint) {
+        let spec = &record.spec;
+        let endpoint = Endpoint {
+            node: spec.node.clone(),
+            pod: spec.pod.clone(),
+            addresses: spec.ip_networks.iter().map(|net| net.addr()).collect(),
+        };
+        let pod = (id.namespace.clone(), endpoint.pod.clone());
+        self.of_pod.entry(pod).or_default().insert(id.clone());
+        for address in &endpoint.addresses {
+            self.of_address.entry(*address).or_default().insert(id.clone());
+        }
+        self.by_id.insert(id, Some(endpoint));
+    }
+
+    fn unindex(&mut self, id: &EndpointId) {
+        let Some(Some(endpoint)) = self.by_id.get(id) else {
+            return;
+        };
+        remove(
+            &mut self.of_pod,
+            &(id.namespace.clone(), endpoint.pod.clone()),
+            id,
+        );
+        for address in &endpoint.addresses {
+            remove(&mut self.of_address, address, id);
+        }
+    }
+
+    /// Whether a pod has an address, or may have: one that has none yet is on its way to it, and what does not decode may
+    /// say anything.
+    pub(super) fn has(&self, pod: (&str, &str), node: Option<&str>, address: IpAddr) -> bool {
+        let (namespace, name) = pod;
+        let ids = self.of_pod.get(&(namespace.to_owned(), name.to_owned()));
+        let mut known = ids
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.by_id.get(id)?.as_ref());
+        known.any(|endpoint| {
+            node.is_none_or(|node| node == endpoint.node)
+                && (endpoint.addresses.is_empty() || endpoint.addresses.contains(&address))
+        }) || self.is_unreadable_in(namespace)
+    }
+
+    fn is_unreadable_in(&self, namespace: &str) -> bool {
+        let first = EndpointId {
+            namespace: namespace.to_owned(),
+            name: String::new(),
+        };
+        self.by_id
+            .range(first..)
+            .take_while(|(id, _)| id.namespace == namespace)
+            .any(|(_, endpoint)| endpoint.is_none())
+    }
+
+    /// Whether any workload says that it has an address.
+    pub(super) fn have(&self, address: IpAddr) -> bool {
+        self.of_address.contains_key(&address)
+    }
+}
+
+fn remove<K: Ord>(index: &mut BTreeMap<K, BTreeSet<EndpointId>>, key: &K, id: &EndpointId) {
+    if let Some(ids) = index.get_mut(key) {
+        ids.remove(id);
+        if ids.is_empty() {
+            index.remove(key);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! A block is taken from an owner that is gone: from then on any host may have it, or what is given of it stays as it is,
+//! in a block without owner.
+
+use buoy_api::ipam::{AffinityOwner, AffinityState, Block, BlockAffinity};
+use ipnet::IpNet;
+
+use super::access::At;
+use super::affinity;
+use super::error::IpamError;
+use super::protocol::{Protocol, Store, machine};
+use crate::store::Key;
+
+machine! {
+    /// Takes a block from its owner, and its claim. If the block is another's, or none, only the claim goes.
+    GiveUpBlock: Result<(), IpamError>
+}
+
+impl GiveUpBlock {
+    /// Of this owner.
+    pub fn new(owner: AffinityOwner, cidr: IpNet) -> Self {
+        Self(Protocol::new(move |mut store| async move {
+            give_up(&mut store, &owner, cidr).await
+        }))
+    }
+}
+
+/// The claim says first that the block is being given up, and goes last: so whoever is interrupted is gone on from.
+async fn give_up(store: &mut Store, owner: &AffinityOwner, cidr: IpNet) -> Result<(), IpamError> {
+    let (claim, key) = (affinity::key(owner, cidr), Key::Block(cidr));
+    loop {
+        let found: Option<At<BlockAffinity>> = store.get(&claim).await?;
+        let leaving = match found {
+            None => None,
+            Some(found) => {
+                let Some(leaving) =
+                    affinity::set(store, &claim, AffinityState::PendingDeletion, found.revision).await?
+                else {
+                    continue;
+                };
+                Some(leaving)
+            }
+        };
+        let found: Option<At<Block>> = store.get(&key).await?;
+        let is_free = match found {
+            Some(found) if found.record.affinity.as_ref() == Some(owner) => leave(store, &key, found).await?,
+            _ => true,
+        };
+        let is_done = is_free
+            && match leaving {
+                Some(leaving) => store.delete(&claim, leaving).await?,
+                None => true,
+            };
+        if is_done {
+            return Ok(());
+        }
+    }
+}
+
+/// `false`: read again.
+async fn leave(store: &mut Store, key: &Key, mut block: At<Block>) -> Result<bool, IpamError> {
+    if block.record.is_empty() {
+        return store.delete(key, block.revision).await;
+    }
+    block.record.affinity = None;
+    block.record.affinity_claim_time = None;
+    Ok(store.update_block(block).await?.is_some())
+}
