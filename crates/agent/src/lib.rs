@@ -15,12 +15,10 @@ mod answers;
 mod attachments;
 mod check;
 mod cleanup;
-mod clock;
 mod files;
 mod identity;
 mod inputs;
 mod inspect;
-mod logging;
 mod network;
 mod node_ip;
 mod request;
@@ -30,6 +28,7 @@ mod spool;
 
 use anyhow::{Context, Result};
 use buoy_core::view::Routing;
+use buoy_daemon::clock;
 use buoy_kernel::netlink::OwnPorts;
 use crossbeam_channel::bounded;
 
@@ -42,7 +41,6 @@ use crate::inputs::{QUEUE, kernel, listener, signals, store};
 
 pub use crate::adapters::bird::stop as stop_bird;
 pub use crate::cleanup::cleanup;
-pub use crate::logging::log_to_stderr;
 pub use crate::settings::{Given, Settings};
 
 /// Version of this program.

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     let settings = Settings::load(&cli.given)?;
-    buoy_agent::log_to_stderr(&settings)?;
+    buoy_daemon::log_to_stderr(&settings.log, settings.log_format)?;
     match cli.command {
         None => buoy_agent::run(cli.given, settings),
         Some(Command::Cleanup) => buoy_agent::cleanup(&settings),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use buoy_core::view::{self, Gate, Routing};
-use clap::{Args, ValueEnum};
-use jiff::SignedDuration;
+use buoy_daemon::{LogFormat, duration};
+use clap::Args;
 use serde::Deserialize;
 
 /// Where the settings file is, if nothing else is said.
@@ -65,15 +65,6 @@ pub struct Given {
     /// How to log: text or json
     #[arg(long, env = "BUOY_LOG_FORMAT", global = true)]
     pub log_format: Option<String>,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
 }
 
 /// Which addresses are this node's.
@@ -148,8 +139,7 @@ impl Settings {
             hold: duration(&text(&given.floating_ip_hold, "10m")).context("floating-ip-hold")?,
             yield_time: duration(&text(&given.floating_ip_yield, "3s")).context("floating-ip-yield")?,
             log: text(&given.log, "info"),
-            log_format: LogFormat::from_str(&text(&given.log_format, "text"), true)
-                .map_err(|_| anyhow::anyhow!("log-format: text or json, not {:?}", given.log_format))?,
+            log_format: LogFormat::of_setting(&text(&given.log_format, "text"))?,
         })
     }
 
@@ -248,12 +238,6 @@ fn gate(text: &str) -> Result<Gate> {
         "off" => Ok(Gate::Off),
         other => bail!("floating-ips: {other}\nwrite auto, on or off"),
     }
-}
-
-fn duration(text: &str) -> Result<Duration> {
-    let parsed = text.parse::<SignedDuration>().ok();
-    let positive = parsed.and_then(|parsed| Duration::try_from(parsed).ok());
-    positive.with_context(|| format!("not a duration: {text}\nwrite it as 10m or 30s"))
 }
 
 fn host_name() -> Result<String> {

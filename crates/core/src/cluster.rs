@@ -11,6 +11,7 @@ mod remains;
 mod ripening;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -105,6 +106,52 @@ pub enum Chore {
         /// Revision of its lease.
         revision: Revision,
     },
+}
+
+/// What it is for, as a log says it.
+impl fmt::Display for Chore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FreeAddresses { handle, addresses } => {
+                let addresses: Vec<String> =
+                    addresses.iter().map(|(address, _)| address.to_string()).collect();
+                write!(
+                    f,
+                    "free {}: nobody uses what handle {handle} has",
+                    addresses.join(", ")
+                )
+            }
+            Self::FreeReservation { floating, .. } => {
+                write!(
+                    f,
+                    "free floating IP {floating}: it is reserved and has no binding"
+                )
+            }
+            Self::GiveUpBlock { owner, cidr } => write!(f, "take block {cidr} from {owner}: it is gone"),
+            Self::ForgetCandidates { floating, node } => {
+                write!(f, "forget candidates for {floating} on node {node}: it is gone")
+            }
+            Self::RevokeLease { node, .. } => write!(f, "revoke the lease of node {node}: it is gone"),
+            Self::Disown { floating, .. } => {
+                write!(
+                    f,
+                    "leave {floating} without owner: its node is gone, and nobody took it"
+                )
+            }
+            Self::Collect { floating, .. } => {
+                write!(
+                    f,
+                    "delete the binding of {floating}: nobody wants it, and its hold is over"
+                )
+            }
+            Self::DeleteLease { node, .. } => {
+                write!(
+                    f,
+                    "delete the lease of node {node}: it is gone, and owned nothing"
+                )
+            }
+        }
+    }
 }
 
 /// What is known of a cluster.

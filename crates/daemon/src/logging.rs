@@ -1,22 +1,37 @@
 //! What is logged, and how.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
-
-use crate::settings::{LogFormat, Settings};
 
 /// Libraries that tell every frame they send.
 const TALKATIVE: [&str; 7] = ["h2", "hyper", "hyper_util", "kube", "rustls", "tonic", "tower"];
 
-/// Sends log lines to standard error.
-pub fn log_to_stderr(settings: &Settings) -> Result<()> {
-    let filter =
-        EnvFilter::try_new(directives(&settings.log)).with_context(|| format!("log: {}", settings.log))?;
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl LogFormat {
+    /// As the setting `log-format` says.
+    pub fn of_setting(text: &str) -> Result<Self> {
+        <Self as ValueEnum>::from_str(text, true)
+            .map_err(|_| anyhow!("log-format: text or json, not {text:?}"))
+    }
+}
+
+/// Sends log lines to standard error: those that a filter lets pass.
+pub fn log_to_stderr(log: &str, format: LogFormat) -> Result<()> {
+    let filter = EnvFilter::try_new(directives(log)).with_context(|| format!("log: {log}"))?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    match settings.log_format {
+    match format {
         LogFormat::Text => subscriber.with_ansi(false).init(),
         LogFormat::Json => subscriber.json().init(),
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
 /// Both clocks, read now.
-pub(crate) fn now() -> Now {
+pub fn now() -> Now {
     Now {
         wall: Timestamp::now(),
         mono: mono(),
@@ -15,7 +15,7 @@ pub(crate) fn now() -> Now {
 }
 
 /// CLOCK_BOOTTIME; zero on a kernel without it, where no interval ever ends and everything waits for an event.
-pub(crate) fn mono() -> Mono {
+pub fn mono() -> Mono {
     Mono(
         clock_gettime(ClockId::CLOCK_BOOTTIME)
             .map(Duration::from)

@@ -1,0 +1,107 @@
+//! Chores, done. Each write is tied to what was read: whatever changed since is left alone, and looked at again.
+
+use anyhow::{Context, Result, anyhow, bail};
+use buoy_api::ip::FloatingIp;
+use buoy_core::cluster::{Chore, Cluster};
+use buoy_core::edit::{Change, Edit};
+use buoy_core::floating::lease::{self, Begun, RevokeLease, Sighting};
+use buoy_core::floating::{claim, collect};
+use buoy_core::ipam::{GiveUpBlock, IpamError, ReleaseAddress, ReleaseReservation, Released};
+use buoy_core::store::{Key, Part, Reply, Revision, StoreOp, Writer};
+use buoy_core::time::Now;
+use buoy_datastore::{Datastore, drive};
+
+/// Does one. `cluster` is what was read last.
+pub(crate) fn done(store: &dyn Datastore, cluster: &Cluster, chore: &Chore, now: Now) -> Result<()> {
+    match chore {
+        Chore::FreeAddresses { handle, addresses } => addresses.iter().try_for_each(|(address, stamp)| {
+            let release = ReleaseAddress::new(*address, handle.clone(), Some(*stamp));
+            freed(drive(store, release))
+        }),
+        Chore::FreeReservation { floating, stamp } => {
+            freed(drive(store, ReleaseReservation::new(*floating, *stamp)))
+        }
+        Chore::GiveUpBlock { owner, cidr } => Ok(drive(store, GiveUpBlock::new(owner.clone(), *cidr))?),
+        Chore::ForgetCandidates { floating, node } => {
+            let writer = Writer(node.clone());
+            settled(store.run(&StoreOp::Apply(
+                claim::binding_key(*floating),
+                writer,
+                Part::default(),
+            )))
+        }
+        Chore::RevokeLease { node, owner, .. } => {
+            let seen = Sighting {
+                lease: cluster
+                    .lease(node)
+                    .map(|(lease, revision)| (lease.clone(), revision)),
+                since: now.mono,
+                last: now.mono,
+                begun: Begun::First,
+            };
+            drive(store, RevokeLease::new(node.clone(), &seen, *owner))?;
+            Ok(())
+        }
+        Chore::Disown { floating, revision } => {
+            let seen = seen(cluster, *floating, *revision)?;
+            settled(store.run(&claim::given_away(&seen, None, now.wall)))
+        }
+        Chore::Collect { floating, revision } => collected(store, cluster, *floating, *revision),
+        Chore::DeleteLease { node, revision } => {
+            settled(store.run(&StoreOp::Delete(lease::key(node), *revision)))
+        }
+    }
+}
+
+/// The floor first, then the binding, then the reservation that it had: so epochs never fall, and a claim in between wins.
+fn collected(
+    store: &dyn Datastore,
+    cluster: &Cluster,
+    floating: FloatingIp,
+    revision: Revision,
+) -> Result<()> {
+    let (binding, _) = seen(cluster, floating, revision)?;
+    let block = cluster.block_of(floating.addr());
+    let reservation = block.and_then(|block| collect::reserved_in(block, floating));
+    let epoch = binding.spec.epoch;
+    drive(
+        store,
+        Edit::new(Key::EpochFloor, |found| collect::raised(found, epoch)),
+    )?;
+    let mut gone = false;
+    let delete = Edit::new(claim::binding_key(floating), |found| {
+        let change = collect::deleted(found, &binding);
+        gone = found.is_none() || change == Change::Delete;
+        change
+    });
+    drive(store, delete)?;
+    match reservation {
+        Some(stamp) if gone => freed(drive(store, ReleaseReservation::new(floating, stamp))),
+        _ => Ok(()),
+    }
+}
+
+fn seen(cluster: &Cluster, floating: FloatingIp, at: Revision) -> Result<claim::Seen> {
+    let (binding, revision) = cluster.binding(floating).context("its binding is gone")?;
+    if revision != at {
+        bail!("its binding was written meanwhile");
+    }
+    Ok((binding.clone(), revision))
+}
+
+/// What was given anew since is somebody's.
+fn freed(released: Result<Released, IpamError>) -> Result<()> {
+    match released {
+        Err(error) if !error.is_stamped() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A conflict is an end, too: what the record is now will say what to do.
+fn settled(reply: Reply) -> Result<()> {
+    match reply {
+        Reply::Failed(error) => Err(error.into()),
+        Reply::Unknown => Err(anyhow!("the answer was lost")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,153 @@
+//! The loop: hears, looks at what stands, and does what has stood long enough.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use buoy_core::cluster::{Chore, Cluster, Ripening, Settings};
+use buoy_core::store::{Delta, Reply, StoreError, StoreOp};
+use buoy_core::time::Mono;
+use buoy_core::view::RESTORE_HOLD;
+use buoy_daemon::clock;
+use buoy_datastore::Datastore;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tracing::{info, warn};
+
+use crate::chores;
+use crate::election::Elected;
+use crate::inputs::Input;
+
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_secs(2);
+/// Nothing is done for so long after a restore was noticed: agents write again first what they have.
+const AFTER_RESTORE: Duration = RESTORE_HOLD.saturating_mul(3);
+
+/// Looks after a cluster.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    store: Arc<dyn Datastore>,
+    settings: Settings,
+    cluster: Cluster,
+    ripening: Ripening<Chore>,
+    elected: Elected,
+    works: bool,
+    synced: bool,
+    quiet_until: Mono,
+}
+
+impl Keeper {
+    pub(crate) fn new(settings: Settings, store: Arc<dyn Datastore>) -> Self {
+        Self {
+            store,
+            cluster: Cluster::new(settings.clone()),
+            settings,
+            ripening: Ripening::default(),
+            elected: Elected::default(),
+            works: false,
+            synced: false,
+            quiet_until: Mono::default(),
+        }
+    }
+
+    /// Goes on until the end.
+    pub(crate) fn run(mut self, queue: &Receiver<Input>) {
+        let mut next = Instant::now() + LOOK;
+        loop {
+            match queue.recv_deadline(next) {
+                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(input) => self.hear(input),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look();
+                    next = Instant::now() + LOOK;
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, input: Input) {
+        match input {
+            Input::Delta(delta) => self.cluster.apply(delta),
+            Input::Synced => self.synced = true,
+            Input::Lost(error) => {
+                warn!("no contact with the datastore: {error}");
+                self.synced = false;
+                self.ripening.begin_anew();
+            }
+            Input::Restored => {
+                warn!("the datastore was restored from a copy: nothing is done for {AFTER_RESTORE:?}");
+                self.quiet_until = clock::mono().after(AFTER_RESTORE);
+            }
+            Input::Elected(elected) => self.elected = elected,
+            Input::Stop => {}
+        }
+    }
+
+    fn look(&mut self) {
+        let now = clock::now();
+        let works = self.elected.works(now.mono);
+        if works != self.works {
+            self.works = works;
+            info!(
+                "{}",
+                if works {
+                    "works"
+                } else {
+                    "stands by: another controller works, or nobody can"
+                }
+            );
+        }
+        if !works || !self.synced || now.mono < self.quiet_until {
+            self.ripening.begin_anew();
+            return;
+        }
+        let standing = self.cluster.standing(now.wall);
+        let ripe = self.ripening.ripe(&standing, now.mono);
+        // Where nobody can write, nobody is taken for dead.
+        if !ripe.is_empty()
+            && self.elected.proves_writes(now.mono)
+            && let Err(error) = self.work(&ripe)
+        {
+            warn!("left for later: {error}");
+        }
+    }
+
+    /// Reads everything again, and does what stands there, too.
+    fn work(&mut self, ripe: &[Chore]) -> Result<(), StoreError> {
+        let fresh = read(self.store.as_ref(), &self.settings)?;
+        let now = clock::now();
+        let standing = fresh.standing(now.wall);
+        for chore in ripe.iter().filter(|chore| standing.contains_key(chore)) {
+            if !self.elected.works(clock::mono()) {
+                return Ok(());
+            }
+            match chores::done(self.store.as_ref(), &fresh, chore, now) {
+                Ok(()) => info!("{chore}"),
+                Err(error) => warn!("{chore}: {error:#}"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The cluster as the store itself says it is.
+fn read(store: &dyn Datastore, settings: &Settings) -> Result<Cluster, StoreError> {
+    let mut cluster = Cluster::new(settings.clone());
+    for prefix in Cluster::interest() {
+        match store.run(&StoreOp::List(prefix)) {
+            Reply::List(records, _) => records.into_iter().for_each(|record| {
+                cluster.apply(Delta {
+                    key: record.key,
+                    revision: record.revision,
+                    value: Some(record.value),
+                });
+            }),
+            Reply::Failed(error) => return Err(error),
+            other => {
+                return Err(StoreError {
+                    kind: buoy_core::store::FailureKind::Unavailable,
+                    message: format!("no answer to a list: {other:?}"),
+                });
+            }
+        }
+    }
+    Ok(cluster)
+}
