@@ -32,6 +32,7 @@ pub const ADMIN: &str = "admin";
 /// Tells whom the server knows, each with the token `<user>-token`: name, user, groups.
 const USERS: &str = "admin-token,admin,1,system:masters\n\
     agent-token,system:serviceaccount:buoy-system:buoy-agent,2,\"system:serviceaccounts,system:serviceaccounts:buoy-system\"\n\
+    controller-token,system:serviceaccount:buoy-system:buoy-controller,5,\"system:serviceaccounts,system:serviceaccounts:buoy-system\"\n\
     operator-token,operator,3,buoy-operators\n\
     nobody-token,nobody,4,\n";
 
@@ -67,7 +68,7 @@ impl ApiServer {
             etcd,
             directory,
         };
-        for user in ["admin", "agent", "operator", "nobody"] {
+        for user in ["admin", "agent", "controller", "operator", "nobody"] {
             started.write_kubeconfig(user)?;
         }
         started.start_server()?;
@@ -110,7 +111,7 @@ impl ApiServer {
         processes.map(Process::id).collect()
     }
 
-    /// The kubeconfig of a user: [`ADMIN`], `agent`, `operator` or `nobody`.
+    /// The kubeconfig of a user: [`ADMIN`], `agent`, `controller`, `operator` or `nobody`.
     pub fn kubeconfig(&self, user: &str) -> PathBuf {
         self.directory.path().join(format!("kubeconfig-{user}"))
     }

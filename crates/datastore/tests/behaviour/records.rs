@@ -219,6 +219,12 @@ pub(crate) fn spec_and_status_do_not_touch_each_other(backend: &dyn Backend) {
     assert_eq!(found.spec.namespace, "other");
     assert_eq!(found.status.candidates, [candidate]);
     assert!(found.metadata.uid.is_some() && found.metadata.creation_timestamp.is_some());
+
+    written(store.run(&StoreOp::Apply(key.clone(), Writer("n1".into()), Part::default())));
+    let Ok(Value::Binding(left)) = get(&*store, &key).unwrap().value else {
+        panic!("no binding is left");
+    };
+    assert_eq!(left.status.candidates, []);
 }
 
 pub(crate) fn candidate(node: &str, priority: i32) -> Candidate {

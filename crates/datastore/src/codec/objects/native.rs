@@ -123,10 +123,8 @@ pub fn status_part(name: &str, writer: &Writer, part: &Part) -> Result<Extra, Ba
             other.node
         )));
     }
-    let mut status = Extra::new();
-    if !part.candidates.is_empty() {
-        status.insert("candidates".to_owned(), json!(part.candidates));
-    }
+    // Also none: a status of which nothing is left would be null, which no schema takes.
+    let mut status = Extra::from_iter([("candidates".to_owned(), json!(part.candidates))]);
     if !part.conditions.is_empty() {
         status.insert("conditions".to_owned(), json!(part.conditions));
     }

@@ -1,8 +1,7 @@
-//! The built controller on an embedded store: what is gone is freed, what lives is not.
-
-#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+//! A store with nodes, pods and what IPAM gave them, and the built controller on it.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use buoy_api::binding::{Binding, BindingSpec, Candidate, Epoch, Term};
 use buoy_api::ip::FloatingIp;
-use buoy_api::ipam::{AffinityOwner, Block};
+use buoy_api::ipam::Block;
 use buoy_api::lease::{NodeLease, NodeLeaseSpec};
 use buoy_api::meta::ObjectMeta;
 use buoy_api::names::binding_name;
@@ -21,15 +20,17 @@ use buoy_core::ipam::{
 };
 use buoy_core::store::{Key, Part, Prefix, Record, Reply, StoreOp, Value, Writer};
 use buoy_datastore::{Datastore, drive};
+use buoy_kubeserver::{ADMIN, ApiServer};
 use jiff::Timestamp;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value as Json, json};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-const FLOATING: &str = "10.65.1.3";
+pub(crate) const FLOATING: &str = "10.65.1.3";
 
 /// A running controller; killed when dropped.
-struct Controller(Child);
+pub(crate) struct Controller(Child);
 
 impl Controller {
     fn start(store: &str, log: &Path) -> Self {
@@ -49,7 +50,7 @@ impl Controller {
         Self(child)
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), signal).unwrap();
     }
 }
@@ -61,34 +62,105 @@ impl Drop for Controller {
     }
 }
 
+/// What the store is made of.
+enum Place {
+    File,
+    Kubernetes(Box<ApiServer>),
+}
+
 /// A store, and who looks after it.
-struct Bed {
+pub(crate) struct Bed {
     directory: tempfile::TempDir,
     url: String,
-    store: Arc<dyn Datastore>,
+    pub(crate) store: Arc<dyn Datastore>,
+    place: Place,
 }
 
 impl Bed {
-    /// A pool, and the nodes n1 and n2.
-    fn new() -> Self {
+    /// An embedded store with a pool, and the nodes n1 and n2.
+    pub(crate) fn embedded() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", directory.path().join("buoy.db").display());
-        let store = buoy_datastore::open(&url).unwrap();
+        Self::filled(directory, (url.clone(), url), Place::File)
+    }
+
+    /// The same in a real API server, where the controller has its own rights and no more.
+    pub(crate) fn kubernetes() -> Self {
+        let server = ApiServer::start(IpAddr::V4(Ipv4Addr::new(127, 0, 77, 1))).unwrap();
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+        let paths = ["crds", "rbac.yaml", "rbac-controller.yaml"].map(|name| deploy.join(name));
+        server
+            .create(&paths.each_ref().map(|path| path.as_path()))
+            .unwrap();
+        let url = |user| format!("kubernetes:{}", server.kubeconfig(user).display());
+        let urls = (url(ADMIN), url("controller"));
+        Self::filled(
+            tempfile::tempdir().unwrap(),
+            urls,
+            Place::Kubernetes(Box::new(server)),
+        )
+    }
+
+    /// `urls`: of the test, and of the controller.
+    fn filled(directory: tempfile::TempDir, urls: (String, String), place: Place) -> Self {
         let bed = Self {
             directory,
-            url,
-            store,
+            store: buoy_datastore::open(&urls.0).unwrap(),
+            url: urls.1,
+            place,
         };
         let pool = IpPool::new(ObjectMeta::named("pool"), pool());
         bed.create(Key::Pool("pool".to_owned()), Value::Pool(pool));
         for name in ["n1", "n2"] {
-            let node = Node::new(ObjectMeta::named(name), NodeSpec::default());
-            bed.create(Key::Node(name.to_owned()), Value::Node(node));
+            bed.add_node(name);
         }
         bed
     }
 
-    fn controller(&self) -> Controller {
+    fn add_node(&self, name: &str) {
+        match &self.place {
+            Place::File => {
+                let node = Node::new(ObjectMeta::named(name), NodeSpec::default());
+                self.create(Key::Node(name.to_owned()), Value::Node(node));
+            }
+            Place::Kubernetes(server) => {
+                let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+                server.kubectl(&["create", "-f", "-"], &node.to_string()).unwrap();
+            }
+        }
+    }
+
+    pub(crate) fn forget_node(&self, name: &str) {
+        match &self.place {
+            Place::File => self.delete(Key::Node(name.to_owned())),
+            Place::Kubernetes(server) => drop(server.kubectl(&["delete", "node", name], "").unwrap()),
+        }
+    }
+
+    fn add_pod(&self, node: &str, pod: &str) {
+        let Place::Kubernetes(server) = &self.place else {
+            return;
+        };
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "namespace": "default"},
+            "spec": {"nodeName": node, "containers": [{"name": "main", "image": "main"}]},
+        });
+        server.kubectl(&["create", "-f", "-"], &pod.to_string()).unwrap();
+    }
+
+    /// What the controller was denied.
+    pub(crate) fn denied(&self) -> Vec<Json> {
+        let Place::Kubernetes(server) = &self.place else {
+            return Vec::new();
+        };
+        let events = server.audit().unwrap().into_iter();
+        events
+            .filter(|event| event["user"]["username"] == "system:serviceaccount:buoy-system:buoy-controller")
+            .filter(|event| event["responseStatus"]["code"] == 403)
+            .collect()
+    }
+
+    pub(crate) fn controller(&self) -> Controller {
         Controller::start(&self.url, &self.log())
     }
 
@@ -96,19 +168,19 @@ impl Bed {
         self.directory.path().join("log")
     }
 
-    fn create(&self, key: Key, value: Value) {
+    pub(crate) fn create(&self, key: Key, value: Value) {
         let reply = self.store.run(&StoreOp::Create(key.clone(), value));
         assert!(matches!(reply, Reply::Written(_)), "{key}: {reply:?}");
     }
 
-    fn get(&self, key: Key) -> Option<Record> {
+    pub(crate) fn get(&self, key: Key) -> Option<Record> {
         match self.store.run(&StoreOp::Get(key)) {
             Reply::Record(record) => record,
             other => panic!("{other:?}"),
         }
     }
 
-    fn delete(&self, key: Key) {
+    pub(crate) fn delete(&self, key: Key) {
         let revision = self.get(key.clone()).unwrap().revision;
         assert_eq!(self.store.run(&StoreOp::Delete(key, revision)), Reply::Deleted);
     }
@@ -121,8 +193,8 @@ impl Bed {
     }
 
     /// Gives an address to a pod, as an ADD on a node does.
-    fn assign(&self, node: &str, pod: &str) -> ipnet::IpNet {
-        let says = [("node", node), ("namespace", "shop"), ("pod", pod)];
+    pub(crate) fn assign(&self, node: &str, pod: &str) -> ipnet::IpNet {
+        let says = [("node", node), ("namespace", "default"), ("pod", pod)];
         let request = AutoAssignRequest {
             snapshot: self.snapshot(),
             asker: Asker {
@@ -143,24 +215,26 @@ impl Bed {
         ipnet::IpNet::from(assigned.addresses[0].addr())
     }
 
-    fn publish(&self, node: &str, pod: &str, address: ipnet::IpNet) {
+    pub(crate) fn publish(&self, node: &str, pod: &str, address: ipnet::IpNet) {
+        self.add_pod(node, pod);
         let spec = WorkloadEndpointSpec {
             node: node.to_owned(),
+            container_id: format!("c-{pod}"),
             pod: pod.to_owned(),
             ip_networks: vec![address],
             ..WorkloadEndpointSpec::default()
         };
         let name = format!("{node}-k8s-{pod}-eth0");
-        let record = WorkloadEndpoint::new(ObjectMeta::namespaced("shop", &name), spec);
+        let record = WorkloadEndpoint::new(ObjectMeta::namespaced("default", &name), spec);
         let key = Key::Endpoint {
-            namespace: "shop".to_owned(),
+            namespace: "default".to_owned(),
             name,
         };
         self.create(key, Value::Endpoint(record));
     }
 
     /// A floating IP with its reservation, owned by a pod on n2.
-    fn bind(&self, pod: &str) {
+    pub(crate) fn bind(&self, pod: &str) {
         let address: FloatingIp = FLOATING.parse().unwrap();
         let request = ReserveRequest {
             snapshot: self.snapshot(),
@@ -180,7 +254,7 @@ impl Bed {
         };
         let spec = BindingSpec {
             address: address.addr(),
-            namespace: "shop".to_owned(),
+            namespace: "default".to_owned(),
             owner: Some(candidate.as_owner(Term(2))),
             epoch: Epoch(7),
             ..BindingSpec::default()
@@ -204,7 +278,7 @@ impl Bed {
         self.create(Key::Lease("n2".to_owned()), Value::Lease(lease));
     }
 
-    fn blocks(&self) -> BTreeMap<ipnet::IpNet, Block> {
+    pub(crate) fn blocks(&self) -> BTreeMap<ipnet::IpNet, Block> {
         let prefix = Prefix::Blocks(buoy_api::ip::Family::V4);
         let Reply::List(records, _) = self.store.run(&StoreOp::List(prefix)) else {
             panic!("no list")
@@ -217,7 +291,7 @@ impl Bed {
     }
 
     /// Whether a pod's handle has anything.
-    fn has(&self, pod: &str) -> bool {
+    pub(crate) fn has(&self, pod: &str) -> bool {
         let given = self
             .blocks()
             .values()
@@ -227,7 +301,7 @@ impl Bed {
         given > 0
     }
 
-    fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+    pub(crate) fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !is_so() {
             let log = std::fs::read_to_string(self.log()).unwrap_or_default();
@@ -236,7 +310,7 @@ impl Bed {
         }
     }
 
-    fn holder(&self) -> Option<String> {
+    pub(crate) fn holder(&self) -> Option<String> {
         match self.get(Key::Lease(ELECTION.to_owned()))?.value.unwrap() {
             Value::Lease(lease) => lease.spec.holder,
             other => panic!("{other:?}"),
@@ -252,80 +326,4 @@ fn pool() -> IpPoolSpec {
 
 fn handle(pod: &str) -> String {
     format!("net.c-{pod}")
-}
-
-#[test]
-fn what_pods_and_nodes_left_is_freed_and_what_lives_is_not() {
-    let bed = Bed::new();
-    bed.publish("n1", "lives", bed.assign("n1", "lives"));
-    bed.assign("n1", "leaked");
-    bed.assign("n2", "of-n2");
-    bed.bind("web-0");
-    let _controller = bed.controller();
-    bed.until("the leak is freed", || !bed.has("leaked"));
-    bed.until("the other too: its pod has no endpoint", || !bed.has("of-n2"));
-    assert!(bed.has("lives"));
-    let binding = Key::Binding(binding_name(FLOATING.parse().unwrap()));
-    let is_bound = || bed.get(binding.clone()).is_some();
-    assert!(is_bound() && bed.get(Key::Lease("n2".to_owned())).is_some());
-
-    bed.delete(Key::Node("n2".to_owned()));
-    let of_n2 = AffinityOwner::Host("n2".to_owned());
-    bed.until("its block is gone", || {
-        !bed.blocks()
-            .values()
-            .any(|block| block.affinity.as_ref() == Some(&of_n2))
-    });
-    bed.until("the address is nobody's, and then not held any more", || {
-        !is_bound()
-    });
-    bed.until("its reservation is gone", || {
-        bed.get(Key::Handle("buoy-fip-10-65-1-3".to_owned())).is_none()
-    });
-    bed.until("its lease is gone", || {
-        bed.get(Key::Lease("n2".to_owned())).is_none()
-    });
-    let floor = match bed.get(Key::EpochFloor).unwrap().value.unwrap() {
-        Value::EpochFloor(floor) => floor.spec.epoch,
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(floor, Epoch(8), "one above the owner's: nobody is an owner, too");
-    assert!(bed.has("lives"));
-    let Reply::List(claims, _) = bed.store.run(&StoreOp::List(Prefix::AllAffinities)) else {
-        panic!("no list")
-    };
-    assert_eq!(claims.len(), 1, "{claims:?}");
-}
-
-#[test]
-fn of_two_controllers_one_works_and_the_other_takes_over() {
-    let bed = Bed::new();
-    let first = bed.controller();
-    bed.until("one is elected", || bed.holder().is_some());
-    let holder = bed.holder();
-    let second = bed.controller();
-    // Killed: its lease must run out.
-    first.signal(Signal::SIGKILL);
-    bed.until("the other took over", || {
-        bed.holder().is_some() && bed.holder() != holder
-    });
-    bed.assign("n1", "leaked");
-    bed.until("it works", || !bed.has("leaked"));
-    // Ended in order: it leaves the lease to others.
-    second.signal(Signal::SIGTERM);
-    bed.until("the lease is nobody's", || bed.holder().is_none());
-}
-
-#[test]
-fn a_pod_that_comes_back_in_time_keeps_its_address() {
-    let bed = Bed::new();
-    let address = bed.assign("n1", "slow");
-    let controller = bed.controller();
-    bed.until("it works", || bed.holder().is_some());
-    bed.publish("n1", "slow", address);
-    // A second leak shows that a grace has passed since.
-    bed.assign("n1", "leaked");
-    bed.until("the leak is freed", || !bed.has("leaked"));
-    assert!(bed.has("slow"));
-    drop(controller);
 }
