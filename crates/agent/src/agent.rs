@@ -162,9 +162,9 @@ impl Agent {
             Input::Delta(delta) => self.changed(delta, now.mono),
             Input::Bird(report) => self.routed(report, now.mono),
             Input::Learnt(floating, is) => self.dirty.extend(self.view.set_learnt(floating, is)),
-            Input::Synced => self.synced(),
+            Input::Synced => self.synced(now.mono),
             Input::Lost(error) => self.lost(error),
-            Input::Restored => self.restored(now.mono),
+            Input::Restored => self.restored(),
             Input::Applied(results) => self.applied(results, now.mono),
             Input::Unlinked(name, index, Ok(())) => self.network.link_gone(&name, index),
             Input::Unlinked(name, _, Err(error)) => self.network.link_stays(&name, &error),
@@ -230,13 +230,14 @@ impl Agent {
         }
     }
 
-    fn synced(&mut self) {
+    fn synced(&mut self, now: Mono) {
         if let Some(error) = self.contact.lost.take() {
             info!("the datastore answers again, after: {error}");
         }
         self.work.retry_now();
+        self.view.listed(now);
         if self.contact.synced {
-            if self.view.held_until().is_some() {
+            if self.view.is_held() {
                 self.look_at_attachments();
             }
             return;
@@ -262,11 +263,11 @@ impl Agent {
     }
 
     /// The datastore was restored from a copy: it may say that something is free, or another's, which this node has.
-    fn restored(&mut self, now: Mono) {
+    fn restored(&mut self) {
         warn!(
-            "the datastore was restored from a copy: nothing is allocated for {RESTORE_HOLD:?}, and this node writes again what it has"
+            "the datastore was restored from a copy: nothing is allocated until {RESTORE_HOLD:?} after it was read, and this node writes again what it has"
         );
-        self.dirty.extend(self.view.restored(now));
+        self.dirty.extend(self.view.restored());
     }
 
     fn look_at_hold(&mut self, now: Now) {
@@ -345,6 +346,7 @@ impl Agent {
             warn!("no contact with the datastore; what is programmed stays: {error}");
         }
         self.contact.lost = Some(error);
+        self.view.contact_lost();
     }
 
     fn performed(&mut self, subject: &Subject, outcome: Outcome, now: Now) {

@@ -185,7 +185,7 @@ pub(crate) fn status(agent: &Agent, now: Now) -> Value {
     }
     let health = match &agent.contact.lost {
         Some(error) => format!("no contact: {error}"),
-        None if agent.view.held_until().is_some() => restored(agent, now),
+        None if agent.view.is_held() => restored(agent, now),
         None if agent.contact.synced => "in contact".to_owned(),
         None => "not read yet".to_owned(),
     };
@@ -207,11 +207,11 @@ pub(crate) fn status(agent: &Agent, now: Now) -> Value {
 }
 
 fn restored(agent: &Agent, now: Now) -> String {
-    let left = agent.view.held_until().unwrap_or_default().since(now.mono);
-    format!(
-        "in contact; it was restored from a copy: nothing is allocated for {} s",
-        left.as_secs() + 1
-    )
+    let until = match agent.view.held_until() {
+        Some(until) => format!("for {} s", until.since(now.mono).as_secs() + 1),
+        None => "before it was read".to_owned(),
+    };
+    format!("in contact; it was restored from a copy: nothing is allocated {until}")
 }
 
 fn problems(agent: &Agent) -> Vec<String> {

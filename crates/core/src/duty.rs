@@ -16,7 +16,7 @@ use buoy_api::ip::FloatingIp;
 use buoy_api::v3::WorkloadEndpoint;
 use ipnet::IpNet;
 
-use crate::endpoint::{AddressRequest, Attachment, Phase};
+use crate::endpoint::{Attachment, Phase};
 use crate::floating::claim::Seen;
 use crate::floating::decide::Reason;
 use crate::floating::lease::{Held, Sighting};
@@ -242,7 +242,11 @@ fn for_attachment(view: &View, attachment: &Attachment) -> Owed {
             Some(record) => Duty::Republish(Box::new(record.clone())).into(),
             None if attachment.phase == Phase::Up && has_lost_addresses(view, attachment) => Owed {
                 duty: Some(Duty::Reallocate(boxed())),
-                grace: view.held_until().map_or(LOST_GRACE, |_| Duration::ZERO),
+                grace: if view.is_held() {
+                    Duration::ZERO
+                } else {
+                    LOST_GRACE
+                },
                 ..Owed::default()
             },
             None => Owed::default(),
@@ -252,7 +256,7 @@ fn for_attachment(view: &View, attachment: &Attachment) -> Owed {
 
 /// Whether an address of an attachment lies in a pool, and no block says that it is the attachment's.
 fn has_lost_addresses(view: &View, attachment: &Attachment) -> bool {
-    if matches!(attachment.request.addresses, AddressRequest::Given(_)) {
+    if attachment.request.is_given() {
         return false;
     }
     let handle = attachment.request.handle(&attachment.id);

@@ -173,6 +173,11 @@ impl Request {
     pub fn handle(&self, id: &AttachmentId) -> String {
         buoy_api::names::workload_handle(&self.network, &id.container)
     }
+
+    /// Whether the addresses have no record in IPAM.
+    pub fn is_given(&self) -> bool {
+        matches!(self.addresses, AddressRequest::Given(_))
+    }
 }
 
 /// How far an attachment has come.

@@ -9,7 +9,6 @@ mod own;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use anyhow::Result;
 use buoy_api::binding::{Binding, Term};
@@ -50,8 +49,6 @@ struct Context {
     cached: Vec<Record>,
     identity: String,
     term_floor: Term,
-    /// For how long nothing may be allocated.
-    held: Option<Duration>,
     now: Now,
 }
 
@@ -160,7 +157,6 @@ impl Context {
             },
             identity: view.settings.identity.clone(),
             term_floor: view.term_floor(),
-            held: view.held_until().map(|until| until.since(now.mono)),
             now,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use buoy_cni_spec::{CniError, ErrorCode};
 use buoy_core::desired::RowKey;
-use buoy_core::endpoint::{AddressRequest, Attachment, AttachmentId, Phase};
+use buoy_core::endpoint::{Attachment, AttachmentId, Phase};
 use buoy_core::ipam::IpamError;
 use buoy_core::op::Op;
 use buoy_core::subject::Subject;
@@ -73,6 +73,14 @@ impl Agent {
         self.dirty.extend(self.view.put_attachment(attachment));
     }
 
+    /// Whether an attachment may be given addresses now. Those of another IPAM plugin are not the datastore's to give.
+    pub(super) fn may_assign(&self, attachment: &Attachment, now: Mono) -> Result<(), IpamError> {
+        if attachment.request.is_given() {
+            return Ok(());
+        }
+        self.view.may_allocate(now)
+    }
+
     /// The attachment's own addresses are assigned, or cannot be.
     pub(super) fn assigned(&mut self, subject: &Subject, result: Result<Vec<IpNet>, IpamError>, now: Now) {
         let Subject::Attachment(id) = subject else { return };
@@ -81,12 +89,7 @@ impl Agent {
             return;
         };
         // What was assigned before the restore was noticed may be somebody else's.
-        let result = match self.view.held_until() {
-            Some(until) if result.is_ok() && !is_given(attachment) => Err(IpamError::Restored {
-                left: until.since(now.mono),
-            }),
-            _ => result,
-        };
+        let result = result.and_then(|addresses| self.may_assign(attachment, now.mono).map(|()| addresses));
         match result {
             Ok(addresses) if attachment.phase == Phase::Adding => {
                 let mut attachment = attachment.clone();
@@ -215,11 +218,6 @@ impl Agent {
             self.call(call, now);
         }
     }
-}
-
-/// Whether an attachment's addresses come from another IPAM plugin.
-fn is_given(attachment: &Attachment) -> bool {
-    matches!(attachment.request.addresses, AddressRequest::Given(_))
 }
 
 /// The attachment that an operation makes a link for.

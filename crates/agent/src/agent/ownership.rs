@@ -52,6 +52,12 @@ impl Agent {
 
     fn begin_duties(&mut self, now: Now) {
         for (subject, duty) in self.work.turn(&self.view, now) {
+            if let Duty::Allocate(attachment) = &duty
+                && let Err(error) = self.may_assign(attachment, now.mono)
+            {
+                self.assigned(&subject, Err(error), now);
+                continue;
+            }
             match duty {
                 Duty::Withdraw(floating) => {
                     self.withdrawing.insert(floating);

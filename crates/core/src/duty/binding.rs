@@ -15,7 +15,7 @@ pub(super) fn owed(view: &View, floating: FloatingIp, now: Now) -> Owed {
         return owed;
     }
     // Others may have what they did not write again yet. Everything is looked at when the time is over.
-    if view.held_until().is_some() {
+    if view.is_held() {
         return Owed::default();
     }
     let Some((binding, revision)) = view.bindings.versioned(&floating) else {
@@ -98,7 +98,7 @@ fn reassertion(view: &View, floating: FloatingIp, now: Now) -> Option<Owed> {
         before: Box::new(before.clone()),
         above,
         term,
-        overrules: view.held_until().is_some(),
+        overrules: view.is_held(),
     };
     Some(duty.into())
 }

@@ -42,7 +42,7 @@ pub(super) fn own(view: &View, now: Now) -> Owed {
 /// revoked. A foreign holder of this node's own lease is watched like another node.
 pub(super) fn watched(view: &View, node: &str, now: Now) -> Owed {
     // Leases of before a restore say nothing, and their holders need time to notice.
-    if view.held_until().is_some() {
+    if view.is_held() {
         return Owed::default();
     }
     let foreign = view.is_foreign(node) && (view.lease_wanted || view.owns());

@@ -94,13 +94,13 @@ pub enum IpamError {
     },
     /// The datastore was restored from a copy: others may have what it says is free.
     #[error(
-        "the datastore was restored from a copy: nothing is allocated yet\nit is allowed again in {} s, when every node \
-         had time to write again what it has",
-        .left.as_secs() + 1
+        "the datastore was restored from a copy: nothing is allocated yet\nit is allowed again {}, when every node had \
+         time to write again what it has",
+        hold_ends(*.left)
     )]
     Restored {
-        /// For how long.
-        left: Duration,
+        /// For how long; `None` while that is not known, for the datastore has yet to be read.
+        left: Option<Duration>,
     },
     /// The datastore failed.
     #[error(transparent)]
@@ -257,6 +257,12 @@ impl fmt::Display for Shortage {
             ),
         }
     }
+}
+
+fn hold_ends(left: Option<Duration>) -> String {
+    left.map_or("a while after it was read".to_owned(), |left| {
+        format!("in {} s", left.as_secs() + 1)
+    })
 }
 
 fn pools_of(shortages: &[Shortage]) -> String {

@@ -1,8 +1,9 @@
 //! A store that was restored from a copy: what it has forgotten, and this node remembers.
 //!
-//! For a while nothing is allocated and nobody takes anything: each agent writes again what it has. A record that says less
-//! than what was known before does not count meanwhile, so nothing that is programmed goes. What nobody wrote again in that
-//! time is as the store says, but for the epochs, which never fall.
+//! Until everything that the store says now was heard, and for a while from there on, nothing is allocated and nobody takes
+//! anything: each agent writes again what it has. A record that says less than what was known before does not count
+//! meanwhile, so nothing that is programmed goes. What nobody wrote again in that time is as the store says, but for the
+//! epochs, which never fall.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,18 +16,31 @@ use buoy_api::v3::WorkloadEndpoint;
 use super::View;
 use crate::endpoint::EndpointId;
 use crate::floating::lease::Own;
+use crate::ipam::IpamError;
 use crate::store::{Bad, Delta, Value};
 use crate::subject::Subject;
 use crate::time::Mono;
 
-/// How long nothing is allocated after a restore was noticed: every agent that lives notices it within this time, and has
-/// written again what it has.
+/// How long nothing is allocated once a restored store was read: every agent that lives notices the restore within this
+/// time, and has written again what it has.
 pub const RESTORE_HOLD: Duration = Duration::from_secs(20);
+
+/// Whether nothing is allocated or taken because the store was restored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Hold {
+    /// No.
+    #[default]
+    Over,
+    /// Yes: not everything that the store says now was heard, or it does not answer.
+    Listing,
+    /// Yes, until then.
+    Until(Mono),
+}
 
 /// What is remembered of the time before.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Restored {
-    until: Option<Mono>,
+    hold: Hold,
     bindings: BTreeMap<FloatingIp, Memory>,
     /// Highest epoch of addresses whose records were behind when the hold ended.
     epochs: BTreeMap<FloatingIp, Epoch>,
@@ -68,9 +82,9 @@ impl Memory {
 
 impl View {
     /// The store turned out to be restored from a copy. Says whom that concerns: everybody.
-    pub fn restored(&mut self, now: Mono) -> BTreeSet<Subject> {
+    pub fn restored(&mut self) -> BTreeSet<Subject> {
+        self.restored.hold = Hold::Listing;
         self.restored.floor = self.epoch_floor();
-        self.restored.until = Some(now.after(RESTORE_HOLD));
         self.restored.lost.clear();
         self.restored.handles = self.own_handles().map(|(handle, _)| handle.to_owned()).collect();
         let bindings = self.bindings.iter().map(|(floating, binding)| {
@@ -95,14 +109,48 @@ impl View {
         dirty
     }
 
-    /// Until when nothing is allocated or taken, because the store was restored.
+    /// Everything that the store says now was heard: if it was restored, the others have from now on time to write again
+    /// what they have. They may not have reached it any earlier than this agent did.
+    pub fn listed(&mut self, now: Mono) {
+        if self.restored.hold == Hold::Listing {
+            self.restored.hold = Hold::Until(now.after(RESTORE_HOLD));
+        }
+    }
+
+    /// The store does not answer: nobody writes again what they have, and time that passes says nothing.
+    pub fn contact_lost(&mut self) {
+        if self.is_held() {
+            self.restored.hold = Hold::Listing;
+        }
+    }
+
+    /// Whether nothing is allocated or taken, because the store was restored.
+    pub fn is_held(&self) -> bool {
+        self.restored.hold != Hold::Over
+    }
+
+    /// Until when; `None` also while that is not known, for the store has yet to say all it knows.
     pub fn held_until(&self) -> Option<Mono> {
-        self.restored.until
+        match self.restored.hold {
+            Hold::Until(until) => Some(until),
+            Hold::Over | Hold::Listing => None,
+        }
+    }
+
+    /// Whether addresses may be given to workloads: not while others may have what the store says is free.
+    pub fn may_allocate(&self, now: Mono) -> Result<(), IpamError> {
+        match self.restored.hold {
+            Hold::Over => Ok(()),
+            Hold::Listing => Err(IpamError::Restored { left: None }),
+            Hold::Until(until) => Err(IpamError::Restored {
+                left: Some(until.since(now)),
+            }),
+        }
     }
 
     /// The hold is over: what nobody wrote again is as the store says. Says whom that concerns.
     pub fn end_hold(&mut self, now: Mono) -> BTreeSet<Subject> {
-        self.restored.until = None;
+        self.restored.hold = Hold::Over;
         let mut dirty: BTreeSet<Subject> = self.awaited_nodes().map(Subject::OtherNode).collect();
         let memories = std::mem::take(&mut self.restored.bindings);
         let mut behind = Vec::new();
@@ -213,6 +261,7 @@ impl View {
         };
         let epoch = now.map(|binding| binding.spec.epoch);
         let elsewhere = self.owner_elsewhere(delta);
+        let is_taken = !self.is_held() && elsewhere.is_some();
         if self
             .restored
             .epochs
@@ -228,7 +277,6 @@ impl View {
         let is_same = now.is_some_and(|now| {
             now.spec.epoch == before.epoch && is_same(now.spec.owner.as_ref(), before.owner.as_ref())
         });
-        let is_taken = self.restored.until.is_none() && elsewhere.is_some();
         if epoch <= Some(before.epoch) && !is_same && !is_taken {
             memory.instead = Some(delta.clone());
             return true;
@@ -259,7 +307,7 @@ impl View {
             return false;
         };
         let is_known = matches!(value, Some(Ok(Value::Endpoint(now))) if says_the_same(now, record));
-        if is_known || (self.restored.until.is_none() && !self.restored.forgotten.contains(id)) {
+        if is_known || (!self.is_held() && !self.restored.forgotten.contains(id)) {
             self.restored.endpoints.remove(id);
             self.restored.forgotten.remove(id);
             return false;

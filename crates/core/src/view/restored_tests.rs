@@ -21,7 +21,7 @@ fn address() -> FloatingIp {
 fn restored(owner: Option<&Candidate>) -> View {
     let mut view = view();
     put(&mut view, Value::Binding(binding(owner)));
-    view.restored(now(BEGAN).mono);
+    view.restored();
     view
 }
 
@@ -101,6 +101,39 @@ fn what_the_store_forgot_stays_in_force_and_is_written_again() {
             Some(Epoch(8))
         );
     }
+}
+
+#[test]
+fn nothing_is_over_before_everything_was_heard() {
+    let mut view = restored(Some(&mine()));
+    let at = |second: u64| now(second).mono;
+    assert!(view.is_held());
+    assert_eq!(view.held_until(), None, "time alone ends nothing");
+    assert_eq!(
+        view.may_allocate(at(BEGAN + 60)),
+        Err(IpamError::Restored { left: None })
+    );
+    view.contact_lost();
+    assert_eq!(view.held_until(), None);
+    view.listed(at(BEGAN + 60));
+    assert_eq!(view.held_until(), Some(at(BEGAN + 60).after(RESTORE_HOLD)));
+    let left = Some(RESTORE_HOLD - Duration::from_secs(5));
+    assert_eq!(
+        view.may_allocate(at(BEGAN + 65)),
+        Err(IpamError::Restored { left })
+    );
+    view.listed(at(BEGAN + 70));
+    assert_eq!(view.held_until(), Some(at(BEGAN + 60).after(RESTORE_HOLD)));
+    view.contact_lost();
+    assert!(view.is_held());
+    assert_eq!(view.held_until(), None, "nobody wrote meanwhile");
+    view.listed(at(BEGAN + 90));
+    assert_eq!(view.held_until(), Some(at(BEGAN + 90).after(RESTORE_HOLD)));
+    view.end_hold(at(BEGAN + 110));
+    view.contact_lost();
+    view.listed(at(BEGAN + 120));
+    assert!(!view.is_held(), "an outage is no restore");
+    assert_eq!(view.may_allocate(at(BEGAN + 120)), Ok(()));
 }
 
 #[test]
@@ -224,7 +257,7 @@ fn an_endpoint_is_published_again_as_it_was() {
     for instead in [None, Some(older)] {
         let mut view = view();
         put(&mut view, Value::Endpoint(before.clone()));
-        view.restored(now(BEGAN).mono);
+        view.restored();
         let tell = |view: &mut View, value: Option<WorkloadEndpoint>| {
             let delta = Delta {
                 key: endpoint_key(&pod),
@@ -273,7 +306,7 @@ fn an_address_that_no_block_gives_is_taken_again() {
     let again = owed(&view, &subject, now(1));
     assert_eq!(again.duty, Some(Duty::Reallocate(Box::new(pod.clone()))));
     assert!(!again.grace.is_zero(), "it may be on its way");
-    view.restored(now(BEGAN).mono);
+    view.restored();
     assert!(owed(&view, &subject, now(BEGAN)).grace.is_zero());
     put(
         &mut view,
@@ -298,7 +331,7 @@ fn workloads_that_come_back_with_the_copy_are_told() {
     };
     let mut view = view();
     put(&mut view, given("10.65.0.64/26", "net.c-known", &says("known-0")));
-    view.restored(now(BEGAN).mono);
+    view.restored();
     assert_eq!(view.revenants(), BTreeSet::new());
     let tunnel = [
         ("node", "n1".to_owned()),

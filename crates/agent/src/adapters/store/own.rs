@@ -29,10 +29,6 @@ impl Performer {
             AddressRequest::Given(addresses) => {
                 return Ok(addresses.iter().copied().map(IpNet::from).collect());
             }
-            _ if context.held.is_some() => {
-                let left = context.held.unwrap_or_default();
-                return Err(IpamError::Restored { left });
-            }
             AddressRequest::Specific(addresses) => self.assign(addresses.clone(), grant, context)?,
             AddressRequest::Automatic {
                 families,
@@ -103,7 +99,7 @@ impl Performer {
     /// Releases an attachment's addresses, and then its record.
     pub(super) fn retire(&mut self, attachment: &Attachment) -> Outcome {
         let handle = attachment.request.handle(&attachment.id);
-        if !matches!(attachment.request.addresses, AddressRequest::Given(_)) {
+        if !attachment.request.is_given() {
             match drive(self.store.as_ref(), ReleaseHandle::new(handle)) {
                 Ok(released) => self.remember(released.written),
                 Err(error) => return Outcome::Failed(error.to_string()),
