@@ -17,6 +17,7 @@ use buoy_lab::records::Records;
 use buoy_lab::store::Kind;
 use buoy_lab::traffic::Traffic;
 use buoy_lab::workload::{Spec, Workload};
+use serde_json::json;
 
 const V4: &str = "172.16.1.3";
 const V6: &str = "fd16::3";
@@ -93,17 +94,23 @@ fn nothing_else_is_left(cluster: &Cluster, workloads: &[Workload]) -> Result<()>
     })
 }
 
-/// ADD says that it may be asked again, and why; later it succeeds.
+/// ADD and STATUS say that they may be asked again, and why; later they succeed.
 fn add_waits(cluster: &Cluster) -> Result<Workload> {
-    let mut early = Workload::prepare(&cluster.nodes[0], Spec::pod("shop", "early"))?;
-    let refusal = early.add()?.refusal()?;
-    ensure!(refusal.code == 11, "code {}: {}", refusal.code, refusal.msg);
-    ensure!(refusal.msg.contains("restored from a copy"), "{}", refusal.msg);
+    let mut early = Workload::prepare(
+        &cluster.nodes[0],
+        Spec::pod("shop", "early").config("cniVersion", json!("1.1.0")),
+    )?;
+    for answered in [early.add()?, early.call("STATUS")?] {
+        let refusal = answered.refusal()?;
+        ensure!(refusal.code == 11, "code {}: {}", refusal.code, refusal.msg);
+        ensure!(refusal.msg.contains("restored from a copy"), "{}", refusal.msg);
+    }
     early.del()?.ok()?;
     eventually(HOLD, "addresses are allocated again", || {
         let added = early.add()?;
         added.ok().map(drop)
     })?;
+    early.call("STATUS")?.ok()?;
     Ok(early)
 }
 

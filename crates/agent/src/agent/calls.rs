@@ -7,11 +7,12 @@ use buoy_cni_spec::netconf::Attachment as Wanted;
 use buoy_cni_spec::{CniError, ErrorCode, NetConf};
 use buoy_core::endpoint::{Attachment, AttachmentId, Netns, Phase};
 use buoy_core::floating::candidates;
-use buoy_core::time::Now;
+use buoy_core::time::{Mono, Now};
 use buoy_core::view::Gate;
 use serde_json::Value;
 
 use super::Agent;
+use super::life::ipam_error;
 use crate::answers::{Adding, Waiter};
 use crate::inputs::{Call, CallId};
 use crate::request::{self, Removal};
@@ -39,7 +40,7 @@ impl Agent {
                 Waiter::from(call).answer(Ok(Value::Null));
             }
             Body::Status => {
-                let response = self.status();
+                let response = self.status(now.mono);
                 Waiter::from(call).answer(response);
             }
             Body::Inspect(question) => {
@@ -93,7 +94,10 @@ impl Agent {
     fn admit(&mut self, add: &AddRequest, at: Netns, link: bool, call: Call, now: Now) {
         let gate = |configured: bool| self.gate(configured);
         let parsed = request::parse(add, at, &self.settings.node_name, &gate, now.wall);
-        let mut parsed = match parsed.and_then(|parsed| self.may_begin().map(|()| parsed)) {
+        let mut parsed = match parsed.and_then(|parsed| {
+            self.may_begin(Some(&parsed.attachment), now.mono)
+                .map(|()| parsed)
+        }) {
             Ok(parsed) => parsed,
             Err(error) => return Waiter::from(call).answer(Err(error)),
         };
@@ -119,8 +123,8 @@ impl Agent {
         }
     }
 
-    /// Whether the datastore is fit for new workloads.
-    fn may_begin(&self) -> Result<(), CniError> {
+    /// Whether the datastore is fit for new workloads, or for this one.
+    fn may_begin(&self, attachment: Option<&Attachment>, now: Mono) -> Result<(), CniError> {
         let locked = |c: &buoy_api::v3::ClusterInformation| c.spec.datastore_ready == Some(false);
         if self.view.cluster.get("default").is_some_and(locked) {
             return Err(
@@ -129,7 +133,11 @@ impl Agent {
                 ),
             );
         }
-        Ok(())
+        let allowed = match attachment {
+            Some(attachment) => self.may_assign(attachment, now),
+            None => self.view.may_allocate(now),
+        };
+        allowed.map_err(|error| ipam_error(&error))
     }
 
     fn park(&mut self, id: AttachmentId, call: Call) {
@@ -224,7 +232,7 @@ impl Agent {
         Ok(Value::Null)
     }
 
-    fn status(&self) -> Response {
+    fn status(&self, now: Mono) -> Response {
         match &self.contact.lost {
             Some(error) => Err(
                 CniError::new(ErrorCode::NOT_AVAILABLE, "no contact with the datastore")
@@ -234,7 +242,7 @@ impl Agent {
                 ErrorCode::NOT_AVAILABLE,
                 "the datastore was not read yet",
             )),
-            None => self.may_begin().map(|()| Value::Null),
+            None => self.may_begin(None, now).map(|()| Value::Null),
         }
     }
 

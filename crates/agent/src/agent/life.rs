@@ -228,7 +228,8 @@ fn made_for(op: &Op) -> Option<AttachmentId> {
     }
 }
 
-fn ipam_error(error: &IpamError) -> CniError {
+/// What a runtime is told when IPAM refuses.
+pub(super) fn ipam_error(error: &IpamError) -> CniError {
     let text = error.to_string();
     let (msg, hint) = text.split_once('\n').unwrap_or((&text, ""));
     let code = if error.is_retryable() {
