@@ -5,6 +5,7 @@
 mod calls;
 mod life;
 mod ownership;
+mod restored;
 mod settle;
 mod stop;
 
@@ -18,7 +19,7 @@ use buoy_core::endpoint::{AttachmentId, Phase};
 use buoy_core::store::{Delta, Key};
 use buoy_core::subject::Subject;
 use buoy_core::time::{Mono, Now};
-use buoy_core::view::{Daemon, RESTORE_HOLD, Routing, View};
+use buoy_core::view::{Daemon, Routing, View};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tracing::{error, info, warn};
 
@@ -64,6 +65,8 @@ pub(crate) struct Agent {
     dirty: BTreeSet<Subject>,
     unanswered: BTreeSet<AttachmentId>,
     withdrawing: BTreeSet<FloatingIp>,
+    /// Addresses that were told to be lost by a restore of the datastore.
+    lost: BTreeSet<FloatingIp>,
     order: u64,
     /// What the routing daemon said of itself last.
     pub(crate) report: Option<Report>,
@@ -101,6 +104,7 @@ impl Agent {
             dirty: BTreeSet::from([Subject::Node]),
             unanswered: BTreeSet::new(),
             withdrawing: BTreeSet::new(),
+            lost: BTreeSet::new(),
             order: 0,
             report: None,
             started: now,
@@ -259,32 +263,6 @@ impl Agent {
         for attachment in self.view.attachments() {
             self.dirty.insert(Subject::Attachment(attachment.id.clone()));
             self.dirty.insert(Subject::Endpoint(attachment.endpoint.clone()));
-        }
-    }
-
-    /// The datastore was restored from a copy: it may say that something is free, or another's, which this node has.
-    fn restored(&mut self) {
-        warn!(
-            "the datastore was restored from a copy: nothing is allocated until {RESTORE_HOLD:?} after it was read, and this node writes again what it has"
-        );
-        self.dirty.extend(self.view.restored());
-    }
-
-    fn look_at_hold(&mut self, now: Now) {
-        if self.view.held_until().is_none_or(|until| now.mono < until) {
-            return;
-        }
-        for revenant in self.view.revenants() {
-            info!(
-                "gone before the datastore was restored, and released again: {}",
-                revenant.container
-            );
-            self.remove(&revenant.into(), now);
-        }
-        self.dirty.extend(self.view.end_hold(now.mono));
-        info!("addresses are allocated again");
-        for (floating, owner) in self.view.lost_by_restore() {
-            warn!("{floating} was this node's before the datastore was restored, and is of {owner} now");
         }
     }
 

@@ -127,6 +127,13 @@ fn floating_facts(agent: &Agent, floating: FloatingIp) -> Vec<Value> {
     if let Some(failure) = agent.work.failure(&Subject::Binding(floating)) {
         facts.push(fact("datastore", &failure.error));
     }
+    let lost = agent.view.lost_by_restore().find(|(lost, _)| *lost == floating);
+    if lost.is_some() {
+        facts.push(fact(
+            "restore",
+            "was this node's before the datastore was restored from a copy",
+        ));
+    }
     facts.extend(lease::facts(agent, floating));
     facts.extend(rows_of(agent, &Subject::Binding(floating)));
     facts

@@ -238,7 +238,7 @@ fn for_attachment(view: &View, attachment: &Attachment) -> Owed {
         _ if !view.is_current(attachment) => Owed::default(),
         _ if attachment.addresses.is_none() => Duty::Allocate(boxed()).into(),
         _ if attachment.request.link && view.record_of(attachment).is_none() => Duty::Publish(boxed()).into(),
-        _ => match view.to_republish(&attachment.endpoint) {
+        _ => match view.to_republish(attachment) {
             Some(record) => Duty::Republish(Box::new(record.clone())).into(),
             None if attachment.phase == Phase::Up && has_lost_addresses(view, attachment) => Owed {
                 duty: Some(Duty::Reallocate(boxed())),

@@ -11,7 +11,6 @@ use ipnet::IpNet;
 use crate::edit::Change;
 use crate::endpoint::Attachment;
 use crate::store::{Key, Value};
-use crate::view::says_the_same;
 
 /// Key of an attachment's WorkloadEndpoint.
 pub fn endpoint_key(attachment: &Attachment) -> Key {
@@ -63,6 +62,13 @@ pub fn republished(found: Option<&Value>, before: &WorkloadEndpoint) -> Change {
     metadata.annotations = before.metadata.annotations.clone();
     let record = WorkloadEndpoint::new(metadata, before.spec.clone());
     Change::Put(Box::new(Value::Endpoint(record)))
+}
+
+/// Whether two records of an endpoint ask for the same.
+pub(crate) fn says_the_same(one: &WorkloadEndpoint, other: &WorkloadEndpoint) -> bool {
+    one.spec == other.spec
+        && one.metadata.labels == other.metadata.labels
+        && one.metadata.annotations == other.metadata.annotations
 }
 
 fn endpoint_spec(attachment: &Attachment, node: &str) -> WorkloadEndpointSpec {

@@ -32,7 +32,6 @@ use self::ownership::Ownership;
 pub use self::ownership::Withdrawal;
 pub use self::records::{Records, Slot};
 use self::restored::Restored;
-pub(crate) use self::restored::says_the_same;
 pub use self::restored::{RESTORE_HOLD, Revenant};
 pub use self::routing::BGP_DEFAULT;
 use crate::bird::Secret;
@@ -242,8 +241,10 @@ impl View {
             Key::Node(name) => set!(self.nodes, name, Node),
             Key::Endpoint { namespace, name } => {
                 let id = EndpointId { namespace, name };
+                if self.is_forgotten(&id, &delta) {
+                    return BTreeSet::new();
+                }
                 match delta.value {
-                    _ if self.is_forgotten(&id, delta.value.as_ref()) => {}
                     Some(Ok(Value::Endpoint(record))) if record.spec.node != self.settings.node => {
                         self.endpoints.set(id, delta.revision, None);
                     }

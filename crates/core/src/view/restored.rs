@@ -5,19 +5,22 @@
 //! meanwhile, so nothing that is programmed goes. What nobody wrote again in that time is as the store says, but for the
 //! epochs, which never fall.
 
+mod revenants;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use buoy_api::binding::{Binding, Epoch, Owner};
 use buoy_api::ip::FloatingIp;
-use buoy_api::ipam::{Attribute, Block};
 use buoy_api::v3::WorkloadEndpoint;
 
+pub use self::revenants::Revenant;
 use super::View;
-use crate::endpoint::EndpointId;
+use crate::endpoint::{Attachment, EndpointId};
 use crate::floating::lease::Own;
 use crate::ipam::IpamError;
-use crate::store::{Bad, Delta, Value};
+use crate::records::says_the_same;
+use crate::store::{Delta, Value};
 use crate::subject::Subject;
 use crate::time::Mono;
 
@@ -41,65 +44,40 @@ enum Hold {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Restored {
     hold: Hold,
-    bindings: BTreeMap<FloatingIp, Memory>,
+    bindings: BTreeMap<FloatingIp, Memory<Binding>>,
+    endpoints: BTreeMap<EndpointId, Memory<WorkloadEndpoint>>,
     /// Highest epoch of addresses whose records were behind when the hold ended.
     epochs: BTreeMap<FloatingIp, Epoch>,
     floor: Epoch,
-    endpoints: BTreeMap<EndpointId, WorkloadEndpoint>,
-    forgotten: BTreeSet<EndpointId>,
-    lost: BTreeMap<FloatingIp, String>,
+    /// What this node had, and was somebody else's when that was heard.
+    lost: BTreeSet<FloatingIp>,
     /// Handles that this node's workloads had.
     handles: BTreeSet<String>,
 }
 
-/// A workload that this node had when the copy was made, and not any more: its records came back with the copy.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Revenant {
-    /// Name of the network that it was attached to.
-    pub network: String,
-    /// Its container.
-    pub container: String,
-    /// Its interface.
-    pub ifname: String,
-    /// Namespace and name, if it is a pod.
-    pub pod: Option<(String, String)>,
-}
-
-/// A binding as it was known last.
+/// A record as it was known last.
 #[derive(Clone, Debug)]
-struct Memory {
-    binding: Binding,
+struct Memory<T> {
+    record: T,
     /// What the store says instead, if it says less.
     instead: Option<Delta>,
 }
 
-impl Memory {
-    fn is_of(&self, node: &str) -> bool {
-        let owner = self.binding.spec.owner.as_ref();
-        owner.is_some_and(|owner| owner.node == node)
-    }
-}
-
 impl View {
-    /// The store turned out to be restored from a copy. Says whom that concerns: everybody.
+    /// The store turned out to be restored from a copy. Says whom that concerns: every address, and this node's lease; what
+    /// concerns workloads is told with their records.
+    ///
+    /// During a hold what is remembered is of the time before the first restore, and what the store said since counts until
+    /// it says something else: what it never had in between is told no second time.
     pub fn restored(&mut self) -> BTreeSet<Subject> {
+        if !self.is_held() {
+            self.restored.lost.clear();
+            self.restored.handles = self.own_handles().map(|(handle, _)| handle.to_owned()).collect();
+        }
         self.restored.hold = Hold::Listing;
-        self.restored.floor = self.epoch_floor();
-        self.restored.lost.clear();
-        self.restored.handles = self.own_handles().map(|(handle, _)| handle.to_owned()).collect();
-        let bindings = self.bindings.iter().map(|(floating, binding)| {
-            let memory = Memory {
-                binding: binding.clone(),
-                instead: None,
-            };
-            (*floating, memory)
-        });
-        self.restored.bindings = bindings.collect();
-        let records = self.attachments().filter_map(|attachment| {
-            let record = self.record_of(attachment)?;
-            Some((attachment.endpoint.clone(), record.clone()))
-        });
-        self.restored.endpoints = records.collect();
+        self.restored.floor = self.restored.floor.max(self.epoch_floor());
+        self.remember_bindings();
+        self.remember_endpoints();
         self.forget_leases();
         let mut dirty = match self.own_lease() {
             Own::Foreign(_) => BTreeSet::new(),
@@ -107,6 +85,28 @@ impl View {
         };
         dirty.extend(self.floating_in_use().map(Subject::Binding));
         dirty
+    }
+
+    fn remember_bindings(&mut self) {
+        let mut known = std::mem::take(&mut self.restored.bindings);
+        let bindings = self.bindings.iter().map(|(floating, binding)| {
+            let instead = known.remove(floating).and_then(|memory| memory.instead);
+            let record = binding.clone();
+            (*floating, Memory { record, instead })
+        });
+        self.restored.bindings = bindings.collect();
+    }
+
+    fn remember_endpoints(&mut self) {
+        let mut known = std::mem::take(&mut self.restored.endpoints);
+        let endpoints = self.attachments().filter_map(|attachment| {
+            let record = self.record_of(attachment)?.clone();
+            let instead = known
+                .remove(&attachment.endpoint)
+                .and_then(|memory| memory.instead);
+            Some((attachment.endpoint.clone(), Memory { record, instead }))
+        });
+        self.restored.endpoints = endpoints.collect();
     }
 
     /// Everything that the store says now was heard: if it was restored, the others have from now on time to write again
@@ -152,52 +152,81 @@ impl View {
     pub fn end_hold(&mut self, now: Mono) -> BTreeSet<Subject> {
         self.restored.hold = Hold::Over;
         let mut dirty: BTreeSet<Subject> = self.awaited_nodes().map(Subject::OtherNode).collect();
-        let memories = std::mem::take(&mut self.restored.bindings);
-        let mut behind = Vec::new();
-        for (floating, memory) in memories {
-            // What is this node's stays so until it could write it, or somebody else has it.
-            if memory.is_of(&self.settings.node)
-                && memory
-                    .instead
-                    .as_ref()
-                    .is_some_and(|d| self.owner_elsewhere(d).is_none())
-            {
-                self.restored.bindings.insert(floating, memory);
-            } else if let Some(delta) = memory.instead {
-                self.restored.epochs.insert(floating, memory.binding.spec.epoch);
-                behind.push(delta);
-            }
-        }
-        for delta in behind {
-            dirty.append(&mut self.apply(delta, now));
-        }
+        dirty.append(&mut self.forget(now));
         dirty.extend(self.floating_in_use().map(Subject::Binding));
         dirty.insert(Subject::Lease);
         dirty
     }
 
+    /// After the hold: what was remembered for workloads that are gone is as the store says. Says whom that concerns.
+    pub fn forget(&mut self, now: Mono) -> BTreeSet<Subject> {
+        if self.is_held() {
+            return BTreeSet::new();
+        }
+        let mut behind = Vec::new();
+        for (floating, memory) in std::mem::take(&mut self.restored.bindings) {
+            let Some(delta) = &memory.instead else { continue };
+            let is_taken = self.is_elsewhere(delta);
+            // What is a workload's of this node stays so until it could write it, or somebody else has it.
+            if !is_taken && self.runs_here(&memory.record) {
+                self.restored.bindings.insert(floating, memory);
+            } else {
+                self.give_up(floating, &memory.record, is_taken, true);
+                behind.extend(memory.instead);
+            }
+        }
+        for (id, memory) in std::mem::take(&mut self.restored.endpoints) {
+            if memory.instead.is_some() && self.is_container_of(&id, &memory.record) {
+                self.restored.endpoints.insert(id, memory);
+            } else {
+                behind.extend(memory.instead);
+            }
+        }
+        let applied = behind.into_iter().map(|delta| self.apply(delta, now));
+        applied.flatten().collect()
+    }
+
+    fn is_of_this_node(&self, binding: &Binding) -> bool {
+        let owner = binding.spec.owner.as_ref();
+        owner.is_some_and(|owner| owner.node == self.settings.node)
+    }
+
+    /// Whether the workload that owns a binding runs on this node.
+    fn runs_here(&self, binding: &Binding) -> bool {
+        let owner = binding.spec.owner.as_ref();
+        owner.is_some_and(|owner| self.attachment_of_owner(&binding.spec.namespace, owner).is_some())
+    }
+
+    /// Whether an endpoint's record is the one of the container that it has now.
+    fn is_container_of(&self, id: &EndpointId, record: &WorkloadEndpoint) -> bool {
+        self.attachment_of(id)
+            .is_some_and(|attachment| attachment.id.container == record.spec.container_id)
+    }
+
     /// What this node has to write again of an address, and above which epoch: it is a workload's of this node, and the
     /// store says less.
     pub fn to_reassert(&self, floating: FloatingIp) -> Option<(&Binding, Epoch)> {
+        let remembered = self.restored.epochs.get(&floating).copied();
         let (binding, epoch) = match self.restored.bindings.get(&floating) {
             Some(memory) => {
                 memory.instead.as_ref()?;
-                (&memory.binding, memory.binding.spec.epoch)
+                let before = memory.record.spec.epoch;
+                (
+                    &memory.record,
+                    remembered.map_or(before, |epoch| epoch.max(before)),
+                )
             }
-            None => {
-                let epoch = *self.restored.epochs.get(&floating)?;
-                (self.bindings.get(&floating)?, epoch)
-            }
+            None => (self.bindings.get(&floating)?, remembered?),
         };
-        let owner = binding.spec.owner.as_ref()?;
-        self.attachment_of_owner(&binding.spec.namespace, owner)?;
-        (binding.spec.epoch <= epoch).then_some((binding, epoch))
+        let is_due = binding.spec.epoch <= epoch && self.runs_here(binding);
+        is_due.then_some((binding, epoch))
     }
 
-    /// The record of an endpoint of this node, if the store does not have it as it was.
-    pub fn to_republish(&self, endpoint: &EndpointId) -> Option<&WorkloadEndpoint> {
-        let record = self.restored.endpoints.get(endpoint)?;
-        self.restored.forgotten.contains(endpoint).then_some(record)
+    /// The record of an attachment, if the store does not have it as it was.
+    pub fn to_republish(&self, attachment: &Attachment) -> Option<&WorkloadEndpoint> {
+        let memory = self.restored.endpoints.get(&attachment.endpoint)?;
+        memory.instead.as_ref()?;
+        (memory.record.spec.container_id == attachment.id.container).then_some(&memory.record)
     }
 
     /// Epoch below which no new binding of an address may begin, as far as this node knows.
@@ -208,47 +237,12 @@ impl View {
             .max(remembered.unwrap_or_default())
     }
 
-    /// Workloads of this node that only the store remembers, since the restore.
-    pub fn revenants(&self) -> BTreeSet<Revenant> {
-        let living: BTreeSet<&str> = self.attachments().map(|a| a.id.container.as_str()).collect();
-        let unknown = self
-            .own_handles()
-            .filter(|(handle, _)| !self.restored.handles.contains(*handle));
-        unknown
-            .filter_map(|(handle, holder)| {
-                let (network, container) = handle.rsplit_once('.')?;
-                let record = self
-                    .endpoints
-                    .values()
-                    .find(|record| record.spec.container_id == container);
-                let says = |key: &str| holder.secondary.get(key).cloned();
-                (!living.contains(container)).then(|| Revenant {
-                    network: network.to_owned(),
-                    container: container.to_owned(),
-                    ifname: record.map_or("eth0".to_owned(), |record| record.spec.endpoint.clone()),
-                    pod: says("namespace").zip(says("pod")),
-                })
-            })
-            .collect()
-    }
-
-    /// Handles of allocations that say that they are a workload's of this node.
-    fn own_handles(&self) -> impl Iterator<Item = (&str, &Attribute)> {
-        let given = self.blocks.values().flat_map(Block::allocated);
-        given.filter_map(|(_, holder)| {
-            let is_own = holder.secondary.get("node") == Some(&self.settings.node)
-                && !holder.secondary.contains_key("type");
-            is_own.then_some((holder.handle.as_deref()?, holder))
-        })
-    }
-
-    /// Addresses that a workload of this node had before a restore and still asks for, and who has them after it.
-    pub fn lost_by_restore(&self) -> impl Iterator<Item = (&FloatingIp, &String)> {
-        let lost = self.restored.lost.iter();
-        lost.filter(|(floating, _)| {
-            let owner = self.bindings.get(*floating).and_then(|b| b.spec.owner.as_ref());
-            let is_back = owner.is_some_and(|owner| owner.node == self.settings.node);
-            self.asking(**floating).next().is_some() && !is_back
+    /// Addresses that a workload of this node had before a restore and still asks for, and who has them after it, for people.
+    pub fn lost_by_restore(&self) -> impl Iterator<Item = (FloatingIp, String)> {
+        self.restored.lost.iter().filter_map(|floating| {
+            let owner = self.bindings.get(floating)?.spec.owner.as_ref()?;
+            let is_lost = owner.node != self.settings.node && self.asking(*floating).next().is_some();
+            is_lost.then(|| (*floating, format!("{} on node {}", owner.workload, owner.node)))
         })
     }
 
@@ -260,8 +254,6 @@ impl View {
             None => None,
         };
         let epoch = now.map(|binding| binding.spec.epoch);
-        let elsewhere = self.owner_elsewhere(delta);
-        let is_taken = !self.is_held() && elsewhere.is_some();
         if self
             .restored
             .epochs
@@ -270,10 +262,12 @@ impl View {
         {
             self.restored.epochs.remove(&floating);
         }
+        let is_elsewhere = self.is_elsewhere(delta);
+        let is_taken = is_elsewhere && !self.is_held();
         let Some(memory) = self.restored.bindings.get_mut(&floating) else {
             return false;
         };
-        let before = &memory.binding.spec;
+        let before = &memory.record.spec;
         let is_same = now.is_some_and(|now| {
             now.spec.epoch == before.epoch && is_same(now.spec.owner.as_ref(), before.owner.as_ref())
         });
@@ -281,59 +275,57 @@ impl View {
             memory.instead = Some(delta.clone());
             return true;
         }
-        if let Some(owner) = elsewhere.filter(|_| memory.is_of(&self.settings.node)) {
-            self.restored.lost.insert(floating, owner);
+        if let Some(memory) = self.restored.bindings.remove(&floating) {
+            let is_lower = epoch <= Some(memory.record.spec.epoch) && !is_same;
+            self.give_up(floating, &memory.record, is_elsewhere, is_lower);
         }
-        self.restored.bindings.remove(&floating);
         false
     }
 
-    /// Who has an address on another node, for people, as a change of its binding says.
-    fn owner_elsewhere(&self, delta: &Delta) -> Option<String> {
-        let Some(Ok(Value::Binding(binding))) = &delta.value else {
-            return None;
-        };
-        let owner = binding.spec.owner.as_ref()?;
-        (owner.node != self.settings.node).then(|| format!("{} on node {}", owner.workload, owner.node))
+    /// What was remembered of a binding does not count any more, for another node has the address, or for the store has a
+    /// lower epoch and nobody here to write again.
+    fn give_up(&mut self, floating: FloatingIp, before: &Binding, is_elsewhere: bool, is_lower: bool) {
+        if is_elsewhere && self.is_of_this_node(before) {
+            self.restored.lost.insert(floating);
+        }
+        if is_lower {
+            let epoch = self.restored.epochs.entry(floating).or_default();
+            *epoch = before.spec.epoch.max(*epoch);
+        }
     }
 
-    /// Whether a change of an endpoint's record says something else than what was known before the restore. Then it does
-    /// not count: this node writes the record again.
-    pub(super) fn is_forgotten(&mut self, id: &EndpointId, value: Option<&Result<Value, Bad>>) -> bool {
-        let is_here = self.attachment_of(id).is_some();
-        let Some(record) = self.restored.endpoints.get(id).filter(|_| is_here) else {
-            self.restored.endpoints.remove(id);
-            self.restored.forgotten.remove(id);
+    /// Whether a change of a binding says that another node has the address.
+    fn is_elsewhere(&self, delta: &Delta) -> bool {
+        let Some(Ok(Value::Binding(binding))) = &delta.value else {
             return false;
         };
-        let is_known = matches!(value, Some(Ok(Value::Endpoint(now))) if says_the_same(now, record));
-        if is_known || (!self.is_held() && !self.restored.forgotten.contains(id)) {
-            self.restored.endpoints.remove(id);
-            self.restored.forgotten.remove(id);
+        let owner = binding.spec.owner.as_ref();
+        owner.is_some_and(|owner| owner.node != self.settings.node)
+    }
+
+    /// Whether a change of an endpoint's record says something else than what was known of its container before the restore.
+    /// Then it does not count: this node writes the record again.
+    pub(super) fn is_forgotten(&mut self, id: &EndpointId, delta: &Delta) -> bool {
+        let Some(mut memory) = self.restored.endpoints.remove(id) else {
+            return false;
+        };
+        let is_same =
+            matches!(&delta.value, Some(Ok(Value::Endpoint(now))) if says_the_same(now, &memory.record));
+        let is_over = !self.is_held() && memory.instead.is_none();
+        if is_same || is_over || !self.is_container_of(id, &memory.record) {
             return false;
         }
-        self.restored.forgotten.insert(id.clone());
+        memory.instead = Some(delta.clone());
+        self.restored.endpoints.insert(id.clone(), memory);
         true
     }
 }
 
-/// Whether two records of an endpoint ask for the same.
-pub(crate) fn says_the_same(one: &WorkloadEndpoint, other: &WorkloadEndpoint) -> bool {
-    one.spec == other.spec
-        && one.metadata.labels == other.metadata.labels
-        && one.metadata.annotations == other.metadata.annotations
-}
-
 /// Whether two owners are the same workload; the term is its node's.
 fn is_same(one: Option<&Owner>, other: Option<&Owner>) -> bool {
-    let workload = |owner: &Owner| {
-        (
-            owner.node.clone(),
-            owner.workload.clone(),
-            owner.endpoint.clone(),
-            owner.uid.clone(),
-        )
-    };
+    fn workload(owner: &Owner) -> [&str; 4] {
+        [&owner.node, &owner.workload, &owner.endpoint, &owner.uid]
+    }
     one.map(workload) == other.map(workload)
 }
 

@@ -1,4 +1,5 @@
-use buoy_api::binding::{Candidate, Term};
+use buoy_api::binding::{Candidate, EpochFloor, EpochFloorSpec, Term};
+use buoy_api::meta::ObjectMeta;
 
 use super::*;
 use crate::duty::{Duty, Owed, owed};
@@ -199,7 +200,7 @@ fn a_newer_owner_is_believed_and_the_loss_is_told() {
         Some(Epoch(9))
     );
     let lost: Vec<_> = view.lost_by_restore().collect();
-    assert_eq!(lost, [(&address(), &"db-0 on node n2".to_owned())]);
+    assert_eq!(lost, [(address(), "db-0 on node n2".to_owned())]);
 }
 
 #[test]
@@ -215,6 +216,64 @@ fn what_could_not_be_written_in_time_waits_until_somebody_else_has_it() {
         Some(Epoch(1))
     );
     assert_eq!(view.lost_by_restore().count(), 1);
+    assert_eq!(view.epoch_floor_of(address()), Epoch(7), "epochs never fall");
+}
+
+#[test]
+fn what_is_somebody_elses_when_the_hold_ends_is_told() {
+    let mut view = restored(Some(&mine()));
+    says(&mut view, Some(at(5, Some(&theirs()))));
+    assert_eq!(view.lost_by_restore().count(), 0, "it may be written again");
+    end(&mut view);
+    let lost: Vec<_> = view.lost_by_restore().collect();
+    assert_eq!(lost, [(address(), "db-0 on node n2".to_owned())]);
+    says(&mut view, Some(at(8, Some(&mine()))));
+    assert_eq!(view.lost_by_restore().count(), 0, "it is back");
+}
+
+#[test]
+fn nothing_is_remembered_for_a_workload_that_is_gone() {
+    for ends_first in [true, false] {
+        let mut view = restored(Some(&mine()));
+        says(&mut view, None);
+        if ends_first {
+            end(&mut view);
+        }
+        view.remove_attachment(&pod("web-0", 7).id);
+        assert_eq!(view.forget(now(BEGAN).mono).is_empty(), !ends_first);
+        if !ends_first {
+            assert!(view.bindings.contains(&address()), "somebody may know more");
+            end(&mut view);
+        }
+        assert!(!view.bindings.contains(&address()), "it is nobody's");
+        assert_eq!(view.epoch_floor_of(address()), Epoch(7), "epochs never fall");
+        assert_eq!(view.forget(now(BEGAN).mono), BTreeSet::new());
+    }
+}
+
+#[test]
+fn a_second_restore_takes_nothing_from_what_is_remembered() {
+    let floor = |view: &mut View, epoch: u64| {
+        let spec = EpochFloorSpec {
+            epoch: Epoch(epoch),
+            ..EpochFloorSpec::default()
+        };
+        let floor = EpochFloor::new(ObjectMeta::named("default"), spec);
+        put(view, Value::EpochFloor(floor));
+    };
+    let mut view = view();
+    floor(&mut view, 9);
+    put(&mut view, Value::Binding(binding(Some(&mine()))));
+    view.restored();
+    floor(&mut view, 3);
+    says(&mut view, None);
+    view.restored();
+    hold_the_lease(&mut view, 4);
+    let Some(Duty::Reassert { before, above, .. }) = due(&view, BEGAN).duty else {
+        panic!("what the first copy lacked is told no second time")
+    };
+    assert_eq!((*before, above), (binding(Some(&mine())), Epoch(7)));
+    assert_eq!(view.epoch_floor_of(address()), Epoch(9));
 }
 
 #[test]
@@ -290,6 +349,55 @@ fn an_endpoint_is_published_again_as_it_was() {
 }
 
 #[test]
+fn the_record_of_another_container_is_not_written_over() {
+    let before = pod("web-0", 7);
+    for is_held in [true, false] {
+        let mut view = view();
+        put(&mut view, Value::Endpoint(record(&before, &[])));
+        view.restored();
+        let tell = |view: &mut View, value: Option<WorkloadEndpoint>| {
+            let delta = Delta {
+                key: endpoint_key(&before),
+                revision: Revision(2),
+                value: value.map(|record| Ok(Value::Endpoint(record))),
+            };
+            view.apply(delta, now(BEGAN).mono);
+        };
+        tell(&mut view, None);
+        if !is_held {
+            end(&mut view);
+        }
+        let mut anew = before.clone();
+        anew.id.container = "c-anew".to_owned();
+        anew.order += 1;
+        view.put_attachment(anew.clone());
+        assert_eq!(view.to_republish(&anew), None);
+        tell(&mut view, Some(record(&anew, &[("10.65.0.7", FLOATING)])));
+        assert_eq!(view.asked_by(&anew.endpoint).count(), 1, "it counts");
+        let subject = Subject::Attachment(anew.id.clone());
+        assert_eq!(owed(&view, &subject, now(BEGAN)), Owed::default());
+    }
+}
+
+#[test]
+fn the_record_of_a_container_that_is_gone_is_as_the_store_says() {
+    let pod = pod("web-0", 7);
+    let mut view = view();
+    put(&mut view, Value::Endpoint(record(&pod, &[])));
+    view.restored();
+    let delta = Delta {
+        key: endpoint_key(&pod),
+        revision: Revision(2),
+        value: None,
+    };
+    view.apply(delta, now(BEGAN).mono);
+    view.remove_attachment(&pod.id);
+    assert!(view.endpoints.contains(&pod.endpoint));
+    end(&mut view);
+    assert!(!view.endpoints.contains(&pod.endpoint));
+}
+
+#[test]
 fn an_address_that_no_block_gives_is_taken_again() {
     let pod = pod("web-0", 7);
     let subject = Subject::Attachment(pod.id.clone());
@@ -353,11 +461,14 @@ fn workloads_that_come_back_with_the_copy_are_told() {
         ifname: "eth0".to_owned(),
         pod: Some(("shop".to_owned(), "gone-0".to_owned())),
     };
+    let revenants = BTreeSet::from([gone]);
     assert_eq!(
         view.revenants(),
-        BTreeSet::from([gone]),
+        revenants,
         "the others live, or are not this node's"
     );
+    view.restored();
+    assert_eq!(view.revenants(), revenants, "a second restore makes nobody live");
 }
 
 #[test]
