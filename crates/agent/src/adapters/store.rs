@@ -5,8 +5,8 @@
 
 mod lease;
 mod own;
+mod written;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 
@@ -28,6 +28,7 @@ use buoy_datastore::{Datastore, drive};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tracing::debug;
 
+use self::written::Written;
 use crate::clock;
 use crate::inputs::{Input, Outcome};
 
@@ -47,6 +48,8 @@ struct Context {
     snapshot: Arc<Snapshot>,
     asker: Asker,
     cached: Vec<Record>,
+    /// How often the datastore was restored by then.
+    restores: u64,
     identity: String,
     term_floor: Term,
     now: Now,
@@ -105,7 +108,7 @@ impl StoreAdapter {
 fn spawn(name: &str, store: &Arc<dyn Datastore>, inputs: &Sender<Input>, jobs: Receiver<Job>) -> Result<()> {
     let mut performer = Performer {
         store: Arc::clone(store),
-        written: BTreeMap::new(),
+        written: Written::default(),
     };
     let inputs = inputs.clone();
     thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -150,11 +153,12 @@ impl Context {
                 node_labels: node.map(|node| node.metadata.labels.clone()).unwrap_or_default(),
                 namespace_labels: namespace.map(|n| view.namespace_labels(n)).unwrap_or_default(),
             },
-            cached: if namespace.is_some() {
+            cached: if matches!(duty, Duty::Allocate(_)) {
                 own_blocks(view)
             } else {
                 Vec::new()
             },
+            restores: view.restores(),
             identity: view.settings.identity.clone(),
             term_floor: view.term_floor(),
             now,
@@ -189,8 +193,7 @@ fn own_blocks(view: &View) -> Vec<Record> {
 
 struct Performer {
     store: Arc<dyn Datastore>,
-    /// Blocks as this thread wrote them last.
-    written: BTreeMap<Key, Record>,
+    written: Written,
 }
 
 impl Performer {
@@ -218,7 +221,7 @@ impl Performer {
                 records::republished(found, &before)
             }),
             Duty::Reallocate(attachment) => outcome(self.reallocate(&attachment, job.context)),
-            Duty::Retire(attachment) => self.retire(&attachment),
+            Duty::Retire(attachment) => self.retire(&attachment, job.context.restores),
             Duty::FirstClaim {
                 floating,
                 namespace,

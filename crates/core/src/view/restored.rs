@@ -44,6 +44,8 @@ enum Hold {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Restored {
     hold: Hold,
+    /// How often the store was restored.
+    count: u64,
     bindings: BTreeMap<FloatingIp, Memory<Binding>>,
     endpoints: BTreeMap<EndpointId, Memory<WorkloadEndpoint>>,
     /// Highest epoch of addresses whose records were behind when the hold ended.
@@ -75,6 +77,7 @@ impl View {
             self.restored.handles = self.own_handles().map(|(handle, _)| handle.to_owned()).collect();
         }
         self.restored.hold = Hold::Listing;
+        self.restored.count += 1;
         self.restored.floor = self.restored.floor.max(self.epoch_floor());
         self.remember_bindings();
         self.remember_endpoints();
@@ -122,6 +125,11 @@ impl View {
         if self.is_held() {
             self.restored.hold = Hold::Listing;
         }
+    }
+
+    /// How often the store was restored so far: what was read of it before the last time says nothing, nor do revisions.
+    pub fn restores(&self) -> u64 {
+        self.restored.count
     }
 
     /// Whether nothing is allocated or taken, because the store was restored.

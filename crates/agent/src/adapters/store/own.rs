@@ -10,7 +10,6 @@ use buoy_core::ipam::{
     ReleaseHandle,
 };
 use buoy_core::records;
-use buoy_core::store::Record;
 use buoy_datastore::drive;
 use ipnet::IpNet;
 
@@ -24,7 +23,7 @@ impl Performer {
         attachment: &Attachment,
         context: Context,
     ) -> Result<Vec<IpNet>, IpamError> {
-        let grant = grant(attachment, &context);
+        let (grant, restores) = (grant(attachment, &context), context.restores);
         let assigned: Assigned = match &attachment.request.addresses {
             AddressRequest::Given(addresses) => {
                 return Ok(addresses.iter().copied().map(IpNet::from).collect());
@@ -42,7 +41,7 @@ impl Performer {
                 let request = AutoAssignRequest {
                     v4: ask(Family::V4, ipv4_pools),
                     v6: ask(Family::V6, ipv6_pools),
-                    cached: self.freshest(context.cached),
+                    cached: self.written.freshest(context.cached, context.restores),
                     snapshot: context.snapshot,
                     seed: seed(&context.asker.host),
                     asker: context.asker,
@@ -52,15 +51,15 @@ impl Performer {
                 drive(self.store.as_ref(), AutoAssign::new(request))?
             }
         };
-        self.remember(assigned.written);
+        self.written.remember(assigned.written, restores);
         Ok(assigned.addresses)
     }
 
     /// Takes an attachment's addresses again.
     pub(super) fn reallocate(&mut self, attachment: &Attachment, context: Context) -> Result<(), IpamError> {
-        let grant = grant(attachment, &context);
+        let (grant, restores) = (grant(attachment, &context), context.restores);
         let assigned = self.assign(attachment.own_addresses().collect(), grant, context)?;
-        self.remember(assigned.written);
+        self.written.remember(assigned.written, restores);
         Ok(())
     }
 
@@ -75,33 +74,12 @@ impl Performer {
         drive(self.store.as_ref(), AssignAddress::new(request))
     }
 
-    fn remember(&mut self, written: Vec<Record>) {
-        self.written
-            .extend(written.into_iter().map(|record| (record.key.clone(), record)));
-    }
-
-    /// What this thread wrote is newer than what the view has seen, until the view has caught up.
-    fn freshest(&mut self, cached: Vec<Record>) -> Vec<Record> {
-        let mut freshest = Vec::with_capacity(cached.len());
-        for record in cached {
-            match self.written.get(&record.key) {
-                Some(written) if written.revision > record.revision => freshest.push(written.clone()),
-                Some(_) => {
-                    self.written.remove(&record.key);
-                    freshest.push(record);
-                }
-                None => freshest.push(record),
-            }
-        }
-        freshest
-    }
-
     /// Releases an attachment's addresses, and then its record.
-    pub(super) fn retire(&mut self, attachment: &Attachment) -> Outcome {
+    pub(super) fn retire(&mut self, attachment: &Attachment, restores: u64) -> Outcome {
         let handle = attachment.request.handle(&attachment.id);
         if !attachment.request.is_given() {
             match drive(self.store.as_ref(), ReleaseHandle::new(handle)) {
-                Ok(released) => self.remember(released.written),
+                Ok(released) => self.written.remember(released.written, restores),
                 Err(error) => return Outcome::Failed(error.to_string()),
             }
         }
