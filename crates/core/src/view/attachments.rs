@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use buoy_api::binding::Owner;
 use buoy_api::ip::FloatingIp;
 use buoy_api::v3::WorkloadEndpoint;
+use ipnet::IpNet;
 
 use super::View;
 use crate::endpoint::{Attachment, AttachmentId, EndpointId, Netns};
@@ -111,7 +112,10 @@ impl View {
             .entry(workload.clone())
             .or_default()
             .insert(endpoint.clone());
-        self.attachments.insert(id.clone(), attachment);
+        self.index_addresses(&attachment);
+        if let Some(before) = self.attachments.insert(id.clone(), attachment) {
+            self.forget_addresses(&before);
+        }
         dirty.append(&mut self.concerned_by(id, endpoint, &workload));
         dirty
     }
@@ -121,6 +125,7 @@ impl View {
         let Some(attachment) = self.attachments.remove(id) else {
             return BTreeSet::new();
         };
+        self.forget_addresses(&attachment);
         if let Some(ids) = self.by_endpoint.get_mut(&attachment.endpoint) {
             ids.remove(id);
             if ids.is_empty() {
@@ -137,6 +142,35 @@ impl View {
             }
         }
         self.concerned_by(id.clone(), attachment.endpoint, &workload)
+    }
+
+    fn index_addresses(&mut self, attachment: &Attachment) {
+        for address in attachment.own_addresses() {
+            let ids = self.by_address.entry(address).or_default();
+            ids.insert(attachment.id.clone());
+        }
+    }
+
+    /// An attachment does not have these addresses any more, unless it has them now.
+    fn forget_addresses(&mut self, before: &Attachment) {
+        let now = self.attachments.get(&before.id);
+        let now: Vec<IpAddr> = now.into_iter().flat_map(Attachment::own_addresses).collect();
+        for address in before.own_addresses().filter(|address| !now.contains(address)) {
+            if let Some(ids) = self.by_address.get_mut(&address) {
+                ids.remove(&before.id);
+                if ids.is_empty() {
+                    self.by_address.remove(&address);
+                }
+            }
+        }
+    }
+
+    /// Attachments with an own address within a prefix; one with two of them comes twice.
+    pub(super) fn attachments_within(&self, prefix: IpNet) -> impl Iterator<Item = &Attachment> {
+        self.by_address
+            .range(prefix.network()..=prefix.broadcast())
+            .flat_map(|(_, ids)| ids)
+            .filter_map(|id| self.attachments.get(id))
     }
 
     fn concerned_by(
@@ -202,11 +236,8 @@ impl View {
 
     /// Where the namespace of an internal address is, running or just taken down.
     pub fn netns_of(&self, internal: IpAddr) -> Option<Netns> {
-        let mut there = self
-            .attachments
-            .values()
-            .filter(|a| a.own_addresses().any(|own| own == internal));
-        there.next().map(|a| a.request.netns.clone())
+        let id = self.by_address.get(&internal)?.first()?;
+        Some(self.attachments.get(id)?.request.netns.clone())
     }
 
     /// Whether an attachment is its endpoint's.

@@ -7,7 +7,7 @@ use buoy_api::ip::FloatingIp;
 use ipnet::IpNet;
 
 use super::{Routing, View, floating_of_name};
-use crate::endpoint::{Attachment, EndpointId};
+use crate::endpoint::EndpointId;
 use crate::floating::reserved_by;
 use crate::store::Key;
 use crate::subject::Subject;
@@ -34,6 +34,12 @@ impl View {
                 subjects.extend(self.floating_in_use().map(Subject::Binding));
                 if let Key::Pool(name) = key {
                     subjects.insert(Subject::Pool(name.clone()));
+                    // Own addresses that lie in a pool must be given by a block.
+                    let pool = self.pools.get(name);
+                    subjects.extend(
+                        pool.into_iter()
+                            .flat_map(|pool| self.workloads_within(pool.spec.cidr)),
+                    );
                 }
             }
             Key::Node(name) => {
@@ -53,6 +59,8 @@ impl View {
             // And it holds the reservations, which go with their bindings or, without one, may be leaks.
             Key::Block(cidr) => {
                 subjects.extend(self.asked_within(cidr).map(Subject::Binding));
+                // And it gives workloads of this node their own addresses, or does not any more.
+                subjects.extend(self.workloads_within(*cidr));
                 let reserved = self.blocks.get(cidr).into_iter().flat_map(reserved_by);
                 subjects.extend(reserved.map(Subject::Binding));
             }
@@ -74,7 +82,7 @@ impl View {
             }
             Key::Affinity { cidr, .. } if self.settings.routing == Routing::Bird => {
                 subjects.insert(Subject::Block(*cidr));
-                subjects.extend(self.endpoints_within(cidr).map(Subject::Endpoint));
+                subjects.extend(self.endpoints_within(*cidr).map(Subject::Endpoint));
             }
             Key::Affinity { .. } | Key::Reservation(_) | Key::Handle(_) | Key::IpamConfig | Key::Lease(_) => {
             }
@@ -102,10 +110,15 @@ impl View {
     }
 
     /// Endpoints with an own address in a block.
-    fn endpoints_within(&self, cidr: &IpNet) -> impl Iterator<Item = EndpointId> + '_ {
-        let cidr = *cidr;
-        let within = move |a: &&Attachment| a.own_addresses().any(|address| cidr.contains(&address));
-        self.attachments().filter(within).map(|a| a.endpoint.clone())
+    fn endpoints_within(&self, cidr: IpNet) -> impl Iterator<Item = EndpointId> {
+        self.attachments_within(cidr)
+            .map(|attachment| attachment.endpoint.clone())
+    }
+
+    /// Workloads of this node with an own address in a block or a pool.
+    fn workloads_within(&self, cidr: IpNet) -> impl Iterator<Item = Subject> {
+        self.attachments_within(cidr)
+            .map(|attachment| Subject::Attachment(attachment.id.clone()))
     }
 
     fn asked_within(&self, cidr: &IpNet) -> impl Iterator<Item = FloatingIp> + '_ {

@@ -410,7 +410,8 @@ fn an_address_that_no_block_gives_is_taken_again() {
     );
     let mut workloads = pool("10.65.0.0/16");
     workloads.metadata.name = "workloads".to_owned();
-    put(&mut view, Value::Pool(workloads));
+    let dirty = put(&mut view, Value::Pool(workloads));
+    assert!(dirty.contains(&subject));
     let again = owed(&view, &subject, now(1));
     assert_eq!(again.duty, Some(Duty::Reallocate(Box::new(pod.clone()))));
     assert!(!again.grace.is_zero(), "it may be on its way");
@@ -427,6 +428,21 @@ fn an_address_that_no_block_gives_is_taken_again() {
         Value::Block(block("10.65.0.0/26", 7, Some(&handle), &[])),
     );
     assert_eq!(owed(&view, &subject, now(BEGAN)), Owed::default());
+    let elsewhere = put(&mut view, Value::Block(block("10.65.0.64/26", 7, None, &[])));
+    assert!(!elsewhere.contains(&subject), "no block of its own");
+    let lost = put(&mut view, Value::Block(block("10.65.0.0/26", 8, None, &[])));
+    assert!(lost.contains(&subject), "who loses an address looks for it");
+    assert!(owed(&view, &subject, now(BEGAN)).duty.is_some());
+    let moved = Attachment {
+        addresses: Some(vec!["10.65.0.70/26".parse().unwrap()]),
+        ..pod.clone()
+    };
+    view.put_attachment(moved);
+    let before = put(&mut view, Value::Block(block("10.65.0.0/26", 9, None, &[])));
+    assert!(!before.contains(&subject), "it has another address now");
+    view.remove_attachment(&pod.id);
+    let after = put(&mut view, Value::Block(block("10.65.0.64/26", 9, None, &[])));
+    assert!(!after.contains(&subject), "it is gone");
 }
 
 #[test]
