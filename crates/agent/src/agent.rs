@@ -113,10 +113,9 @@ impl Agent {
         };
         if agent.settings.routing == Routing::Bird {
             let why = "BIRD was not looked at yet".to_owned();
-            agent.view.set_daemon(Daemon::NotReady {
-                why,
-                since: Some(now),
-            });
+            agent
+                .view
+                .set_daemon(Daemon::NotReady { why, is_away: true }, now);
         }
         agent.look_at_addresses();
         agent.take_up()?;
@@ -150,7 +149,7 @@ impl Agent {
             self.network.wake(),
             self.work.wake(),
             self.settle_wake(),
-            self.view.unready_at(),
+            self.view.daemon_due(),
             self.view.held_until(),
             Some(self.next_tick),
         ];
@@ -276,24 +275,15 @@ impl Agent {
 
     /// The routing daemon is like this now.
     fn routed(&mut self, report: Report, now: Mono) {
-        let daemon = match (&report.condition, &self.view.daemon) {
-            (Condition::Ready, _) => Daemon::Ready,
-            (Condition::Recovering, _) => Daemon::NotReady {
+        let daemon = match &report.condition {
+            Condition::Ready => Daemon::Ready,
+            Condition::Recovering => Daemon::NotReady {
                 why: "BIRD was restarted and waits for its peers".to_owned(),
-                since: None,
+                is_away: false,
             },
-            (
-                Condition::Away(why),
-                Daemon::NotReady {
-                    since: Some(since), ..
-                },
-            ) => Daemon::NotReady {
+            Condition::Away(why) => Daemon::NotReady {
                 why: why.clone(),
-                since: Some(*since),
-            },
-            (Condition::Away(why), _) => Daemon::NotReady {
-                why: why.clone(),
-                since: Some(now),
+                is_away: true,
             },
         };
         if daemon != self.view.daemon {
@@ -305,7 +295,7 @@ impl Agent {
                 Daemon::NotReady { why, .. } => info!("BIRD is not ready yet: {why}"),
             }
         }
-        self.dirty.extend(self.view.set_daemon(daemon));
+        self.dirty.extend(self.view.set_daemon(daemon, now));
         self.report = Some(report);
     }
 

@@ -34,6 +34,7 @@ pub use self::records::{Records, Slot};
 use self::restored::Restored;
 pub use self::restored::{RESTORE_HOLD, Revenant};
 pub use self::routing::BGP_DEFAULT;
+use self::routing::Health;
 use crate::bird::Secret;
 use crate::endpoint::{Attachment, AttachmentId, EndpointId};
 use crate::store::{Bad, Delta, Key, Value};
@@ -71,8 +72,8 @@ pub enum Daemon {
     NotReady {
         /// Why, for people.
         why: String,
-        /// Since when it is away; `None` in recovery, when its routes are in force as before.
-        since: Option<Mono>,
+        /// Whether it is away; otherwise it is in recovery, when its routes are in force as before.
+        is_away: bool,
     },
 }
 
@@ -140,7 +141,7 @@ pub struct View {
     pub lease_wanted: bool,
     /// The machine is going down: nothing here is a candidate any more.
     pub leaving: bool,
-    unready: bool,
+    health: Health,
     ownership: Ownership,
     own_node: OwnNode,
     restored: Restored,
@@ -179,7 +180,7 @@ impl View {
             daemon: Daemon::Ready,
             lease_wanted: false,
             leaving: false,
-            unready: false,
+            health: Health::default(),
             ownership: Ownership::default(),
             own_node: OwnNode::default(),
             restored: Restored::default(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use buoy_api::ip::FloatingIp;
 use buoy_api::ipam::AffinityState;
@@ -15,14 +16,64 @@ use crate::time::Mono;
 
 /// Name of the BGPConfiguration that is the cluster's.
 pub const BGP_DEFAULT: &str = "default";
+/// How long a routing daemon is well before it counts no more that it was away.
+const STEADY: Duration = Duration::from_secs(10);
+/// So often it may go away before that: one that comes back for moments only is away all the time.
+const OFTEN: u32 = 3;
+
+/// How the routing daemon was lately.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Health {
+    /// When it went away first, since it was well for long, and when it did last.
+    away: Option<(Mono, Mono)>,
+    /// How often.
+    times: u32,
+    /// Since when it is well, if it was not away since.
+    well: Option<Mono>,
+    /// It was away for so long that this node's workloads cannot serve.
+    unready: bool,
+}
+
+impl Health {
+    fn note(&mut self, before: &Daemon, now: &Daemon, at: Mono) {
+        match (before, now) {
+            (_, Daemon::Ready) => {
+                self.well.get_or_insert(at);
+                self.unready &= self.is_unsteady();
+            }
+            (Daemon::NotReady { is_away: true, .. }, _) | (_, Daemon::NotReady { is_away: false, .. }) => {}
+            (_, Daemon::NotReady { is_away: true, .. }) => self.goes_away(at),
+        }
+    }
+
+    fn goes_away(&mut self, at: Mono) {
+        if self.well.take().is_some_and(|well| at >= well.after(STEADY)) {
+            *self = Self::default();
+        }
+        self.times += 1;
+        let first = self.away.map_or(at, |(first, _)| first);
+        self.away = Some((first, at));
+    }
+
+    fn is_unsteady(&self) -> bool {
+        self.times >= OFTEN
+    }
+
+    /// Since when it is away, but for moments.
+    fn away_since(&self) -> Option<Mono> {
+        let (first, last) = self.away?;
+        Some(if self.is_unsteady() { first } else { last })
+    }
+}
 
 impl View {
     /// Takes in how the routing daemon is and says whom that concerns.
-    pub fn set_daemon(&mut self, daemon: Daemon) -> BTreeSet<Subject> {
-        if std::mem::replace(&mut self.daemon, daemon.clone()) == daemon {
+    pub fn set_daemon(&mut self, daemon: Daemon, now: Mono) -> BTreeSet<Subject> {
+        let before = std::mem::replace(&mut self.daemon, daemon);
+        if before == self.daemon {
             return BTreeSet::new();
         }
-        self.unready &= daemon != Daemon::Ready;
+        self.health.note(&before, &self.daemon, now);
         self.asking.keys().copied().map(Subject::Binding).collect()
     }
 
@@ -39,25 +90,28 @@ impl View {
 
     /// Whether this node's workloads can serve: a routing daemon that is away for a moment is no reason to move an address.
     pub fn is_ready(&self) -> bool {
-        !self.unready
+        !self.health.unready
     }
 
-    /// When the routing daemon will have been away for so long that this node's workloads count as not ready.
-    pub fn unready_at(&self) -> Option<Mono> {
+    /// When to look at the routing daemon though nothing is heard of it: when it will have been away for so long that this
+    /// node's workloads count as not ready, or well for so long that they count as ready again.
+    pub fn daemon_due(&self) -> Option<Mono> {
         match &self.daemon {
-            Daemon::NotReady { since, .. } if !self.unready => {
-                since.map(|since| since.after(self.settings.yield_time))
+            Daemon::NotReady { is_away: true, .. } if !self.health.unready => {
+                let since = self.health.away_since()?;
+                Some(since.after(self.settings.yield_time))
             }
+            Daemon::Ready if self.health.unready => Some(self.health.well?.after(STEADY)),
             _ => None,
         }
     }
 
-    /// Looks whether the routing daemon has been away for too long, and says whom that concerns.
+    /// Looks whether the routing daemon has been away for too long, or well for long enough, and says whom that concerns.
     pub fn look_at_daemon(&mut self, now: Mono) -> BTreeSet<Subject> {
-        if self.unready_at().is_none_or(|at| now < at) {
+        if self.daemon_due().is_none_or(|at| now < at) {
             return BTreeSet::new();
         }
-        self.unready = true;
+        self.health.unready = !self.health.unready;
         self.asking.keys().copied().map(Subject::Binding).collect()
     }
 

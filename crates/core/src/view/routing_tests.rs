@@ -5,7 +5,7 @@ use buoy_api::v3::{BgpPeer, BgpPeerSpec};
 use super::*;
 use crate::calc;
 use crate::desired::{BORROWED_METRIC, OWN_METRIC, Row};
-use crate::fixtures::{empty_view, endpoint, node, pod, put};
+use crate::fixtures::{empty_view, endpoint, node, now, pod, put};
 use crate::store::{Delta, Key, Revision, Value};
 
 fn routed() -> View {
@@ -86,4 +86,73 @@ fn a_node_concerns_itself_its_namesakes_and_its_peers() {
     view.settings.routing = Routing::Kernel;
     let dirty = put(&mut view, Value::Node(node("n1", "192.0.2.1/24")));
     assert_eq!(sessions(dirty), Vec::<String>::new());
+}
+
+/// A view whose routing daemon can be told to be something at some second.
+struct Told(View);
+
+impl Told {
+    fn is(&mut self, second: u64, daemon: Daemon) {
+        self.looks(second);
+        self.0.set_daemon(daemon, now(second).mono);
+        self.looks(second);
+    }
+
+    fn looks(&mut self, second: u64) {
+        if self.0.daemon_due().is_some_and(|due| due <= now(second).mono) {
+            self.0.look_at_daemon(now(second).mono);
+        }
+    }
+
+    fn is_ready(&mut self, second: u64) -> bool {
+        self.looks(second);
+        self.0.is_ready()
+    }
+}
+
+fn not_ready(is_away: bool) -> Daemon {
+    Daemon::NotReady {
+        why: "BIRD ended".to_owned(),
+        is_away,
+    }
+}
+
+fn told() -> Told {
+    let mut view = routed();
+    view.settings.yield_time = Duration::from_secs(3);
+    Told(view)
+}
+
+#[test]
+fn a_daemon_that_is_away_for_a_moment_moves_nothing() {
+    let mut told = told();
+    told.is(100, not_ready(true));
+    assert!(told.is_ready(102));
+    told.is(102, Daemon::Ready);
+    told.is(106, not_ready(true));
+    assert!(told.is_ready(108), "one moment more");
+    assert!(!told.is_ready(109), "and then too long");
+    told.is(110, not_ready(false));
+    assert!(!told.is_ready(111), "in recovery nothing new is announced");
+    told.is(112, Daemon::Ready);
+    assert!(told.is_ready(112));
+}
+
+#[test]
+fn a_daemon_that_ends_again_and_again_is_away() {
+    for moment in [Daemon::Ready, not_ready(false)] {
+        let mut told = told();
+        for second in [100, 102, 104] {
+            told.is(second, not_ready(true));
+            assert_eq!(told.is_ready(second), second < 104);
+            told.is(second + 1, moment.clone());
+        }
+        told.is(106, Daemon::Ready);
+        let well = if moment == Daemon::Ready { 115 } else { 116 };
+        assert!(!told.is_ready(well - 1), "it may end again");
+        assert!(told.is_ready(well));
+        told.is(120, not_ready(true));
+        assert!(told.is_ready(122), "that was long ago");
+        assert!(!told.is_ready(123));
+    }
 }

@@ -169,13 +169,13 @@ impl World {
         let agent = &mut self.agents[who];
         let daemon = if agent.view.can_announce() {
             Daemon::NotReady {
-                why: "in recovery".to_owned(),
-                since: Some(agent.mono()),
+                why: "it ended".to_owned(),
+                is_away: true,
             }
         } else {
             Daemon::Ready
         };
-        agent.dirty.extend(agent.view.set_daemon(daemon));
+        agent.dirty.extend(agent.view.set_daemon(daemon, agent.mono()));
         self.tell(|world| {
             format!(
                 "{}: {:?}",

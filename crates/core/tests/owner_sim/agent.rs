@@ -371,7 +371,7 @@ impl Agent {
         [
             dirty.then(Mono::default),
             self.work.wake(),
-            self.view.unready_at(),
+            self.view.daemon_due(),
         ]
         .into_iter()
         .flatten()

@@ -28,7 +28,8 @@ impl World {
             self.mend(who)?;
             self.agents[who].work.retry_now();
             let agent = &mut self.agents[who];
-            agent.dirty.extend(agent.view.set_daemon(Daemon::Ready));
+            let now = agent.mono();
+            agent.dirty.extend(agent.view.set_daemon(Daemon::Ready, now));
             agent.link_all();
         }
         self.outage = None;
