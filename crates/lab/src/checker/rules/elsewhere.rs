@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::checker::facts::{Binding, Facts, LAST_RESORT, METRIC_BASE, Node, OURS, best_route, is_host};
+use crate::checker::facts::{
+    Binding, Facts, LAST_RESORT, METRIC_BASE, Node, OURS, best_route, host_routes, is_host,
+};
 use crate::cluster::Standing;
 
 /// Metrics this far below the base mean floating IPs.
@@ -22,6 +24,7 @@ pub(super) fn wrong(facts: &Facts) -> Vec<String> {
                 found.extend(leads_to_workload(facts, binding, node));
                 if node.standing == Standing::Live {
                     found.extend(flows(binding, node));
+                    found.extend(last_resort(facts, name, binding, node));
                 }
             }
         }
@@ -71,6 +74,32 @@ fn flows(binding: &Binding, node: &Node) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// Where somebody waits for an address, its packets do not bounce between this node and who sends them here: the last of
+/// all routes says that it is unreachable. Without BIRD an owner elsewhere may be announced by a default route, which this
+/// one must not hide.
+fn last_resort(facts: &Facts, name: &str, binding: &Binding, node: &Node) -> Option<String> {
+    let mut endpoints = facts.records.endpoints.iter();
+    let waits = endpoints.any(|endpoint| {
+        endpoint.who.node == name
+            && endpoint.namespace == binding.namespace
+            && endpoint.asks.contains_key(&binding.address)
+    });
+    let hides = binding.owner.is_some() && node.bird.is_none();
+    let is_there = host_routes(&node.kernel.routes, binding.address)
+        .any(|route| route.protocol == OURS && route.kind == "unreachable" && route.metric == LAST_RESORT);
+    match (waits, is_there) {
+        (true, false) if !hides => Some(format!(
+            "somebody here waits for {}, and no route says that it is unreachable",
+            binding.address
+        )),
+        (true, true) if hides => Some(format!(
+            "{} is unreachable here, which hides the way to its owner",
+            binding.address
+        )),
+        _ => None,
+    }
 }
 
 fn owner_text(binding: &Binding) -> String {

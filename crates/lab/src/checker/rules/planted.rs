@@ -252,6 +252,16 @@ const FAULTS: &[Fault] = &[
         "nobody here asks for 172.16.1.9",
     ),
     (
+        "packets bounce where somebody waits",
+        |f| kernel(f, "n2").routes.retain(|route| route.metric != LAST_RESORT),
+        "n2: somebody here waits for 172.16.1.3, and no route says that it is unreachable",
+    ),
+    (
+        "the way to an owner is hidden where there is no BIRD",
+        |f| f.nodes.get_mut("n2").unwrap().bird = None,
+        "n2: 172.16.1.3 is unreachable here, which hides the way to its owner",
+    ),
+    (
         "flows are being ended for ever",
         |f| {
             kernel(f, "n1").ending.insert((ip(F), ip(ON_N2)));
@@ -419,6 +429,16 @@ fn flows_that_drain_may_go_on() {
     let n1 = kernel(&mut facts, "n1");
     n1.flows.push(flow("10.65.1.9"));
     n1.draining.insert((ip(F), ip("10.65.1.9")));
+    assert_eq!(disagreements(&facts), Vec::<String>::new());
+}
+
+#[test]
+fn without_bird_nothing_is_unreachable_that_lives_elsewhere() {
+    let mut facts = right();
+    kernel(&mut facts, "n2")
+        .routes
+        .retain(|route| route.metric != LAST_RESORT);
+    facts.nodes.get_mut("n2").unwrap().bird = None;
     assert_eq!(disagreements(&facts), Vec::<String>::new());
 }
 
