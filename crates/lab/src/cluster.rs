@@ -77,6 +77,8 @@ pub enum Standing {
     Frozen,
     /// Nothing reaches it, and its agent changes nothing.
     Cut,
+    /// No agent was ever there, or everything was removed after it.
+    Clean,
 }
 
 /// Three nodes, a router, a client. Everything goes when it is dropped.
@@ -242,6 +244,9 @@ impl Cluster {
 
     /// How it stands with a node.
     pub fn standing(&self, node: &Node) -> Standing {
+        if node.is_clean() {
+            return Standing::Clean;
+        }
         lock(&self.standing).get(node.name()).copied().unwrap_or_default()
     }
 
@@ -312,12 +317,7 @@ impl Cluster {
 
     /// What the checker reads, and how it stands with each.
     pub fn places(&self) -> Places {
-        let nodes = self.nodes.iter().map(|node| Place {
-            name: node.known_as(),
-            netns: node.netns().path().to_owned(),
-            bird: (node.routing() == "bird").then(|| node.bird_socket()),
-            standing: self.standing(node),
-        });
+        let nodes = self.nodes.iter().map(|node| Place::of(node, self.standing(node)));
         Places {
             store: self.store().clone(),
             nodes: nodes.collect(),

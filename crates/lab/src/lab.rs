@@ -153,42 +153,29 @@ impl Lab {
     /// the logs, then fails.
     #[track_caller]
     pub fn test(self, body: impl FnOnce(&Self) -> Result<()>) {
-        self.test_unchecked(|lab| {
-            body(lab)?;
-            lab.check()
-        });
-    }
-
-    /// The same without the checker, where a test leaves records behind that nobody can read.
-    #[track_caller]
-    pub fn test_unchecked(self, body: impl FnOnce(&Self) -> Result<()>) {
-        let outcome = panic::catch_unwind(AssertUnwindSafe(|| body(&self)));
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+            body(&self)?;
+            self.check()
+        }));
         judge(outcome, &self.run, || self.evidence());
     }
 
-    /// Waits until kernel and records agree with the invariants, by the independent checker. Without an agent nobody brings
-    /// that about, and nothing is checked.
+    /// Waits until kernel and records agree with the invariants, by the independent checker.
     fn check(&self) -> Result<()> {
-        if self
-            .node
-            .with_agent(|agent| Ok(agent.is_running()))
-            .is_ok_and(|runs| runs)
-        {
-            return Checker::default().wait(&self.places(), AT_REST);
-        }
-        Ok(())
+        let places = Places {
+            store: self.node.store().clone(),
+            nodes: vec![Place::of(&self.node, self.standing())],
+            router: None,
+        };
+        Checker::default().wait(&places, AT_REST)
     }
 
-    fn places(&self) -> Places {
-        Places {
-            store: self.node.store().clone(),
-            nodes: vec![Place {
-                name: self.node.known_as(),
-                netns: self.node.netns().path().to_owned(),
-                bird: (self.node.routing() == "bird").then(|| self.node.bird_socket()),
-                standing: Standing::Live,
-            }],
-            router: None,
+    fn standing(&self) -> Standing {
+        let runs = self.node.with_agent(|agent| Ok(agent.is_running()));
+        match runs {
+            Ok(true) => Standing::Live,
+            _ if self.node.is_clean() => Standing::Clean,
+            _ => Standing::Frozen,
         }
     }
 }

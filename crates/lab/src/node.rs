@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ struct Inner {
     binaries: Binaries,
     settings: Mutex<Settings>,
     agent: Mutex<Option<Daemon>>,
+    /// Whether no agent has had a chance to leave anything behind.
+    clean: AtomicBool,
     netns: Netns,
 }
 
@@ -88,6 +91,7 @@ impl Node {
                 binaries,
                 settings: Mutex::new(Settings::default()),
                 agent: Mutex::new(None),
+                clean: AtomicBool::new(true),
                 netns: Netns::make(run, name)?,
             }),
         };
@@ -191,8 +195,18 @@ impl Node {
         lock(&self.inner.settings).routing.clone()
     }
 
+    /// Whether no agent was ever there, or everything was removed after it.
+    pub fn is_clean(&self) -> bool {
+        self.inner.clean.load(Ordering::Relaxed)
+    }
+
+    fn becomes_clean(&self, clean: bool) {
+        self.inner.clean.store(clean, Ordering::Relaxed);
+    }
+
     /// Starts the agent and waits until it is ready; says how long that took.
     pub fn start_agent(&self) -> Result<Duration> {
+        self.becomes_clean(false);
         let agent = Daemon::start(
             self.netns().run(),
             "agent",
@@ -207,6 +221,7 @@ impl Node {
 
     /// Starts the agent and does not wait: it may never be ready.
     pub fn launch_agent(&self) -> Result<Process> {
+        self.becomes_clean(false);
         Process::start(self.netns().run(), &mut self.agent_command(&[]), &self.log())
     }
 
@@ -235,7 +250,9 @@ impl Node {
 
     /// Runs `buoy-agent cleanup` to its end.
     pub fn cleanup(&self) -> Result<Finished> {
-        exec::run(&mut self.agent_command(&["cleanup"]), "", PATIENCE)?.ok()
+        let finished = exec::run(&mut self.agent_command(&["cleanup"]), "", PATIENCE)?.ok()?;
+        self.becomes_clean(true);
+        Ok(finished)
     }
 
     /// The agent's command line, with words before the flags.

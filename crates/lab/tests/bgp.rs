@@ -256,6 +256,8 @@ fn cleanup_ends_the_daemon_and_removes_its_routes() {
                 name.display()
             );
         }
-        cluster.thaw(n1)
+        n1.netns().ip("link del w0")?;
+        cluster.thaw(n1)?;
+        cluster.check()
     });
 }

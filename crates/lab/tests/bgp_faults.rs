@@ -154,7 +154,7 @@ fn a_missing_or_foreign_daemon_is_said() {
         status_says(n1, &["no program bird", "install the package bird2, or set routing: kernel"])?;
         // What would not be announced is not claimed.
         n1.apply(POOLS)?;
-        let workload = Workload::start(n1, Spec::pod("shop", "web-0").floating(&["172.16.1.3"]))?;
+        let _web = Workload::start(n1, Spec::pod("shop", "web-0").floating(&["172.16.1.3"]))?;
         why_says(n1, "172.16.1.3", &["asks for it; not decided yet"])?;
         programs.write("bird", "#!/bin/sh\necho 'BIRD version 3.0.1' >&2\n")?;
         status_says(n1, &["BIRD is of another major version: 3.0.1", "install BIRD 2"])?;
@@ -168,8 +168,9 @@ fn a_missing_or_foreign_daemon_is_said() {
         programs.put("bird")?;
         status_says(n1, &["BIRD 2", "ready", "Problems:       none"])?;
         eventually(SOON, "it is claimed", || why_says(n1, "172.16.1.3", &["fronts shop/web-0"]))?;
-        drop(workload);
-        Ok(())
+        n1.apply(PEERS)?;
+        cluster.wait_for_sessions_of(&[n1])?;
+        cluster.check()
     });
 }
 

@@ -130,7 +130,6 @@ fn a_restored_store_learns_again_what_the_nodes_have() {
         is_allocated(cluster, &workloads)?;
         workloads.push(add_waits(cluster)?);
         is_allocated(cluster, &workloads)?;
-        cluster.check()?;
         for (floating, before) in [V4, V6, LATE].into_iter().zip(before) {
             let (before, now) = (before?, owner(&cluster.nodes[0], floating)?);
             ensure!(now.0 == before.0, "{floating}: {now:?}, and {before:?} before");
@@ -148,6 +147,7 @@ fn a_restored_store_learns_again_what_the_nodes_have() {
             let status = node.ctl("node status")?;
             ensure!(!status.contains("restored"), "{status}");
         }
-        nothing_else_is_left(cluster, &workloads)
+        nothing_else_is_left(cluster, &workloads)?;
+        cluster.check()
     });
 }

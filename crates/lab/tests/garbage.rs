@@ -53,7 +53,7 @@ fn same_agent(node: &Node, pid: u32) -> Result<()> {
 
 #[test]
 fn i9_bad_input_blocks_nobody() {
-    Lab::start().unwrap().test_unchecked(|lab| {
+    Lab::start().unwrap().test(|lab| {
         let node = &lab.node;
         let pid = node.with_agent(|agent| Ok(agent.pid()))?;
         let web = Workload::start(node, shop("web-0").floating(&[FLOATING]))?;
@@ -116,7 +116,7 @@ fn socket_garbage() -> Vec<Vec<u8>> {
 
 #[test]
 fn i9_garbage_records_while_fifty_workloads_run() {
-    Lab::start().unwrap().test_unchecked(|lab| {
+    Lab::start().unwrap().test(|lab| {
         let node = &lab.node;
         let pid = node.with_agent(|agent| Ok(agent.pid()))?;
         let owner = Workload::start(node, shop("web-0").floating(&[FLOATING]))?;
@@ -278,7 +278,7 @@ impl Garbler {
 
 #[test]
 fn i9_an_add_whose_client_goes_away_is_undone() {
-    Lab::start().unwrap().test_unchecked(|lab| {
+    Lab::start().unwrap().test(|lab| {
         let node = &lab.node;
         let mut gone = Vec::new();
         for index in 0..20 {

@@ -10,6 +10,8 @@ use crate::cluster::Standing;
 
 /// Route protocol of the agents' routes.
 pub(super) const OURS: &str = "177";
+/// Route protocol of the routes that a node's BIRD puts into the kernel.
+pub(super) const BIRD: &str = "bird";
 /// Metric of the `unreachable` route of a node that has a candidate and is not the owner.
 pub(super) const LAST_RESORT: u64 = 4_294_967_295;
 /// Metrics of floating IPs: this minus the epoch.

@@ -10,6 +10,7 @@ use super::facts::{BirdRoute, Kernel, Node, Route, Router};
 use super::{bird, kernel};
 use crate::cluster::Standing;
 use crate::exec::{self, PATIENCE};
+use crate::node::Node as LabNode;
 
 /// A node, or the router.
 #[derive(Clone, Debug)]
@@ -46,6 +47,17 @@ impl FromStr for Place {
 }
 
 impl Place {
+    /// A node of a lab. A clean one has no BIRD.
+    pub(crate) fn of(node: &LabNode, standing: Standing) -> Self {
+        let has_bird = node.routing() == "bird" && standing != Standing::Clean;
+        Self {
+            name: node.known_as(),
+            netns: node.netns().path().to_owned(),
+            bird: has_bird.then(|| node.bird_socket()),
+            standing,
+        }
+    }
+
     /// Reads a node.
     pub(super) fn node(&self) -> Result<Node> {
         let mut found = Kernel {

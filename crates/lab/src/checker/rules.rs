@@ -1,5 +1,6 @@
 //! The invariants, each as a function from what is to what is wrong, a line each.
 
+mod clean;
 mod elsewhere;
 mod ipam;
 mod network;
@@ -17,6 +18,7 @@ pub(super) fn disagreements(facts: &Facts) -> Vec<String> {
         .map(|bad| format!("a record cannot be read: {bad}"))
         .collect();
     for rule in [
+        clean::wrong,
         owner::wrong,
         elsewhere::wrong,
         network::wrong,

@@ -43,7 +43,7 @@ fn leads_to_workload(facts: &Facts, binding: &Binding, node: &Node) -> Option<St
         .owner_of(binding)
         .is_some_and(|(_, owner)| owner.bird.is_some() && owner.standing == Standing::Live);
     let told = match node.standing {
-        Standing::Live => true,
+        Standing::Live | Standing::Clean => true,
         Standing::Frozen => heard_of && node.bird.is_some(),
         Standing::Cut => false,
     };

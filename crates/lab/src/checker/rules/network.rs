@@ -5,11 +5,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::checker::facts::{Binding, BirdRoute, Facts, Node, Router, best_route, host_routes, is_host};
+use crate::checker::facts::{
+    BIRD, Binding, BirdRoute, Facts, Node, Router, best_route, host_routes, is_host,
+};
 use crate::cluster::Standing;
-
-/// Route protocol of the routes that a node's BIRD puts into the kernel.
-const BIRD: &str = "bird";
 
 /// What is wrong with the routes by BGP.
 pub(super) fn wrong(facts: &Facts) -> Vec<String> {
@@ -88,7 +87,8 @@ fn nobodys(facts: &Facts) -> Vec<String> {
     let Some(router) = &facts.router else {
         return Vec::new();
     };
-    if facts.nodes.values().any(|node| node.standing != Standing::Live) {
+    let goes_on = [Standing::Frozen, Standing::Cut];
+    if facts.nodes.values().any(|node| goes_on.contains(&node.standing)) {
         return Vec::new();
     }
     let pools = &facts.records.pools;

@@ -495,6 +495,38 @@ fn a_frozen_agent_may_keep_what_its_bird_knows_better() {
 }
 
 #[test]
+fn what_is_left_on_a_clean_node_is_found() {
+    let mut facts = right();
+    facts.records = Default::default();
+    facts.router = None;
+    let left = facts.nodes["n1"].clone();
+    facts.nodes = [(
+        "n1".to_owned(),
+        Node {
+            standing: Standing::Clean,
+            bird: None,
+            ..left
+        },
+    )]
+    .into();
+    kernel(&mut facts, "n1").routes.push(learnt(F, "192.0.2.2"));
+    kernel(&mut facts, "n1").ending.insert((ip(F), ip(ON_N2)));
+    let wrong = disagreements(&facts);
+    for expected in [
+        "a route to 172.16.1.3/32 of protocol 177",
+        "a route to 172.16.1.3/32 of protocol bird",
+        "cali1 in the set of links",
+        "a translation of 172.16.1.3",
+        "the end of flows to 172.16.1.3 by way of 10.65.2.1",
+    ] {
+        let line = format!("n1 is clean, and it has {expected}");
+        assert!(wrong.contains(&line), "no '{line}' in {wrong:#?}");
+    }
+    *kernel(&mut facts, "n1") = Kernel::default();
+    assert_eq!(disagreements(&facts), Vec::<String>::new());
+}
+
+#[test]
 fn a_node_that_is_cut_off_goes_on_as_before() {
     let mut facts = taken_from_n1();
     let n1 = facts.nodes.get_mut("n1").unwrap();
