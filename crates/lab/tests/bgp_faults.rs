@@ -174,6 +174,14 @@ fn a_missing_or_foreign_daemon_is_said() {
     });
 }
 
+/// What `node status` says of the session with a peer.
+fn line_of(node: &Node, peer: &str) -> Result<String> {
+    let status = node.ctl("node status")?;
+    let line = status.lines().find(|line| line.contains(&format!("{peer} ")));
+    line.map(str::to_owned)
+        .with_context(|| format!("no session with {peer}:\n{status}"))
+}
+
 #[test]
 fn peers_that_do_not_agree_are_said() {
     Cluster::bare().unwrap().test(|cluster| {
@@ -212,15 +220,20 @@ fn peers_that_do_not_agree_are_said() {
         cluster.wait_for_sessions()?;
         fs::write(n1.directory().join("secrets/bgp/password"), "wrong\n")?;
         eventually(SOON, "the session with the wrong password is down", || {
-            let status = n1.ctl("node status")?;
-            let line = status
-                .lines()
-                .find(|line| line.contains("192.0.2.254"))
-                .context("no line")?
-                .to_owned();
+            let line = line_of(n1, "192.0.2.254")?;
             ensure!(!line.contains("Established") && line.contains("start"), "{line}");
+            ensure!(
+                line.contains("a wrong password looks like: check that it is the peer's"),
+                "{line}"
+            );
             Ok(())
         })?;
+        // Whose password is right hears nothing of it.
+        let line = line_of(&cluster.nodes[1], "192.0.2.254")?;
+        ensure!(
+            line.contains("Established") && !line.contains("password"),
+            "{line}"
+        );
         ensure!(!n1.ctl("node plan")?.contains("right"), "a password is shown");
         let log = fs::read_to_string(n1.log())?;
         ensure!(
@@ -279,6 +292,15 @@ fn a_peer_has_no_say_about_our_pools_and_cannot_flood() {
         cluster.thaw(n1)?;
         let status = status_says(n1, &["Established: announces more than is taken"])?;
         ensure!(status.contains("ready"), "{status}");
+        for peer in ["192.0.2.254", "2001:db8::fe"] {
+            let line = line_of(n1, peer)?;
+            ensure!(
+                line.contains("announces prefixes of our pools, which are not taken"),
+                "{line}"
+            );
+        }
+        let line = line_of(n1, "192.0.2.2")?;
+        ensure!(!line.contains("our pools"), "a node is believed: {line}");
         let taken = own("-4")?.lines().count();
         ensure!((9_000..=10_100).contains(&taken), "{taken} routes are taken");
         cluster.wait_for_sessions()?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use buoy_api::ip::Family;
-use buoy_core::bird::{BirdRow, Section, Session, symbols};
+use buoy_core::bird::{BirdRow, Section, Session, Side, symbols};
 use buoy_core::calc;
 use buoy_core::view::Daemon;
 use serde_json::{Value, json};
@@ -54,16 +54,34 @@ fn by_symbol(report: &Report) -> BTreeMap<&str, &Shown> {
 }
 
 fn line(agent: &Agent, section: &Section, session: &Session, shown: Option<&Shown>) -> Value {
-    let (state, since, info) = shown.map_or(("down", "", "BIRD does not know it yet"), |shown| {
-        (shown.state.as_str(), shown.since.as_str(), shown.info.as_str())
-    });
+    let unknown = Shown {
+        state: "down".to_owned(),
+        info: "BIRD does not know it yet".to_owned(),
+        ..Shown::default()
+    };
+    let shown = shown.unwrap_or(&unknown);
     json!({
         "peer": session.remote.to_string(),
         "type": kind(agent, section),
-        "state": state,
-        "since": since,
-        "info": info,
+        "state": shown.state,
+        "since": shown.since,
+        "info": match hint(session, shown) {
+            Some(hint) => format!("{}: {hint}", shown.info),
+            None => shown.info.clone(),
+        },
     })
+}
+
+/// What a session suffers from of which the daemon does not speak.
+fn hint(session: &Session, shown: &Shown) -> Option<&'static str> {
+    if session.side == Side::External && shown.filtered > 0 {
+        return Some("announces prefixes of our pools, which are not taken");
+    }
+    // A kernel drops what is not signed by the password it knows, and says nothing: who waits in vain cannot tell that from
+    // a peer that is not there.
+    let waits = matches!(shown.info.as_str(), "Connect" | "Active");
+    (waits && session.password.is_some())
+        .then_some("no answer, which a wrong password looks like: check that it is the peer's, too")
 }
 
 /// As calicoctl calls it.

@@ -36,6 +36,8 @@ pub(crate) struct Session {
     pub(crate) since: String,
     /// State of BGP, and what went wrong last.
     pub(crate) info: String,
+    /// Updates that our filter took no routes from, since the session began.
+    pub(crate) filtered: u64,
 }
 
 impl Report {
@@ -118,8 +120,14 @@ fn detail(session: &mut Session, line: &str) {
         Some(("Import limit", limit)) if limit.ends_with("[HIT]") => {
             session.info.push_str(": announces more than is taken");
         }
+        Some(("Import updates", counts)) => session.filtered = filtered(counts).unwrap_or_default(),
         _ => {}
     }
+}
+
+/// Of `received rejected filtered ignored accepted`; what is not counted is `---`.
+fn filtered(counts: &str) -> Option<u64> {
+    counts.split_whitespace().nth(2)?.parse().ok()
 }
 
 /// `name BGP table state since info…`
@@ -129,10 +137,10 @@ fn session(line: &str) -> Option<Session> {
     let (_table, state, since) = (words.next()?, words.next()?, words.next()?);
     (kind == "BGP").then(|| Session {
         symbol: symbol.to_owned(),
-        neighbor: String::new(),
         state: state.to_owned(),
         since: since.to_owned(),
         info: words.collect::<Vec<_>>().join(" "),
+        ..Session::default()
     })
 }
 
@@ -162,11 +170,27 @@ mod tests {
             line(1006, "  BGP state:          Established"),
             line(1006, "    Neighbor address: 10.0.0.2"),
             line(
+                1006,
+                "    Route change stats:     received   rejected   filtered    ignored   accepted",
+            ),
+            line(
+                1006,
+                "      Import updates:              9          1          5          0          3",
+            ),
+            line(
+                1006,
+                "      Import withdraws:            2          0        ---          2          0",
+            ),
+            line(
                 1002,
                 "peer_r     BGP        ---        start  2026-11-26T21:00:02  Idle          BGP Error: Bad peer AS",
             ),
             line(1006, "    Neighbor address: fd00::9"),
             line(1006, "    Import limit:   10000 [HIT]"),
+            line(
+                1006,
+                "      Import updates:              0          0        ---          0          0",
+            ),
             line(0, ""),
         ];
         let read = sessions(&shown);
@@ -187,6 +211,7 @@ mod tests {
             )
         );
         assert_eq!(read[1].since, "2026-11-26T21:00:02");
+        assert_eq!((read[0].filtered, read[1].filtered), (5, 0));
     }
 
     #[test]
