@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use buoy_lab::ask::{answered_by, owner, status_says};
+use buoy_lab::ask::{answered_by, owner, status_says, why_says};
 use buoy_lab::cluster::Cluster;
 use buoy_lab::exec::{self, PATIENCE, eventually};
 use buoy_lab::node::Node;
@@ -73,6 +73,15 @@ fn nothing_is_claimed_without_bird(cluster: &Cluster) -> Result<()> {
     status_says(n3, &["no program bird"])?;
     let (who, _) = owner(n3, OTHER).unwrap_or_default();
     ensure!(who.is_empty(), "claimed by {who} without BIRD");
+    why_says(
+        n3,
+        OTHER,
+        &[
+            "asks for it; not decided yet",
+            "nothing is claimed before BIRD is ready: ",
+            "no program bird",
+        ],
+    )?;
     programs.put("bird")?;
     answered_by(&cluster.client, Via::Tcp, OTHER, "web-3")?;
     cluster.wait_for_sessions()?;
@@ -88,6 +97,7 @@ fn a_restart_does_not_wait_for_the_dead(cluster: &Cluster) -> Result<()> {
     n1.kill_bird()?;
     let begun = Instant::now();
     let _new = web(n1, "web-4", &["172.16.1.5"])?;
+    status_says(n1, &["BIRD was restarted and waits for its peers"])?;
     answered_by(&cluster.client, Via::Tcp, "172.16.1.5", "web-4")?;
     let took = begun.elapsed();
     ensure!(took < Duration::from_secs(12), "announced after {took:?}");
