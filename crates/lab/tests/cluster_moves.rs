@@ -4,14 +4,17 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
 
 use std::net::IpAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use buoy_lab::ask::answered_by;
+use anyhow::{Context, Result, anyhow, ensure};
+use buoy_lab::ask::{answered_by, listed_as, owner};
 use buoy_lab::cluster::{CLIENT, Cluster};
 use buoy_lab::exec::{PATIENCE, eventually};
+use buoy_lab::locker::Locker;
 use buoy_lab::node::Node;
 use buoy_lab::probe::{self, Via};
+use buoy_lab::records::Records;
 use buoy_lab::store::Kind;
 use buoy_lab::traffic::{Seen, Witnesses};
 use buoy_lab::workload::{Spec, Workload};
@@ -22,6 +25,8 @@ const BOTH: [&str; 2] = [V4, V6];
 const SOON: Duration = Duration::from_secs(20);
 /// A lease that nobody renews may be revoked after this: its duration and ten percent.
 const LEASE: Duration = Duration::from_millis(6_600);
+/// An agent that goes on sees what it was asked, and withdraws, within this time.
+const WITHDRAWN: Duration = Duration::from_secs(4);
 /// A lease is renewed every two seconds: so long before it died may an agent have renewed it last.
 const RENEWAL: Duration = Duration::from_secs(2);
 
@@ -54,6 +59,76 @@ fn an_address_moves_across_the_network(store: Kind) {
         third.delete()?;
         cluster.check()
     });
+}
+
+/// The owner's node sees that it is asked to give, and cannot write: until it can, what is to be withdrawn first is gone
+/// from its kernel and from the router, and what is not is still there.
+#[test]
+fn an_exclusive_move_withdraws_before_it_writes_and_a_planned_one_does_not() {
+    Cluster::start().unwrap().test(|cluster| {
+        let [n1, n2, _] = &cluster.nodes[..] else {
+            anyhow::bail!("three nodes");
+        };
+        let _workloads = [web(n1, "web-1")?, web(n2, "web-2")?];
+        for floating in BOTH {
+            answered_by(&cluster.client, Via::Tcp, floating, "web-1")?;
+        }
+        for floating in BOTH {
+            listed_as(n1, floating, "web-2 stands by", |row| {
+                row["standby"].to_string().contains("web-2")
+            })?;
+        }
+        cluster.freeze(n1)?;
+        thread::scope(|scope| {
+            let asked = ["172.16.1.3 --exclusive", "fd16::3"]
+                .map(|what| scope.spawn(move || n1.ctl(&format!("fip move --to web-2 {what}"))));
+            only_the_exclusive_one_is_withdrawn(cluster, n1)?;
+            for asked in asked {
+                asked.join().map_err(|_| anyhow!("who asks panicked"))??;
+            }
+            Ok(()) as Result<()>
+        })?;
+        for floating in BOTH {
+            answered_by(&cluster.client, Via::Tcp, floating, "web-2")?;
+        }
+        cluster.check()
+    });
+}
+
+/// The owner's agent goes on when both moves are asked for and nobody can write any more.
+fn only_the_exclusive_one_is_withdrawn(cluster: &Cluster, n1: &Node) -> Result<()> {
+    eventually(WITHDRAWN, "both moves are asked for", || {
+        let records = Records::read(cluster.store())?;
+        let mut asked = records
+            .bindings
+            .iter()
+            .map(|binding| &binding.spec.requested_move);
+        ensure!(asked.all(Option::is_some), "{:?}", records.bindings);
+        Ok(())
+    })?;
+    let before = [owner(n1, V4)?, owner(n1, V6)?];
+    let held = Locker::hold(cluster.run(), cluster.store())?;
+    cluster.thaw(n1)?;
+    eventually(WITHDRAWN, "it is withdrawn from kernel and router", || {
+        let routes = n1.netns().exec(&format!("ip route show {V4} proto 177"))?.stdout;
+        ensure!(routes.is_empty(), "{routes}");
+        let map = n1.netns().exec("nft list map ip buoy fips")?.ok()?.stdout;
+        ensure!(!map.contains(V4), "{map}");
+        ensure!(cluster.router.next_hop(ip(V4)).is_err(), "the router has a route");
+        Ok(())
+    })?;
+    let kept = n1
+        .netns()
+        .exec(&format!("ip -6 route show {V6} proto 177"))?
+        .stdout;
+    ensure!(kept.contains("dev cali"), "a planned move withdrew first: {kept}");
+    probe::ask(&cluster.client, Via::Udp, ip(V6), SOON)?;
+    ensure!(
+        [owner(n1, V4)?, owner(n1, V6)?] == before,
+        "it was written before it was withdrawn"
+    );
+    ensure!(held.held() < LEASE, "the store was held for too long");
+    Ok(())
 }
 
 /// Sessions, the client, the router, the owner, the others.
