@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use buoy_lab::ask::status_says;
 use buoy_lab::cluster::Cluster;
 use buoy_lab::exec::{self, PATIENCE, eventually};
 use buoy_lab::node::Node;
@@ -127,6 +128,74 @@ fn the_epoch_is_the_preference() {
             learnt.contains("172.16.1.50 via 192.0.2.1 dev eth0 metric 32"),
             "{learnt}"
         );
+        cluster.nodes.iter().try_for_each(|node| cluster.thaw(node))?;
+        cluster.check()
+    });
+}
+
+/// The mesh carries the epoch between AS numbers too; a router outside would need to compare the MEDs of two neighbours, and
+/// the nodes say that it does not.
+#[test]
+fn the_epoch_is_the_preference_between_as_numbers() {
+    Cluster::start().unwrap().test(|cluster| {
+        let [n1, n2, n3] = cluster.nodes.as_slice() else {
+            unreachable!("a cluster has three nodes")
+        };
+        let status = n1.ctl("node status")?;
+        ensure!(!status.contains("AS numbers"), "{status}");
+        n1.apply(
+            "{apiVersion: projectcalico.org/v3, kind: Node, metadata: {name: n2}, spec: {bgp: \
+             {ipv4Address: 192.0.2.2/24, ipv6Address: '2001:db8::2/64', asNumber: 64513}}}",
+        )?;
+        cluster.router.set(|settings| {
+            let peers = settings.peers.iter_mut();
+            peers
+                .filter(|(name, ..)| name.starts_with("n2_"))
+                .for_each(|(_, _, number)| *number = 64_513);
+        })?;
+        for node in &cluster.nodes {
+            status_says(
+                node,
+                &[
+                    "nodes have different AS numbers: 64512, 64513",
+                    "external routers do not compare their MEDs",
+                ],
+            )?;
+        }
+        cluster.wait_for_sessions()?;
+        for node in &cluster.nodes {
+            cluster.freeze(node)?;
+        }
+        for node in [n1, n2] {
+            workload_link(node)?;
+        }
+        let nodes_follow = |via: [[&str; 2]; 3]| {
+            eventually(SOON, "the nodes follow the newer owner", || {
+                for (node, via) in cluster.nodes.iter().zip(via) {
+                    FLOATING
+                        .into_iter()
+                        .zip(via)
+                        .try_for_each(|(floating, via)| goes(node, floating, via))?;
+                }
+                Ok(())
+            })
+        };
+        let (here, n1_at, n2_at) = (
+            ["dev w0"; 2],
+            ["via 192.0.2.1 ", "via 2001:db8::1 "],
+            ["via 192.0.2.2 ", "via 2001:db8::2 "],
+        );
+        routes(n1, "add", 5)?;
+        nodes_follow([here, n1_at, n1_at])?;
+        routes(n2, "add", 6)?;
+        nodes_follow([n2_at, here, n2_at])?;
+        routes(n1, "add", 7)?;
+        nodes_follow([here, n1_at, n1_at])?;
+        let learnt = n3.birdc("show route all for 172.16.1.50")?;
+        ensure!(learnt.contains("BGP.local_pref: 107"), "{learnt}");
+        for node in [n1, n2] {
+            node.netns().ip("link del w0")?;
+        }
         cluster.nodes.iter().try_for_each(|node| cluster.thaw(node))?;
         cluster.check()
     });
