@@ -49,7 +49,7 @@ pub(super) struct Scale {
     crowd: usize,
     /// How long they are.
     stir: Duration,
-    /// Addresses of them that a client pings meanwhile.
+    /// Addresses of them that a client pings meanwhile, and that move more often than others.
     sampled: usize,
     /// Floating IPs on one node.
     many: usize,

@@ -29,16 +29,26 @@ pub(super) fn measure(field: &Field, scale: &Scale, report: &mut Report) -> Resu
     field.check()?;
     let client = &field.cluster.client;
     // Neighbours have different nodes, and the last is as good as the first.
-    let sampled = (0..scale.sampled).map(|number| number * (count - 1) / (scale.sampled - 1).max(1));
+    let sampled: Vec<usize> = (0..scale.sampled)
+        .map(|number| number * (count - 1) / (scale.sampled - 1).max(1))
+        .collect();
     let probes = sampled
-        .map(|number| Probe::start(client, Via::Ping, address(number), OFTEN))
+        .iter()
+        .map(|number| Probe::start(client, Via::Ping, address(*number), OFTEN))
         .collect::<Result<Vec<_>>>()?;
     answered(&probes)?;
-    let stirred = stir(field, count, scale.stir)?;
+    let stirred = stir(field, count, &sampled, scale.stir)?;
     progress(&format!(
         "  {} moves asked for, agents killed {} times",
         stirred.moves, stirred.kills
     ))?;
+    for (what, unit, done) in [
+        ("moves", "moves", stirred.moves),
+        ("moves-watched", "moves", stirred.watched),
+        ("kills", "kills", stirred.kills),
+    ] {
+        report.add(Row::costs(format!("crowd/{what}/{count}"), unit, &[done as f64]));
+    }
     let calm = Instant::now();
     answered(&probes)?;
     field.check()?;
