@@ -58,7 +58,7 @@ pub(super) struct Scale {
 /// As `make bench` measures.
 pub(super) const FULL: Scale = Scale {
     moves: 100,
-    deleted: 30,
+    deleted: 100,
     taken: 3,
     unreachable: 3,
     workloads: 10,
