@@ -90,10 +90,12 @@ pub struct Witnesses {
 pub struct Seen {
     /// From the move's beginning to the new owner's first answer to the UDP sender.
     pub first_answer: Duration,
-    /// Questions of the UDP sender that nobody answered.
-    pub lost: u32,
+    /// Questions of the UDP sender, and those that nobody answered.
+    pub udp: (u32, u32),
     /// Pings sent, and pings that nobody answered.
     pub pings: (u32, u32),
+    /// Questions of the TCP conversation, and those that nobody answered.
+    pub tcp: (u32, u32),
     /// Longest time from one answered ping to the next.
     pub gap: Duration,
     /// How the TCP conversation ended; `None` if it did not.
@@ -136,17 +138,22 @@ impl Witnesses {
         let udp = self.udp.wait(limit, &format!("{to} answers"), is_there)?;
         let first = udp.changes.last().map_or(begun, |(at, _)| *at);
         self.ping.wait_for_more(20, SOON)?;
-        let talked = self
+        // One that goes on is a result, too.
+        let _ = self
             .tcp
             .wait(heard, "the conversation ends", |tally| tally.ended.is_some());
         let ending = self.reader.ending(heard).ok();
-        let (ping, udp) = (self.ping.stop()?, self.udp.stop()?);
+        for probe in [&self.ping, &self.udp, &self.tcp] {
+            probe.halt();
+        }
+        let (ping, udp, tcp) = (self.ping.stop()?, self.udp.stop()?, self.tcp.stop()?);
         Ok(Seen {
             first_answer: first.saturating_duration_since(begun),
-            lost: udp.lost(),
+            udp: (udp.sent, udp.lost()),
             pings: (ping.sent, ping.lost()),
+            tcp: (tcp.sent, tcp.lost()),
             gap: ping.longest_gap,
-            talk: talked.ok().and_then(|tally| tally.ended),
+            talk: tcp.ended,
             reset: ending
                 .filter(|ending| ending.is_reset())
                 .map(|ending| ending.at.saturating_duration_since(begun)),
@@ -159,8 +166,8 @@ impl fmt::Display for Seen {
         let (sent, lost) = self.pings;
         write!(
             f,
-            "first answer after {:.0?}, {lost} of {sent} pings lost, longest gap {:.0?}, {} UDP questions lost",
-            self.first_answer, self.gap, self.lost
+            "first answer after {:.0?}, {lost} of {sent} pings lost, longest gap {:.0?}, {} of {} UDP questions lost",
+            self.first_answer, self.gap, self.udp.1, self.udp.0
         )?;
         match &self.talk {
             Some(end) => write!(f, ", TCP ended: {end}")?,

@@ -82,10 +82,30 @@ impl Network {
             &format!("{what}: the first answer to the UDP sender after"),
             seen.first_answer,
         )?;
-        let (sent, lost) = seen.pings;
+        let of = |(sent, lost): (u32, u32)| format!("{} of {sent} answered", sent - lost);
+        let lost = |(_, lost): (u32, u32)| format!("{lost} lost");
         self.story.checked(
-            &format!("pings every 10 ms: {} of {sent} answered", sent - lost),
-            &format!("longest gap {}", super::story::figure(seen.gap)),
+            &format!("pings every 10 ms: {}", of(seen.pings)),
+            &format!(
+                "{}, longest gap {}",
+                lost(seen.pings),
+                super::story::figure(seen.gap)
+            ),
+        )?;
+        self.story.checked(
+            &format!("UDP every 2 ms, always from one port: {}", of(seen.udp)),
+            &lost(seen.udp),
+        )?;
+        let ended = match (&seen.talk, seen.reset) {
+            (Some(how), Some(after)) => {
+                format!("ended: {how}; the reader's after {}", super::story::figure(after))
+            }
+            (Some(how), None) => format!("ended: {how}"),
+            (None, _) => "nobody is there to end it".to_owned(),
+        };
+        self.story.checked(
+            &format!("TCP talk, every 10 ms: {}, {}", of(seen.tcp), lost(seen.tcp)),
+            &ended,
         )
     }
 }

@@ -183,6 +183,11 @@ impl Probe {
         })
     }
 
+    /// Stops asking, and does not wait: for who stops several.
+    pub fn halt(&self) {
+        lock(&self.shared.stop).get_or_insert_with(Instant::now);
+    }
+
     /// Stops asking, gives what is on its way some seconds to arrive, and returns what it has seen.
     pub fn stop(mut self) -> Result<Tally> {
         self.end()?;
@@ -190,7 +195,7 @@ impl Probe {
     }
 
     fn end(&mut self) -> Result<()> {
-        lock(&self.shared.stop).get_or_insert_with(Instant::now);
+        self.halt();
         match self.thread.take() {
             Some(thread) => thread
                 .join()
