@@ -1,7 +1,8 @@
 //! The CNI plugins `calico` and `calico-ipam`: one short-lived, synchronous program.
 //!
 //! It opens the network namespace, runs a third-party IPAM plugin if the configuration names one, sends one request to
-//! the node's agent and prints the answer. [`client`] is also what `buoyctl` talks to the agent with.
+//! the node's agent and prints the answer. [`client`] is also what `buoyctl` talks to the agent with. Under its own name it
+//! installs itself on a node (`buoy-cni install`, [`install`]).
 //!
 //! Invariants: standard output carries one JSON document or nothing; a failure is a CNI error there and exit code 1;
 //! no input makes it panic; without an agent DEL succeeds, and what it could not do is in the spool directory.
@@ -14,6 +15,7 @@ pub mod client;
 mod delegate;
 mod env;
 mod exchange;
+mod install;
 mod invocation;
 mod ipam_plugin;
 mod link;
@@ -50,8 +52,13 @@ type Output = Result<Option<Value>, CniError>;
 pub fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
-    if args.next().is_some_and(|arg| arg == "-v" || arg == "--version") {
+    let word = args.next().unwrap_or_default();
+    if word == "-v" || word == "--version" {
         return print(&format!("{PROGRAM}\n"));
+    }
+    let command = word.to_str().and_then(install::Command::parse);
+    if let (Some(command), Err(_)) = (command, Plugin::from_program(&name)) {
+        return install::main(command);
     }
     let mut stdin = Stdin::default();
     match run(&name, &mut stdin) {
@@ -114,7 +121,7 @@ fn unknown_program(name: &OsString) -> CniError {
         ErrorCode::GENERIC,
         format!("not the name of a plugin: {}", name.display()),
     )
-    .with_hint("install this program, or link to it, under the names calico and calico-ipam")
+    .with_hint("buoy-cni install puts this program on a node under the names calico and calico-ipam")
 }
 
 /// Writes to standard output, all at once; what cannot be delivered is a failure of the plugin.
