@@ -25,7 +25,7 @@ lab_tests = $(patsubst crates/lab/tests/%.rs,--test %,$(wildcard crates/lab/test
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo lab test bench lint install install-built clean deps-build deps-lab deps-bench
+.PHONY: help build demo lab test bench lint image install install-built clean deps-build deps-lab deps-bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -66,7 +66,12 @@ lint: deps-build $(DENY) ## formatting, clippy, licences, shell syntax
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	@# Advisories are another repository that must be fetched: not everybody who lints can.
 	$(DENY) check --hide-inclusion-graph licenses bans sources
-	for script in scripts/deps scripts/kube-binary scripts/purity .ci/run; do sh -n $$script || exit 1; done
+	for script in scripts/deps scripts/image scripts/kube-binary scripts/purity .ci/run; do sh -n $$script || exit 1; done
+
+image: build ## the container image, as target/image/buoy.oci.tar; prints its size and digest
+	@# The plugins are copied to nodes, whose C library may be another.
+	cargo rustc $(CARGO_FLAGS) --release --package buoy-cni --bin buoy-cni -- -C target-feature=+crt-static
+	@scripts/image archive $(target)/release $(target)/image/buoy.oci.tar
 
 # Beside its place first, so that a runtime never meets half a program.
 put = install -D -m $(1) $(2) $(DESTDIR)$(3).new && mv -f $(DESTDIR)$(3).new $(DESTDIR)$(3)
