@@ -84,6 +84,7 @@ BUILT ?= $(target)/release
 
 install-built:
 	$(call put,755,$(BUILT)/buoy-agent,$(BINDIR)/buoy-agent)
+	$(call put,755,$(BUILT)/buoy-controller,$(BINDIR)/buoy-controller)
 	$(call put,755,$(BUILT)/buoyctl,$(BINDIR)/buoyctl)
 	$(call put,755,$(BUILT)/buoy-cni,$(CNIDIR)/calico)
 	$(call put,755,$(BUILT)/buoy-cni,$(CNIDIR)/calico-ipam)

@@ -31,6 +31,7 @@ const FILES: [(&str, u32); 7] = [
     ("opt/cni/bin/calico", 0o755),
     ("opt/cni/bin/calico-ipam", 0o755),
     ("usr/bin/buoy-agent", 0o755),
+    ("usr/bin/buoy-controller", 0o755),
     ("usr/bin/buoyctl", 0o755),
     ("usr/lib/systemd/system/buoy-agent.service", 0o644),
 ];

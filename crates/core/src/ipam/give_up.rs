@@ -24,28 +24,30 @@ impl GiveUpBlock {
     }
 }
 
-/// The claim says first that the block is being given up, and goes last: so whoever is interrupted is gone on from.
+/// The block is read first, then the claim says that it is being given up, then the block is written at the revision that
+/// was read: so an owner that is not gone after all, and writes the block before it confirms its claim, meets a conflict, or
+/// this does. The claim goes last: so whoever is interrupted is gone on from.
 async fn give_up(store: &mut Store, owner: &AffinityOwner, cidr: IpNet) -> Result<(), IpamError> {
     let (claim, key) = (affinity::key(owner, cidr), Key::Block(cidr));
     loop {
-        let found: Option<At<BlockAffinity>> = store.get(&claim).await?;
-        let leaving = match found {
+        let found: Option<At<Block>> = store.get(&key).await?;
+        let own = found.filter(|found| found.record.affinity.as_ref() == Some(owner));
+        let claimed: Option<At<BlockAffinity>> = store.get(&claim).await?;
+        let leaving = match claimed {
             None => None,
-            Some(found) => {
-                let Some(leaving) =
-                    affinity::set(store, &claim, AffinityState::PendingDeletion, found.revision).await?
-                else {
+            Some(claimed) => {
+                let leaving = AffinityState::PendingDeletion;
+                let Some(leaving) = affinity::set(store, &claim, leaving, claimed.revision).await? else {
                     continue;
                 };
                 Some(leaving)
             }
         };
-        let found: Option<At<Block>> = store.get(&key).await?;
-        let is_free = match found {
-            Some(found) if found.record.affinity.as_ref() == Some(owner) => leave(store, &key, found).await?,
-            _ => true,
+        let is_left = match own {
+            Some(own) => leave(store, &key, own).await?,
+            None => true,
         };
-        let is_done = is_free
+        let is_done = is_left
             && match leaving {
                 Some(leaving) => store.delete(&claim, leaving).await?,
                 None => true,

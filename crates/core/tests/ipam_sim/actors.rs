@@ -71,6 +71,7 @@ pub(crate) enum Purpose {
     Delete(usize),
     Reserve(usize),
     Release(usize),
+    GiveUp,
 }
 
 pub(crate) struct Process {

@@ -42,6 +42,8 @@ impl World {
             }
             (Purpose::Release(_), Outcome::Released(Err(IpamError::Stamped { .. }) | Ok(_))) => {}
             (Purpose::Release(_), Outcome::Released(Err(error))) => expected(&error, lost_touch)?,
+            (Purpose::GiveUp, Outcome::GivenUp(Ok(()))) => {}
+            (Purpose::GiveUp, Outcome::GivenUp(Err(error))) => expected(&error, lost_touch)?,
             _ => return Err("a protocol ended with another one's answer".to_owned()),
         }
         if let Purpose::Add(index) = process.purpose

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use buoy_core::ipam::{
-    AssignAddress, Assigned, AutoAssign, IpamError, ReleaseHandle, ReleaseReservation, Released, Reservation,
-    ReserveFloating, block,
+    AssignAddress, Assigned, AutoAssign, GiveUpBlock, IpamError, ReleaseHandle, ReleaseReservation, Released,
+    Reservation, ReserveFloating, block,
 };
 use buoy_core::store::{Key, Next, Reply, Steps, StoreOp, Value};
 use ipnet::IpNet;
@@ -16,6 +16,7 @@ pub(crate) enum Machine {
     Release(ReleaseHandle),
     Reserve(ReserveFloating),
     ReleaseReservation(ReleaseReservation),
+    GiveUp(GiveUpBlock),
     Bare(ReleaseBareAddress),
 }
 
@@ -24,6 +25,7 @@ pub(crate) enum Outcome {
     Assigned(Result<Assigned, IpamError>),
     Released(Result<Released, IpamError>),
     Reserved(Result<Reservation, IpamError>),
+    GivenUp(Result<(), IpamError>),
 }
 
 impl Machine {
@@ -34,6 +36,7 @@ impl Machine {
             Self::Release(machine) => wrap(machine.step(reply), Outcome::Released),
             Self::Reserve(machine) => wrap(machine.step(reply), Outcome::Reserved),
             Self::ReleaseReservation(machine) => wrap(machine.step(reply), Outcome::Released),
+            Self::GiveUp(machine) => wrap(machine.step(reply), Outcome::GivenUp),
             Self::Bare(machine) => wrap(machine.step(reply), Outcome::Released),
         }
     }

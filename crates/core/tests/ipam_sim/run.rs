@@ -143,7 +143,7 @@ impl Run {
 
     fn act(&mut self) {
         let world = &mut self.world;
-        let choice = world.rng.below(16);
+        let choice = world.rng.below(17);
         let wanted = match choice {
             0..=5 => {
                 let container = world.new_container();
@@ -153,6 +153,7 @@ impl Run {
             9 | 10 => Phase::Broken,
             11 => Phase::Gone,
             12 | 13 => return self.act_on_floating(),
+            16 => return world.give_up(),
             _ => {
                 let host = world.rng.below(world.hosts.len());
                 return world.refresh(host);

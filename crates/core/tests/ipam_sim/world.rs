@@ -10,8 +10,8 @@ use buoy_api::meta::ObjectMeta;
 use buoy_api::names::floating_handle;
 use buoy_api::v3::{IpPool, IpPoolSpec};
 use buoy_core::ipam::{
-    Ask, Asker, AssignAddress, AssignAddressRequest, AutoAssign, AutoAssignRequest, Grant, ReleaseHandle,
-    ReleaseReservation, ReserveFloating, ReserveRequest, Snapshot,
+    Ask, Asker, AssignAddress, AssignAddressRequest, AutoAssign, AutoAssignRequest, GiveUpBlock, Grant,
+    ReleaseHandle, ReleaseReservation, ReserveFloating, ReserveRequest, Snapshot,
 };
 use buoy_core::store::{Key, Next, Reply, Value};
 use jiff::{SignedDuration, Timestamp};
@@ -195,6 +195,24 @@ impl World {
         let machine = Machine::ReleaseReservation(ReleaseReservation::new(floating.address, stamp));
         let host = self.rng.below(self.hosts.len());
         self.begin(Purpose::Release(index), host, machine);
+    }
+
+    /// Somebody takes a host for gone, which may live all the same, and gives up one of its blocks.
+    pub(crate) fn give_up(&mut self) {
+        let blocks = self.store.iter().filter_map(|(_, value)| match value {
+            Value::Block(block) => Some((block.affinity.clone()?, block.cidr)),
+            _ => None,
+        });
+        let claims = self.store.iter().filter_map(|(key, _)| match key {
+            Key::Affinity { owner, cidr } => Some((owner.clone(), *cidr)),
+            _ => None,
+        });
+        let claims: Vec<_> = blocks.chain(claims).collect();
+        if let Some((owner, cidr)) = self.rng.pick(&claims).cloned() {
+            let host = self.rng.below(self.hosts.len());
+            let machine = Machine::GiveUp(GiveUpBlock::new(owner, cidr));
+            self.begin(Purpose::GiveUp, host, machine);
+        }
     }
 
     /// The host's watch catches up.
