@@ -16,9 +16,10 @@ mod owner_sim;
 
 use std::collections::BTreeMap;
 
-use owner_sim::run::{Flaw, Watch, events, schedule, story};
+use owner_sim::run::{Flaw, Watch, events, restored, schedule, story};
 
 const SCHEDULES: u64 = 3_000;
+const RESTORES: u64 = 400;
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -49,6 +50,18 @@ fn i3_at_most_one_is_confirmed_whatever_fails() {
 #[test]
 fn i3_at_most_one_is_confirmed_whatever_is_late() {
     run(0);
+}
+
+#[test]
+fn a_seed_tells_the_same_story_again() {
+    let mut before = String::new();
+    for seed in 0..8 {
+        let told = story(seed);
+        assert!(told.lines().count() > 20, "seed={seed}: little happens:\n{told}");
+        assert_eq!(told, story(seed), "seed={seed}");
+        assert_ne!(told, before, "seed={seed}: the story of the one before");
+        before = told;
+    }
 }
 
 #[test]
@@ -144,4 +157,21 @@ fn i3_the_model_notices_a_renewal_whatever_the_revision() {
 fn i3_the_model_notices_a_claim_whatever_the_binding_has_become() {
     notices(Flaw::ClaimComparesNothing, "written over while its lease stood");
     is_needed(Flaw::ClaimComparesNothing);
+}
+
+#[test]
+fn i3_a_restored_store_takes_nothing_from_anybody() {
+    for seed in 0..RESTORES {
+        if let Err(reason) = restored(seed, Flaw::None) {
+            panic!("seed={seed}: {reason}");
+        }
+    }
+}
+
+#[test]
+fn i3_the_model_notices_who_waits_for_nobody_after_a_restore() {
+    for words in ["two are confirmed", "lost by a restore"] {
+        let mut ends = (0..RESTORES).filter_map(|seed| restored(seed, Flaw::WaitsForNobody).err());
+        assert!(ends.any(|reason| reason.contains(words)), "nobody sees: {words}");
+    }
 }

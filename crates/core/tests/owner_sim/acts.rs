@@ -60,7 +60,7 @@ impl World {
             floating: asked,
             priority: self.rng.below(8).saturating_sub(5) as i32,
             exclusive: self.rng.chance(200),
-            since: self.store.now,
+            since: self.wall(who),
         });
         if self.rng.chance(400) {
             made.phase = Phase::Adding;
@@ -277,7 +277,7 @@ impl World {
     /// An orderly stop: for an upgrade, or because the machine goes down.
     fn stop(&mut self, who: usize) {
         let now = Now {
-            wall: self.store.now,
+            wall: self.wall(who),
             mono: self.agents[who].mono(),
         };
         let agent = &mut self.agents[who];

@@ -11,7 +11,7 @@ use buoy_core::store::{Reply, Revision};
 use buoy_core::subject::Subject;
 use buoy_core::time::{Mono, Now};
 use buoy_core::view::{View, Withdrawal};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::run::Flaw;
 use super::task::{Job, Lane, Outcome, Stage, Task, lane, machine};
@@ -56,6 +56,8 @@ pub(crate) struct Agent {
     pub(crate) process: Process,
     pub(crate) link: Link,
     pub(crate) clock: Duration,
+    /// How far its wall clock is from the others'.
+    pub(crate) skew: SignedDuration,
     /// The machine is paused: its clock stands, and nothing on it moves.
     pub(crate) is_paused: bool,
     /// What the clock showed when the machine was paused last.
@@ -84,6 +86,7 @@ impl Agent {
             process: Process::Running,
             link: WHOLE,
             clock,
+            skew: SignedDuration::ZERO,
             is_paused: false,
             paused_at: None,
             view: View::new(settings(node, identity)),
@@ -175,6 +178,7 @@ impl Agent {
         let fresh = Self::new(self.node(), &self.identity, self.clock);
         let before = std::mem::replace(self, fresh);
         self.process = Process::Down;
+        self.skew = before.skew;
         self.link = before.link;
         self.is_paused = before.is_paused;
         self.paused_at = before.paused_at;
@@ -193,6 +197,10 @@ impl Agent {
             self.performed(&subject, outcome, now.mono, flaw);
         }
         self.dirty.extend(self.view.look_at_daemon(now.mono));
+        if self.view.held_until().is_some_and(|until| until <= now.mono) {
+            self.dirty.extend(self.view.end_hold(now.mono));
+        }
+        self.dirty.extend(self.view.forget(now.mono));
         if matches!(self.listing, Listing::All(_)) {
             self.work.look_at(std::mem::take(&mut self.dirty));
             self.begin_duties(now, flaw);
@@ -228,7 +236,7 @@ impl Agent {
                     self.dirty.extend(self.view.set_withdrawal(floating, None));
                     self.work.ended(&subject, None, now.mono);
                 }
-                // Own records of a node and its workloads are another model's.
+                // Own records of a node and its workloads are not simulated here.
                 Duty::Node(_)
                 | Duty::Cluster
                 | Duty::Publish(_)
@@ -372,6 +380,7 @@ impl Agent {
             dirty.then(Mono::default),
             self.work.wake(),
             self.view.daemon_due(),
+            self.view.held_until(),
         ]
         .into_iter()
         .flatten()

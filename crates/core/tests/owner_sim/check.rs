@@ -37,6 +37,16 @@ pub(crate) struct History {
     low: BTreeMap<FloatingIp, Pen>,
 }
 
+impl History {
+    /// The store is another: what was in it says nothing of what is written from now on.
+    pub(crate) fn forget_records(&mut self) {
+        self.owners.clear();
+        self.floors.clear();
+        self.deleted.clear();
+        self.low.clear();
+    }
+}
+
 impl World {
     /// A record was written or deleted.
     pub(crate) fn written(&mut self, pen: Pen, key: &Key, before: Option<Record>) -> Result<(), String> {

@@ -6,11 +6,11 @@ pub(crate) mod agent;
 pub(crate) mod check;
 pub(crate) mod outage;
 pub(crate) mod rest;
+pub(crate) mod restore;
 #[path = "../ipam_sim/rng.rs"]
 pub(crate) mod rng;
 pub(crate) mod run;
 #[path = "../loop_model/store.rs"]
-#[expect(dead_code, reason = "the model of one node asks it more")]
 pub(crate) mod store;
 pub(crate) mod task;
 pub(crate) mod universe;

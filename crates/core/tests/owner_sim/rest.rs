@@ -95,7 +95,7 @@ impl World {
     }
 
     /// Every address with a candidate has one owner, which is a candidate, and its agent is sure of it.
-    fn check_rest(&self) -> Result<(), String> {
+    pub(crate) fn check_rest(&self) -> Result<(), String> {
         for floating in self.floating.iter().copied() {
             let all: Vec<_> = self
                 .agents

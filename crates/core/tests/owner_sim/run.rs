@@ -27,6 +27,8 @@ pub(crate) enum Flaw {
     RenewalIgnoresRevision,
     /// A claim is written whatever the binding has become.
     ClaimComparesNothing,
+    /// After a restore of the store nobody waits until the others have written again what they have.
+    WaitsForNobody,
 }
 
 /// What is checked after every step.
@@ -139,6 +141,25 @@ fn all(world: &mut World) -> Result<(), String> {
     world.come_to_rest()?;
     world.outlive_outages()?;
     world.replace_in_time()
+}
+
+/// Runs one schedule in which the store is restored from a copy in the end. On failure: what went wrong.
+pub(crate) fn restored(seed: u64, flaw: Flaw) -> Result<(), String> {
+    let weathers = [CALM, ROUGH, LOSSY];
+    let mut world = World {
+        flaw,
+        ..World::new(seed, weathers[(seed % 3) as usize])
+    };
+    let rounds = ROUNDS / 4 + world.rng.below(ROUNDS / 2);
+    let at = world.rng.below(rounds);
+    for number in 0..rounds {
+        if number == at {
+            world.copy();
+        }
+        round(&mut world)?;
+    }
+    world.come_to_rest()?;
+    world.restore()
 }
 
 fn round(world: &mut World) -> Result<(), String> {

@@ -106,6 +106,18 @@ pub(crate) fn machine(job: Job, holder: Holder, flaw: Flaw) -> Machine {
         Duty::Restamp { seen, term, .. } => {
             edit_seen(*seen, move |found, seen| claim::restamped(found, seen, term))
         }
+        Duty::Reassert {
+            floating,
+            before,
+            above,
+            term,
+            overrules,
+        } => steps(
+            Edit::new(claim::binding_key(floating), move |found: Option<&Value>| {
+                claim::reasserted(found, &before, above, term, overrules)
+            }),
+            |out, _| done(out),
+        ),
         Duty::Offer { seen, offer, .. } if flaw == Flaw::OwnerIsWrittenForOthers => {
             taken_over(*seen, &offer.to)
         }

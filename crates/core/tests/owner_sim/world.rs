@@ -18,6 +18,9 @@ use super::store::StoreSim;
 use super::task::{Outcome, Stage, is_write};
 use super::universe::{floating, node_name, pool};
 
+/// Milliseconds by which a node's wall clock is fast or slow at most: of the order of what the clocks decide.
+const SKEW: usize = 2500;
+
 pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) weather: Weather,
@@ -40,6 +43,8 @@ pub(crate) struct World {
     pub(crate) history: History,
     pub(crate) incarnations: u16,
     pub(crate) trace: Option<String>,
+    /// What the store is restored from.
+    pub(crate) copy: StoreSim,
 }
 
 impl World {
@@ -51,7 +56,10 @@ impl World {
             .map(|index| {
                 let clock = Duration::from_millis(rng.below(1_000_000) as u64);
                 let node = node_name(index);
-                Agent::new(&node, &format!("agent-of-{node}"), clock)
+                let skew = rng.below(2 * SKEW) as i64 - SKEW as i64;
+                let mut agent = Agent::new(&node, &format!("agent-of-{node}"), clock);
+                agent.skew = SignedDuration::from_millis(skew);
+                agent
             })
             .collect();
         let mut store = StoreSim {
@@ -80,7 +88,13 @@ impl World {
             history: History::default(),
             incarnations: 0,
             trace: None,
+            copy: StoreSim::default(),
         }
+    }
+
+    /// What the wall clock of an agent's node shows.
+    pub(crate) fn wall(&self, who: usize) -> Timestamp {
+        self.store.now + self.agents[who].skew
     }
 
     pub(crate) fn tell(&mut self, line: impl FnOnce(&Self) -> String) {
@@ -135,7 +149,7 @@ impl World {
         if !self.agents[who].loops() {
             return;
         }
-        let (wall, flaw) = (self.store.now, self.flaw);
+        let (wall, flaw) = (self.wall(who), self.flaw);
         let agent = &mut self.agents[who];
         agent.turn(wall, flaw);
         let begun: Vec<String> = if self.trace.is_some() {
@@ -225,7 +239,7 @@ impl World {
                             _ => self.check_lifted(who, &task.subject)?,
                         }
                         self.agents[who].inbox.push_back((task.subject, outcome));
-                        let (wall, flaw) = (self.store.now, self.flaw);
+                        let (wall, flaw) = (self.wall(who), self.flaw);
                         self.agents[who].employ(wall, flaw);
                         Ok(())
                     }
