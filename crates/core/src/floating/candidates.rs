@@ -73,18 +73,10 @@ pub fn has_successor(view: &View, floating: FloatingIp, binding: &Binding) -> bo
     let Some(owner) = &binding.spec.owner else {
         return false;
     };
-    let comes = |attachment: &Attachment| {
-        attachment.phase == Phase::Adding
-            && attachment.request.link
-            && attachment.request.workload == owner.workload
-            && attachment.id.ifname == owner.endpoint
-    };
-    owner.node == view.settings.node
-        && view
-            .asking(floating)
-            .filter(|endpoint| endpoint.namespace == binding.spec.namespace)
-            .filter_map(|endpoint| view.attachment_of(endpoint))
-            .any(|attachment| comes(attachment) && gate(view, attachment))
+    let comes = |attachment: &Attachment| attachment.phase == Phase::Adding && attachment.request.link;
+    let asks = |attachment: &Attachment| view.asked_by(&attachment.endpoint).any(|asked| asked == floating);
+    view.attachments_of_name(&binding.spec.namespace, owner)
+        .any(|attachment| comes(attachment) && asks(attachment) && gate(view, attachment))
 }
 
 fn owns(view: &View, floating: FloatingIp, candidate: &Candidate) -> bool {

@@ -224,14 +224,16 @@ impl View {
 
     /// The attachment whose workload an owner names, if it is on this node and runs.
     pub fn attachment_of_owner(&self, namespace: &str, owner: &Owner) -> Option<&Attachment> {
-        if owner.node != self.settings.node {
-            return None;
-        }
-        let endpoints = self.by_workload.get(&Workload::of_owner(namespace, owner));
-        endpoints.into_iter().flatten().find_map(|endpoint| {
-            self.attachment_of(endpoint)
-                .filter(|a| a.is_wanted() && a.request.uid == owner.uid)
-        })
+        self.attachments_of_name(namespace, owner)
+            .find(|a| a.is_wanted() && a.request.uid == owner.uid)
+    }
+
+    /// Attachments of this node that are called as an owner is, also of an earlier or a later incarnation.
+    pub fn attachments_of_name(&self, namespace: &str, owner: &Owner) -> impl Iterator<Item = &Attachment> {
+        let name = (owner.node == self.settings.node).then(|| Workload::of_owner(namespace, owner));
+        let endpoints = name.and_then(|name| self.by_workload.get(&name));
+        let endpoints = endpoints.into_iter().flatten();
+        endpoints.filter_map(|endpoint| self.attachment_of(endpoint))
     }
 
     /// Where the namespace of an internal address is, running or just taken down.
