@@ -54,7 +54,8 @@ test: deps-build deps-lab ## all tests; those of kernel and lab make namespaces 
 	@echo '== models and properties, stores, kernel adapters in namespaces'
 	@cargo test $(CARGO_FLAGS) --workspace --exclude buoy-lab --test '*' --no-fail-fast
 	@echo '== lab: nodes, workloads and clients in namespaces, containers by containerd'
-	@cargo test $(CARGO_FLAGS) --workspace $(lab_tests) --no-fail-fast
+	@# These wait more than they compute.
+	@cargo test $(CARGO_FLAGS) --workspace $(lab_tests) --no-fail-fast -- --test-threads=4
 	@echo '== examples in the documentation'
 	@cargo test $(CARGO_FLAGS) --workspace --doc --no-fail-fast
 

@@ -23,9 +23,9 @@ enum Command {
     Demo,
     /// Measure, beside what it is compared with (minutes).
     Bench {
-        /// One part only: agent, dataplane, move, change, cold, cni, network or stores.
-        #[arg(long, value_name = "NAME")]
-        only: Option<String>,
+        /// Some parts only: agent, dataplane, move, change, cold, cni, network, stores.
+        #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+        only: Vec<String>,
         /// Few samples: shows that it works, and says little about speed.
         #[arg(long)]
         quick: bool,

@@ -45,7 +45,7 @@ pub(super) fn measure(
             name: format!("tcp-stream{}", bed.family.suffix()),
             unit: "Gbit/s",
             least: Some(0.90),
-            run: Box::new(|way| throughput.measure(&bed.client, way.address())),
+            run: Box::new(|way| throughput.measure(&bed.client, way.address(), scale.stream)),
         });
     }
     for kind in kinds {

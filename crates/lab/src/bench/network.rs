@@ -76,7 +76,7 @@ pub(super) const QUICK: Scale = Scale {
     unreachable: 1,
     workloads: 2,
     crowd: 30,
-    stir: Duration::from_secs(3),
+    stir: Duration::from_secs(2),
     sampled: 3,
     many: 200,
 };

@@ -48,23 +48,23 @@ impl Throughput {
 
     /// Gigabits in a second, as they arrived. On a busy machine iperf3 may come to its end without having counted; it
     /// is asked again then.
-    pub(super) fn measure(&self, client: &Netns, to: IpAddr) -> Result<f64> {
-        let mut rate = once(client, to);
+    pub(super) fn measure(&self, client: &Netns, to: IpAddr, much: [&str; 2]) -> Result<f64> {
+        let mut rate = once(client, to, much);
         for _ in 0..TRIES {
             if rate.is_ok() {
                 break;
             }
             thread::sleep(Duration::from_secs(1));
-            rate = once(client, to);
+            rate = once(client, to, much);
         }
         rate
     }
 }
 
-fn once(client: &Netns, to: IpAddr) -> Result<f64> {
+fn once(client: &Netns, to: IpAddr, [what, much]: [&str; 2]) -> Result<f64> {
     let to = to.to_string();
     let cores = format!("{},{}", Core::Last.number()?, Core::First.number()?);
-    let arguments = ["--client", &to, "--time", "1", "--affinity", &cores, "--json"];
+    let arguments = ["--client", &to, what, much, "--affinity", &cores, "--json"];
     let limit = Duration::from_secs(20);
     let finished = exec::run(client.command("iperf3").args(arguments), "", limit)?.ok()?;
     let said: Value = serde_json::from_str(&finished.stdout).context("iperf3 printed no JSON")?;
