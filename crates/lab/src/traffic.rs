@@ -161,6 +161,14 @@ impl Witnesses {
     }
 }
 
+impl Seen {
+    /// How the TCP conversation ended, without the number of the error.
+    pub fn how_it_ended(&self) -> Option<&str> {
+        let how = self.talk.as_deref()?;
+        Some(how.split_once(" (").map_or(how, |(how, _)| how))
+    }
+}
+
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sent, lost) = self.pings;

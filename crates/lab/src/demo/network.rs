@@ -96,11 +96,9 @@ impl Network {
             &format!("UDP every 2 ms, always from one port: {}", of(seen.udp)),
             &lost(seen.udp),
         )?;
-        let ended = match (&seen.talk, seen.reset) {
-            (Some(how), Some(after)) => {
-                format!("ended: {how}; the reader's after {}", super::story::figure(after))
-            }
-            (Some(how), None) => format!("ended: {how}"),
+        let ended = match (seen.how_it_ended(), seen.reset) {
+            (Some(how), Some(after)) => format!("{how}, the reader after {}", super::story::figure(after)),
+            (Some(how), None) => how.to_owned(),
             (None, _) => "nobody is there to end it".to_owned(),
         };
         self.story.checked(
