@@ -159,7 +159,7 @@ impl Status {
                 "{message}\nsee deploy/rbac.yaml for the rights that are needed"
             ))),
             400 if message.contains("unknown field") => Trouble::NotDone(Cause::refused(format!(
-                "the definition of {what} is older than this program: {message}\nrenew it: kubectl apply -f deploy/crds"
+                "the definition of {what} is older than this program: {message}\nrenew it: kubectl apply -f deploy/crds/buoy.yaml"
             ))),
             400 | 405 | 406 | 413 | 415 | 422 => Trouble::NotDone(Cause::invalid(message)),
             // What the store behind the server says of it.

@@ -73,6 +73,11 @@ fn an_older_definition_is_said_to_be_old_and_loses_nothing() {
                         .contains("definition of floatingipbindings.buoy.dev is older"),
                     "{error}"
                 );
+                // The directory has Calico's as well, which are not this project's to overwrite.
+                assert!(
+                    error.message.ends_with("\nrenew it: kubectl apply -f deploy/crds/buoy.yaml"),
+                    "{error}"
+                );
                 return;
             }
             buoy_core::store::Reply::Written(at) => {
