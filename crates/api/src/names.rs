@@ -234,6 +234,16 @@ pub fn cidr_name(prefix: &IpNet) -> String {
     prefix.to_string().replace(['.', ':', '/'], "-")
 }
 
+/// The prefix that an object's name stands for; `None` for every spelling but the canonical one.
+pub fn cidr_of_name(name: &str) -> Option<IpNet> {
+    let (address, length) = name.rsplit_once('-')?;
+    let v4 = || Ipv4Addr::from_str(&address.replace('-', ".")).map(IpAddr::from);
+    let v6 = || Ipv6Addr::from_str(&address.replace('-', ":")).map(IpAddr::from);
+    let address = v4().or_else(|_| v6()).ok()?;
+    let prefix = IpNet::new(address, length.parse().ok()?).ok()?;
+    (prefix == prefix.trunc() && cidr_name(&prefix) == name).then_some(prefix)
+}
+
 /// The IPAM handle of a workload's own addresses.
 pub fn workload_handle(network: &str, container_id: &str) -> String {
     format!("{network}.{container_id}")
@@ -388,6 +398,18 @@ mod tests {
     fn prefixes_become_object_names() {
         for (prefix, name) in [("10.65.0.0/26", "10-65-0-0-26"), ("fd80::/122", "fd80---122")] {
             assert_eq!(cidr_name(&prefix.parse().unwrap()), name);
+            assert_eq!(cidr_of_name(name), Some(prefix.parse().unwrap()));
+        }
+        for other in [
+            "10-65-0-1-26",
+            "10-65-0-0-026",
+            "10-65-0-0",
+            "FD80---122",
+            "fd80-0---122",
+            "a",
+            "",
+        ] {
+            assert_eq!(cidr_of_name(other), None, "{other}");
         }
     }
 

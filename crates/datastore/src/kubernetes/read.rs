@@ -19,10 +19,8 @@ impl Shared {
         let place = self.place(key)?;
         let found = self.threads.wait(self.object(&place));
         let found = found.map_err(|trouble| self.error(trouble))?;
-        let found = found.and_then(|object| objects::read(place.resource, &object));
-        // A pod may be another's than the record that its name was taken from.
-        let found = found.filter(|found| found.key == *key);
-        Ok(Reply::Record(found.and_then(objects::Found::record)))
+        let record = found.and_then(|object| objects::record(key, place.resource, &object));
+        Ok(Reply::Record(record))
     }
 
     pub(super) fn place(&self, key: &Key) -> Result<Place, StoreError> {

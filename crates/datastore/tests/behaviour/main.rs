@@ -26,8 +26,9 @@ use buoy_datastore::Datastore;
 use buoy_datastore::sqlite::{Options, Sqlite};
 
 use kubernetes::api_server;
+use serde_json::Value as Json;
 use server::Server;
-use tools::{Backend, Bytes};
+use tools::{Backend, Bytes, Ipam, Raw};
 
 macro_rules! tests_of {
     ($module:ident of $backend:ident: $($group:ident { $($test:ident),* $(,)? })*) => {
@@ -71,6 +72,15 @@ macro_rules! behaves {
                 a_watch_from_before_the_compaction_is_told_so,
                 a_watch_from_the_future_is_told_so,
             }
+            oddities {
+                pools_that_overlap_give_no_address_twice,
+                a_block_outside_of_every_pool_gives_nothing_and_is_released,
+                an_affinity_without_its_block_is_made_whole_or_given_up,
+                a_block_whose_name_does_not_fit_gives_nothing,
+                a_malformed_block_is_said_and_gives_nothing,
+                a_malformed_affinity_is_said_and_hides_no_other,
+                a_malformed_handle_is_said_and_gets_nothing,
+            }
             follows {
                 a_follower_gets_everything_and_then_every_change,
                 after_a_compaction_only_the_difference_comes,
@@ -90,10 +100,7 @@ macro_rules! keeps_bytes {
                 writers_of_two_kinds_share_a_prefix,
             }
             oddities {
-                pools_that_overlap_give_no_address_twice,
-                a_block_outside_of_every_pool_gives_nothing_and_is_released,
-                an_affinity_without_its_block_is_made_whole_or_given_up,
-                a_record_whose_name_does_not_fit_it_is_said_and_hides_no_other,
+                a_binding_whose_name_does_not_fit_is_said_and_hides_no_other,
             }
         }
     };
@@ -140,8 +147,8 @@ impl Backend for SqliteBackend {
     }
 
     fn put_bad(&self) -> &'static str {
-        self.put_raw(&format!("{RESERVATIONS}/b"), b"{\"kind\": \xff");
-        self.put_raw(&format!("{RESERVATIONS}/b/not-a-reservation"), b"{}");
+        self.put_bytes(&format!("{RESERVATIONS}/b"), b"{\"kind\": \xff");
+        self.put_bytes(&format!("{RESERVATIONS}/b/not-a-reservation"), b"{}");
         "not JSON"
     }
 
@@ -155,8 +162,14 @@ impl Backend for SqliteBackend {
     }
 }
 
+impl Raw for SqliteBackend {
+    fn put_raw(&self, what: &Ipam<'_>, record: &Json) {
+        self.put_bytes(&what.path(), record.to_string().as_bytes());
+    }
+}
+
 impl Bytes for SqliteBackend {
-    fn put_raw(&self, path: &str, bytes: &[u8]) {
+    fn put_bytes(&self, path: &str, bytes: &[u8]) {
         let mut raw = self.raw();
         let transaction = raw.transaction().unwrap();
         transaction
@@ -192,8 +205,8 @@ impl Backend for EtcdBackend {
     }
 
     fn put_bad(&self) -> &'static str {
-        self.put_raw(&format!("{RESERVATIONS}/b"), b"{\"kind\": \xff");
-        self.put_raw(&format!("{RESERVATIONS}/b/not-a-reservation"), b"{}");
+        self.put_bytes(&format!("{RESERVATIONS}/b"), b"{\"kind\": \xff");
+        self.put_bytes(&format!("{RESERVATIONS}/b/not-a-reservation"), b"{}");
         "not JSON"
     }
 
@@ -202,8 +215,14 @@ impl Backend for EtcdBackend {
     }
 }
 
+impl Raw for EtcdBackend {
+    fn put_raw(&self, what: &Ipam<'_>, record: &Json) {
+        self.put_bytes(&what.path(), record.to_string().as_bytes());
+    }
+}
+
 impl Bytes for EtcdBackend {
-    fn put_raw(&self, path: &str, bytes: &[u8]) {
+    fn put_bytes(&self, path: &str, bytes: &[u8]) {
         self.server.put(path, bytes);
     }
 }

@@ -7,6 +7,7 @@ use buoy_api::ObjectMeta;
 use buoy_api::v3::{IpReservation, IpReservationSpec};
 use buoy_core::store::{Key, Record, Reply, Revision, StoreOp, Value};
 use buoy_datastore::{Datastore, Event, Watch};
+use serde_json::Value as Json;
 
 /// A store under test, empty at first.
 pub(crate) trait Backend: Sync {
@@ -23,10 +24,41 @@ pub(crate) trait Backend: Sync {
     }
 }
 
+/// A store into which records can be written as somebody else would: past the codec.
+pub(crate) trait Raw: Backend {
+    /// Writes a record of IPAM that is not there yet.
+    fn put_raw(&self, what: &Ipam<'_>, record: &Json);
+}
+
+/// A record of IPAM as Calico calls it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ipam<'a> {
+    /// The block of this prefix.
+    Block(&'a str),
+    /// That this host has the block.
+    Affinity(&'a str, &'a str),
+    /// A handle by its ID.
+    Handle(&'a str),
+}
+
+impl Ipam<'_> {
+    /// Where it is in stores that keep bytes under paths.
+    pub(crate) fn path(&self) -> String {
+        let ipam = "/calico/ipam/v2";
+        match self {
+            Self::Block(cidr) => format!("{ipam}/assignment/ipv4/block/{}", cidr.replace('/', "-")),
+            Self::Affinity(host, cidr) => {
+                format!("{ipam}/host/{host}/ipv4/block/{}", cidr.replace('/', "-"))
+            }
+            Self::Handle(id) => format!("{ipam}/handle/{id}"),
+        }
+    }
+}
+
 /// A store that keeps bytes under paths.
-pub(crate) trait Bytes: Backend {
-    /// Writes a record as somebody else would: past the codec.
-    fn put_raw(&self, path: &str, bytes: &[u8]);
+pub(crate) trait Bytes: Raw {
+    /// Writes any bytes.
+    fn put_bytes(&self, path: &str, bytes: &[u8]);
 }
 
 /// Key of the reservation `name`.

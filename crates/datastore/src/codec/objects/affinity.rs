@@ -1,17 +1,18 @@
 //! Affinities: named by owner and prefix, found by labels.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use buoy_api::ip::Family;
 use buoy_api::ipam::AffinityOwner;
 use buoy_api::meta::Extra;
-use buoy_api::names::cidr_name;
+use buoy_api::names::{cidr_name, cidr_of_name};
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use sha3::Sha3_256;
 
-use super::place::AFFINITIES;
+use super::place::{self, AFFINITIES};
 
 /// Names that would reach this length are cut, and made unique by a hash.
 const LONGEST: usize = 253;
@@ -38,6 +39,19 @@ pub(super) fn name(owner: &AffinityOwner, cidr: &IpNet) -> String {
     let kept = (LONGEST - 1).saturating_sub(cidr_name.len() + HASH + 2);
     let cut: String = host.chars().take(kept).collect();
     format!("{cut}-{cidr_name}-{}", &hash[..HASH])
+}
+
+/// Owner and prefix by the name of an object and its labels alone, if these have one meaning.
+pub(super) fn of_name(name: &str, labels: &BTreeMap<String, String>) -> Option<(AffinityOwner, IpNet)> {
+    let kind = labels.get(TYPE).map_or("host", String::as_str);
+    let hash = labels.get(HOST_HASH);
+    let mut meanings = name.match_indices('-').filter_map(|(at, _)| {
+        let (host, cidr) = (&name[..at], cidr_of_name(&name[at + 1..])?);
+        let is_its_hash = hash.is_none_or(|hash| *hash == host_hash(host));
+        Some((place::owner(kind, host).filter(|_| is_its_hash)?, cidr))
+    });
+    let meaning = meanings.next()?;
+    meanings.next().is_none().then_some(meaning)
 }
 
 /// Selects the affinities of one owner.
@@ -106,6 +120,31 @@ mod tests {
         assert_eq!((one.len(), other.len()), (252, 252));
         assert_ne!(one, other);
         assert!(one.starts_with("nnn") && one.contains("-10-65-0-0-26-"), "{one}");
+    }
+
+    #[test]
+    fn a_name_is_read_where_it_has_one_meaning() {
+        let host = |name: &str| AffinityOwner::Host(name.to_owned());
+        let none = BTreeMap::new();
+        for (name, owner, cidr) in [
+            ("node-1-10-65-0-0-26", "node-1", "10.65.0.0/26"),
+            ("n1-fd80---122", "n1", "fd80::/122"),
+        ] {
+            assert_eq!(of_name(name, &none), Some((host(owner), cidr.parse().unwrap())));
+        }
+        for name in ["node-1", "10-65-0-0-26", "node-1-10-65-0-1-26"] {
+            assert_eq!(of_name(name, &none), None, "{name}");
+        }
+        // Either node-fd80 or node.
+        let both = "node-fd80-fd81---122";
+        assert_eq!(of_name(both, &none), None);
+        let labels = BTreeMap::from([(HOST_HASH.to_owned(), host_hash("node-fd80"))]);
+        assert_eq!(
+            of_name(both, &labels),
+            Some((host("node-fd80"), "fd81::/122".parse().unwrap()))
+        );
+        let labels = BTreeMap::from([(HOST_HASH.to_owned(), host_hash("other"))]);
+        assert_eq!(of_name("n1-10-65-0-0-26", &labels), None);
     }
 
     #[test]

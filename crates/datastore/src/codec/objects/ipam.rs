@@ -1,13 +1,13 @@
 //! Blocks, handles and settings of IPAM: the other stores' JSON as `spec`, with a few fields under other names.
 
 use buoy_api::meta::Extra;
-use buoy_api::names::cidr_name;
+use buoy_api::names::{cidr_name, cidr_of_name};
 use buoy_core::store::{Bad, Key};
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
 use super::place::{self, AFFINITIES, ApiResource, BLOCKS, HANDLES, IPAM_CONFIGS};
-use super::{affinity, bad, name};
+use super::{affinity, bad, name, strings};
 
 /// Fields of a specification, and what other stores call them.
 const RENAMED: [(&str, &str); 3] = [
@@ -16,40 +16,68 @@ const RENAMED: [(&str, &str); 3] = [
     ("autoAllocateBlocks", "auto_allocate_blocks"),
 ];
 
-/// Key and record of an object.
+/// Key and record of an object. Its name decides: one key has one object, and where that does not say the same as its
+/// name the record is bad, as nothing else can be put in its place.
 pub(super) fn read(resource: ApiResource, object: &Extra) -> Option<(Key, Option<Result<Extra, Bad>>)> {
     let name = name(object)?;
     let spec = object.get("spec").and_then(Json::as_object);
-    let text = |field: &str| spec?.get(field)?.as_str();
+    let spec = spec.cloned().unwrap_or_default();
+    let said = said(resource, name, &spec).and_then(|key| {
+        let expected = place::of(&key, &place::Layout::default())?.name;
+        if expected == name {
+            Ok(key)
+        } else {
+            Err(bad(format!(
+                "spec: that of {expected} in the object named {name}"
+            )))
+        }
+    });
+    match said {
+        Ok(key) => Some((key, Some(stored(resource, spec)))),
+        Err(bad) => Some((of_name(resource, name, object)?, Some(Err(bad)))),
+    }
+}
+
+/// The key that the specification of an object says.
+fn said(resource: ApiResource, name: &str, spec: &Extra) -> Result<Key, Bad> {
+    let text = |field: &str| match spec.get(field) {
+        Some(Json::String(text)) => Ok(text.as_str()),
+        Some(other) => Err(bad(format!("spec.{field}: not a text: {other}"))),
+        None => Err(bad(format!("spec.{field}: missing"))),
+    };
     let cidr = || {
-        text("cidr")?
-            .parse::<IpNet>()
-            .ok()
+        let text = text("cidr")?;
+        let parsed = text.parse::<IpNet>().ok();
+        parsed
             .filter(|cidr| *cidr == cidr.trunc())
+            .ok_or_else(|| bad(format!("spec.cidr: not a prefix: {text}")))
     };
-    let (key, expected) = match resource {
-        BLOCKS => {
-            let cidr = cidr()?;
-            (Key::Block(cidr), cidr_name(&cidr))
-        }
+    Ok(match resource {
+        BLOCKS => Key::Block(cidr()?),
         AFFINITIES => {
-            let owner = place::owner(
-                text("type").filter(|kind| !kind.is_empty()).unwrap_or("host"),
-                text("node")?,
-            )?;
-            let cidr = cidr()?;
-            let expected = affinity::name(&owner, &cidr);
-            (Key::Affinity { owner, cidr }, expected)
+            // As old versions of Calico wrote it.
+            let is_old = spec.get("type").is_none_or(|kind| kind == "");
+            let (kind, node) = (if is_old { "host" } else { text("type")? }, text("node")?);
+            let owner = place::owner(kind, node)
+                .ok_or_else(|| bad(format!("spec: nobody who can own a block: {kind} {node:?}")))?;
+            Key::Affinity { owner, cidr: cidr()? }
         }
-        HANDLES => {
-            let id = text("handleID")?;
-            (Key::Handle(id.to_owned()), id.to_lowercase())
+        HANDLES => Key::Handle(text("handleID")?.to_owned()),
+        _ => place::named_key(resource, name).ok_or_else(|| bad("nobody reads another than the default"))?,
+    })
+}
+
+/// The key that the name of an object alone says.
+fn of_name(resource: ApiResource, name: &str, object: &Extra) -> Option<Key> {
+    match resource {
+        BLOCKS => cidr_of_name(name).map(Key::Block),
+        AFFINITIES => {
+            let (owner, cidr) = affinity::of_name(name, &strings(object, "labels"))?;
+            Some(Key::Affinity { owner, cidr })
         }
-        _ => (place::named_key(resource, name)?, name.to_owned()),
-    };
-    // One key has one object: another spelling would be a second record of the same block.
-    let spec = spec.filter(|_| expected == name)?.clone();
-    Some((key, Some(stored(resource, spec))))
+        HANDLES => Some(Key::Handle(name.to_owned())),
+        _ => None,
+    }
 }
 
 /// The object of a record.

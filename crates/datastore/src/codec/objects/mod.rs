@@ -88,6 +88,32 @@ pub fn read(resource: ApiResource, object: &Extra) -> Option<Found> {
     Some(Found { key, revision, value })
 }
 
+/// The record of a key, from the object in its place. An object that is not readable as that record, and that nobody but
+/// this project and Calico makes, is a bad record: were it none, it would be made again and again in vain.
+pub fn record(key: &Key, resource: ApiResource, object: &Extra) -> Option<Record> {
+    let reason = match read(resource, object) {
+        Some(found) if found.key == *key => return found.record(),
+        _ if is_derived(key) => return None,
+        Some(Found {
+            value: Some(Err(bad)),
+            ..
+        }) => bad,
+        Some(found) => bad(format!(
+            "the {} of this name is that of {}",
+            resource.kind, found.key
+        )),
+        None => bad(format!(
+            "the {} of this name is no record of this project",
+            resource.kind
+        )),
+    };
+    Some(Record {
+        key: key.clone(),
+        revision: revision(object)?,
+        value: Err(reason),
+    })
+}
+
 /// What creating a record writes. `into` is the object that is there already, for records that live in others' objects.
 pub fn creation(key: &Key, value: &Value, into: Option<&Extra>) -> Result<Form, Bad> {
     form(key, value, into)

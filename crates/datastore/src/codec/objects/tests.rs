@@ -6,7 +6,7 @@ use buoy_core::store::{Key, Prefix, Revision, Value};
 use serde_json::{Value as Json, json};
 
 use super::place::{self, ApiResource, Layout};
-use super::{Form, creation, is_derived, read, removal, update};
+use super::{Form, creation, is_derived, read, record, removal, update};
 
 fn layout() -> Layout {
     Layout {
@@ -159,6 +159,60 @@ fn two_spellings_of_one_block_are_not_two_records() {
     assert!(named("another").is_none());
     let loose = json!({"metadata": {"name": "10-65-0-1-29"}, "spec": {"cidr": "10.65.0.1/29"}});
     assert!(read(place::BLOCKS, &object(loose)).is_none());
+}
+
+#[test]
+fn what_is_malformed_is_bad_under_its_name() {
+    let owner = || AffinityOwner::Host("n1".to_owned());
+    let cidr = "10.65.0.0/29".parse().unwrap();
+    for (resource, name, spec, key, begins) in [
+        (
+            place::BLOCKS,
+            "10-65-0-0-29",
+            json!({"cidr": 7}),
+            key_of("10.65.0.0/29"),
+            "spec.cidr: not a text: 7",
+        ),
+        (
+            place::BLOCKS,
+            "10-65-0-0-29",
+            json!({"cidr": "10.65.0.8/29"}),
+            key_of("10.65.0.0/29"),
+            "spec: that of 10-65-0-8-29 in the object named 10-65-0-0-29",
+        ),
+        (
+            place::AFFINITIES,
+            "n1-10-65-0-0-29",
+            json!({"node": "n1"}),
+            Key::Affinity { owner: owner(), cidr },
+            "spec.cidr: missing",
+        ),
+        (
+            place::HANDLES,
+            "net.c1",
+            json!("x"),
+            Key::Handle("net.c1".to_owned()),
+            "spec.handleID: missing",
+        ),
+    ] {
+        let object = object(json!({"metadata": {"name": name}, "spec": spec}));
+        let found = read(resource, &object).expect("a record");
+        assert_eq!(found.key, key);
+        let reason = found.value.unwrap().unwrap_err().reason;
+        assert!(reason.starts_with(begins), "{reason}");
+        let record = record(&key, resource, &object).expect("a record");
+        assert_eq!((&record.key, record.revision), (&key, Revision(7)));
+        assert!(record.value.is_err());
+    }
+    // A name that says nothing is nobody's, unless it is what was asked for.
+    let strange = object(json!({"metadata": {"name": "net.c1"}, "spec": {"handleID": "other"}}));
+    let asked = Key::Handle("net.C1".to_owned());
+    let reason = record(&asked, place::HANDLES, &strange)
+        .unwrap()
+        .value
+        .unwrap_err()
+        .reason;
+    assert!(reason.starts_with("spec: that of other"), "{reason}");
 }
 
 #[test]

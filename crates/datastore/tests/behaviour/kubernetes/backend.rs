@@ -8,8 +8,10 @@ use buoy_datastore::Datastore;
 use buoy_datastore::kubernetes::{Kubernetes, Options};
 use buoy_kubeserver::{ADMIN, ApiServer};
 
+use serde_json::{Value as Json, json};
+
 use crate::server::own_address;
-use crate::tools::Backend;
+use crate::tools::{Backend, Ipam, Raw};
 
 /// Where definitions and rights are.
 pub(crate) const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy");
@@ -79,5 +81,49 @@ impl Backend for ApiServerBackend {
     /// The server's own clock for this strikes once a minute.
     fn heartbeat(&self) -> Duration {
         Duration::from_secs(100)
+    }
+}
+
+impl Raw for ApiServerBackend {
+    fn put_raw(&self, what: &Ipam<'_>, record: &Json) {
+        let mut spec = record.clone();
+        let dashed = |cidr: &str| cidr.replace(['.', '/'], "-");
+        let (kind, name, labels) = match what {
+            Ipam::Block(cidr) => ("IPAMBlock", dashed(cidr), json!({})),
+            Ipam::Affinity(host, cidr) => {
+                spec["node"] = (*host).into();
+                if spec.get("cidr").is_none() {
+                    spec["cidr"] = (*cidr).into();
+                }
+                if let Some(deleted) = record["deleted"].as_bool() {
+                    spec["deleted"] = deleted.to_string().into();
+                }
+                let labels = json!({
+                    "projectcalico.org/hostname-hash": hash(host),
+                    "projectcalico.org/affinity-type": "host",
+                    "projectcalico.org/ip-version": "4",
+                });
+                ("BlockAffinity", format!("{host}-{}", dashed(cidr)), labels)
+            }
+            Ipam::Handle(id) => {
+                spec["handleID"] = (*id).into();
+                ("IPAMHandle", id.to_lowercase(), json!({}))
+            }
+        };
+        let object = json!({
+            "apiVersion": "crd.projectcalico.org/v1",
+            "kind": kind,
+            "metadata": {"name": name, "labels": labels},
+            "spec": spec,
+        });
+        self.create(&object.to_string());
+    }
+}
+
+/// By which lists find the affinities of a host: RFC 4648's base 32 of the SHA-3 of its name.
+fn hash(host: &str) -> &'static str {
+    match host {
+        "alpha" => "E4MHR6FJE62FM2WJKH6ICWYY36WY2AYC2YORDWAMXYK3PI5AK2XQ",
+        other => panic!("nobody has worked out the hash of {other}"),
     }
 }

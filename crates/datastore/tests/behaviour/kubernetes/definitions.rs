@@ -75,7 +75,9 @@ fn an_older_definition_is_said_to_be_old_and_loses_nothing() {
                 );
                 // The directory has Calico's as well, which are not this project's to overwrite.
                 assert!(
-                    error.message.ends_with("\nrenew it: kubectl apply -f deploy/crds/buoy.yaml"),
+                    error
+                        .message
+                        .ends_with("\nrenew it: kubectl apply -f deploy/crds/buoy.yaml"),
                     "{error}"
                 );
                 return;
