@@ -46,6 +46,7 @@ pub fn follow(
         sink,
         known: BTreeMap::new(),
         reached: None,
+        is_fresh: false,
         highest: Revision(0),
         replaced: store.replaced(),
     };
@@ -53,7 +54,14 @@ pub fn follow(
     while !stop.load(Ordering::Relaxed) {
         match follower.keep_up(stop, &mut pause) {
             Ok(()) | Err(Interruption::SinkGone) => return,
-            Err(Interruption::Compacted) => follower.reached = None,
+            Err(Interruption::Compacted) => {
+                follower.reached = None;
+                // A list that is too old at once, again and again, must not keep both busy.
+                if follower.is_fresh {
+                    rest(jittered(pause), stop);
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            }
             Err(Interruption::Store(error)) => {
                 if (follower.sink)(Feed::Lost(error)).is_break() {
                     return;
@@ -88,6 +96,8 @@ struct Follower<'a> {
     known: BTreeMap<Key, Revision>,
     /// Up to where each prefix is known, in the order of `interest`; `None` before it was listed.
     reached: Option<Vec<Revision>>,
+    /// Nothing was watched since the last list.
+    is_fresh: bool,
     /// The store has been there.
     highest: Revision,
     /// How often it was another.
@@ -112,11 +122,11 @@ impl Follower<'_> {
         let mut watch = self.store.watch(&begin)?;
         self.is_the_same()?;
         self.give(Feed::Synced(known))?;
-        *pause = PAUSE.0;
         while !stop.load(Ordering::Relaxed) {
             for event in watch.next(LOOK)? {
                 self.give_event(event)?;
             }
+            (self.is_fresh, *pause) = (false, PAUSE.0);
             self.note_reached(watch.reached());
             self.is_the_same()?;
         }
@@ -137,11 +147,13 @@ impl Follower<'_> {
         Err(Interruption::Compacted)
     }
 
-    /// The store is at this revision. Whatever is known of one that is another, or that has gone back, says nothing: not
-    /// even the same revision of a record means the same.
-    fn look_for_a_restore(&mut self, at: Revision) -> Result<(), Interruption> {
+    /// The store has these records at this revision. One that is older than what was known of it was put back. Whatever is
+    /// known of a store that is another, or that has gone back, says nothing: not even the same revision of a record means the
+    /// same.
+    fn look_for_a_restore(&mut self, records: &[Record], at: Revision) -> Result<(), Interruption> {
         let replaced = self.store.replaced();
-        if replaced != self.replaced || at < self.highest {
+        let is_older = |record: &Record| self.known.get(&record.key) > Some(&record.revision);
+        if replaced != self.replaced || at < self.highest || records.iter().any(is_older) {
             self.known.values_mut().for_each(|known| *known = Revision(0));
             self.highest = at;
             self.give(Feed::Restored)?;
@@ -160,10 +172,11 @@ impl Follower<'_> {
                 Reply::Failed(error) => return Err(Interruption::Store(error)),
                 _ => return Err(Interruption::Store(self.no_answer())),
             };
-            self.look_for_a_restore(revision)?;
+            self.look_for_a_restore(&records, revision)?;
             self.give_difference(prefix, records, revision)?;
             listed.push(revision);
         }
+        self.is_fresh = true;
         Ok(listed)
     }
 
@@ -249,3 +262,7 @@ fn rest(pause: Duration, stop: &AtomicBool) {
         std::thread::sleep(left.min(LOOK));
     }
 }
+
+#[cfg(test)]
+#[path = "follow_tests.rs"]
+mod tests;

@@ -12,6 +12,7 @@ pub mod codec;
 mod environment;
 pub mod etcd;
 mod follow;
+mod history;
 pub mod kubernetes;
 mod moment;
 mod open;

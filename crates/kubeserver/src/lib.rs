@@ -26,6 +26,9 @@ use process::Process;
 /// Longest that a start may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What memory must have left for a server's files to be there, in bytes.
+const ROOM: u64 = 2 << 30;
+
 /// Who may do everything.
 pub const ADMIN: &str = "admin";
 
@@ -40,39 +43,78 @@ const USERS: &str = "admin-token,admin,1,system:masters\n\
 const AUDIT: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
     "rules": [{"level": "None", "users": ["system:apiserver"]}, {"level": "Metadata"}]}"#;
 
-/// A running API server.
+/// A running API server. Its parts go in this order: without its etcd it can hang when told to end, and both write into the
+/// directory.
 #[derive(Debug)]
 pub struct ApiServer {
-    directory: TempDir,
+    server: Option<Process>,
+    etcd: Option<Process>,
     /// Where it listens, by TLS.
     pub address: SocketAddr,
-    etcd_address: SocketAddr,
-    server: Option<Process>,
-    etcd: Process,
+    /// Where its etcd listens: for clients, and for members that it does not have.
+    etcd_addresses: [SocketAddr; 2],
+    more: Vec<String>,
+    directory: TempDir,
 }
 
 impl ApiServer {
     /// Starts one on an address that nobody else uses, and waits until it serves.
     pub fn start(host: IpAddr) -> Result<Self> {
+        Self::start_with(host, &[])
+    }
+
+    /// The same, with more arguments for the API server.
+    pub fn start_with(host: IpAddr, more: &[&str]) -> Result<Self> {
         let directory = directory()?;
         let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text);
         write("users", USERS)?;
         write("audit-policy", AUDIT)?;
         openssl_key(&directory.path().join("accounts.key"))?;
-        let etcd_address = free(host)?;
-        let etcd = start_etcd(directory.path(), etcd_address, free(host)?)?;
         let mut started = Self {
-            address: free(host)?,
-            etcd_address,
             server: None,
-            etcd,
+            etcd: None,
+            address: free(host)?,
+            etcd_addresses: [free(host)?, free(host)?],
+            more: more.iter().map(|arg| (*arg).to_owned()).collect(),
             directory,
         };
         for user in ["admin", "agent", "controller", "operator", "nobody"] {
             started.write_kubeconfig(user)?;
         }
+        started.start_etcd()?;
         started.start_server()?;
         Ok(started)
+    }
+
+    fn start_etcd(&mut self) -> Result<()> {
+        let [clients, peers] = self.etcd_addresses;
+        self.etcd = Some(start_etcd(self.directory.path(), clients, peers)?);
+        Ok(())
+    }
+
+    /// A copy of all that it knows. It stops for a moment.
+    pub fn copy(&mut self) -> Result<PathBuf> {
+        let copy = self.directory.path().join("copy");
+        self.stop();
+        self.etcd = None;
+        copy_directory(&self.data(), &copy)?;
+        self.start_etcd()?;
+        self.start_server()?;
+        Ok(copy)
+    }
+
+    /// Puts a copy in the place of all that it knows, as an operator would.
+    pub fn restore(&mut self, copy: &Path) -> Result<()> {
+        self.stop();
+        self.etcd = None;
+        std::fs::remove_dir_all(self.data())?;
+        copy_directory(copy, &self.data())?;
+        self.start_etcd()?;
+        self.start_server()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     /// Kills the server and starts another in its place, which knows nothing of the past but what etcd has.
@@ -88,7 +130,8 @@ impl ApiServer {
 
     /// Starts the server that was stopped.
     pub fn start_server(&mut self) -> Result<()> {
-        let mut server = start_apiserver(self.directory.path(), self.address, self.etcd_address)?;
+        let etcd = self.etcd_addresses[0];
+        let mut server = start_apiserver(self.directory.path(), self.address, etcd, &self.more)?;
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(self.address).is_err()
             || self.kubectl(&["get", "--raw", "/readyz"], "").is_err()
@@ -107,7 +150,7 @@ impl ApiServer {
 
     /// Process IDs of etcd and, while it runs, the server.
     pub fn pids(&self) -> Vec<u32> {
-        let processes = std::iter::once(&self.etcd).chain(&self.server);
+        let processes = self.etcd.iter().chain(&self.server);
         processes.map(Process::id).collect()
     }
 
@@ -140,26 +183,16 @@ impl ApiServer {
 
     /// Makes etcd forget all changes but the newest.
     pub fn compact(&self) -> Result<()> {
-        let mut command = Command::new("etcdctl");
-        command.args([
-            "--endpoints",
-            &self.etcd_address.to_string(),
-            "get",
-            "x",
-            "-w",
-            "json",
-        ]);
-        let found: Json = serde_json::from_str(&process::output(command, "")?)?;
+        let found: Json = serde_json::from_str(&self.etcdctl(&["get", "x", "-w", "json"])?)?;
         let newest = found["header"]["revision"].to_string();
+        self.etcdctl(&["compact", "--physical", &newest]).map(drop)
+    }
+
+    fn etcdctl(&self, args: &[&str]) -> Result<String> {
+        let endpoint = self.etcd_addresses[0].to_string();
         let mut command = Command::new("etcdctl");
-        command.args([
-            "--endpoints",
-            &self.etcd_address.to_string(),
-            "compact",
-            "--physical",
-            &newest,
-        ]);
-        process::output(command, "").map(drop)
+        command.args(["--endpoints", &endpoint]).args(args);
+        process::output(command, "")
     }
 
     /// What the audit log has told so far.
@@ -187,13 +220,6 @@ impl ApiServer {
     }
 }
 
-/// The server first: without its etcd it can hang when told to end. Neither is asked.
-impl Drop for ApiServer {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
 fn start_etcd(directory: &Path, clients: SocketAddr, peers: SocketAddr) -> Result<Process> {
     let (clients, peers) = (format!("http://{clients}"), format!("http://{peers}"));
     let args = [
@@ -212,9 +238,14 @@ fn start_etcd(directory: &Path, clients: SocketAddr, peers: SocketAddr) -> Resul
     Process::start("etcd", &args, &directory.join("etcd.log"))
 }
 
-fn start_apiserver(directory: &Path, address: SocketAddr, etcd: SocketAddr) -> Result<Process> {
+fn start_apiserver(
+    directory: &Path,
+    address: SocketAddr,
+    etcd: SocketAddr,
+    more: &[String],
+) -> Result<Process> {
     let file = |name: &str| directory.join(name).display().to_string();
-    let args = [
+    let mut args = vec![
         format!("--etcd-servers=http://{etcd}"),
         format!("--bind-address={}", address.ip()),
         format!("--secure-port={}", address.port()),
@@ -233,17 +264,40 @@ fn start_apiserver(directory: &Path, address: SocketAddr, etcd: SocketAddr) -> R
         format!("--audit-policy-file={}", file("audit-policy")),
         format!("--audit-log-path={}", file("audit.log")),
     ];
+    args.extend_from_slice(more);
     Process::start("kube-apiserver", &args, &directory.join("apiserver.log"))
 }
 
-/// In memory, where there is such a place: a test needs no disk.
-fn directory() -> Result<TempDir> {
+/// A directory for a server of a test, which needs no disk: in memory, where there is room for that.
+pub fn directory() -> Result<TempDir> {
     let memory = Path::new("/dev/shm");
-    Ok(if memory.is_dir() {
+    Ok(if available(memory).is_some_and(|bytes| bytes >= ROOM) {
         tempfile::tempdir_in(memory)?
     } else {
         tempfile::tempdir()?
     })
+}
+
+/// Bytes that can be written there, if it is there at all.
+fn available(path: &Path) -> Option<u64> {
+    let mut command = Command::new("df");
+    command.args(["--block-size=1", "--output=avail"]).arg(path);
+    let output = process::output(command, "").ok()?;
+    output.lines().nth(1)?.trim().parse().ok()
+}
+
+fn copy_directory(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &to)?;
+        } else {
+            std::fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 fn free(host: IpAddr) -> Result<SocketAddr> {

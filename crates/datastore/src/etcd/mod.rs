@@ -6,7 +6,6 @@
 //!
 //! Not here: trying again. Where a member fails the next one is asked, once each, and then the caller is told.
 
-mod history;
 mod members;
 mod read;
 mod settings;
@@ -19,11 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buoy_core::store::{FailureKind, Key, Prefix, Reply, Revision, StoreError, StoreOp};
+use etcd_client::ResponseHeader;
 
 use crate::cause::Cause;
+use crate::history::History;
 use crate::threads::Threads;
 use crate::{Datastore, Watch, WatchError, answer};
-use history::History;
 use members::Members;
 use settings::Settings;
 use trouble::Trouble;
@@ -55,7 +55,7 @@ struct Shared {
     name: String,
     options: Options,
     members: Members,
-    history: History,
+    history: History<u64>,
     threads: Threads,
 }
 
@@ -118,6 +118,14 @@ impl Datastore for Etcd {
 }
 
 impl Shared {
+    /// Takes in what an answer says of the store. The request began when that was there.
+    fn heard(&self, header: Option<&ResponseHeader>, began: Revision) {
+        if let Some(header) = header {
+            let at = read::revision(header.revision());
+            self.history.heard(Some(header.cluster_id()), at, began);
+        }
+    }
+
     fn error(&self, trouble: Trouble) -> StoreError {
         trouble.cause().of(&self.name)
     }

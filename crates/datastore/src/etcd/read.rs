@@ -61,7 +61,7 @@ impl Shared {
             .members
             .ask(async |mut member| member.kv.get(from.clone(), options.clone()).await)
             .await?;
-        self.history.heard(answer.header(), began);
+        self.heard(answer.header(), began);
         Ok(answer)
     }
 

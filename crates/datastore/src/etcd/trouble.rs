@@ -42,14 +42,6 @@ pub(super) fn unavailable(reason: impl Display) -> Cause {
     )
 }
 
-/// The store is another than the one that was read.
-pub(super) fn replaced() -> Cause {
-    Cause::unavailable(
-        "it was restored from a copy",
-        "nothing is written before everything is read again",
-    )
-}
-
 fn refused(reason: impl Display, hint: &str) -> Cause {
     Cause::refused(format!("{reason}\n{hint}"))
 }

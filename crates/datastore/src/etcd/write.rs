@@ -7,8 +7,9 @@ use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 
 use super::Shared;
 use super::read::{Stored, revision};
-use super::trouble::{Trouble, replaced, unavailable};
+use super::trouble::{Trouble, unavailable};
 use crate::codec::{self, Change};
+use crate::history::replaced;
 use crate::moment::moment;
 
 impl Shared {
@@ -108,7 +109,7 @@ impl Shared {
             .members
             .order(async |mut member| member.kv.txn(transaction.clone()).await)
             .await?;
-        self.history.heard(answer.header(), began);
+        self.heard(answer.header(), began);
         if !answer.succeeded() {
             return Ok(None);
         }

@@ -1,7 +1,8 @@
 //! The Kubernetes API: Calico's custom resources, Buoy's own, and what Kubernetes has anyway.
 //!
 //! Invariants: a write is one request, on the `resourceVersion` that it was meant for; where its answer is lost the reply
-//! says so; a list is of one revision, however many pages it takes; one object that cannot be read hides no other.
+//! says so; a list is of one revision, however many pages it takes; one object that cannot be read hides no other; nothing is
+//! written into a store that turned out to be restored from a copy, until whoever follows it knows.
 //! Revisions are those of the store behind the API server, and rise through all kinds of objects.
 //!
 //! What is special: an update that changes nothing is no write, and answers with the revision that stands; what happened
@@ -12,6 +13,7 @@
 mod api;
 mod read;
 mod settings;
+mod standing;
 mod trouble;
 mod watch;
 mod write;
@@ -27,6 +29,7 @@ use crate::threads::Threads;
 use crate::{Datastore, Watch, WatchError, answer};
 use api::Api;
 use settings::Settings;
+use standing::Standing;
 use trouble::Trouble;
 
 /// How a client behaves.
@@ -59,6 +62,7 @@ struct Shared {
     name: String,
     layout: Layout,
     api: Api,
+    standing: Standing,
     threads: Threads,
 }
 
@@ -88,6 +92,7 @@ impl Kubernetes {
                     node: options.node,
                 },
                 api: Api::new(settings, options.timeout),
+                standing: Standing::default(),
                 threads,
             }),
         })
@@ -110,6 +115,14 @@ impl Datastore for Kubernetes {
             Arc::clone(&self.shared),
             interest,
         )?))
+    }
+
+    fn replaced(&self) -> u64 {
+        self.shared.standing.history.replaced()
+    }
+
+    fn accept(&self, replaced: u64) {
+        self.shared.standing.history.accept(replaced);
     }
 }
 

@@ -15,6 +15,15 @@ const PAGE: u32 = 500;
 const LISTS: u32 = 3;
 
 impl Shared {
+    /// Sends a request, and reads its answer.
+    pub(super) async fn call(&self, request: &Request) -> Result<Extra, Trouble> {
+        let answer = self.api.call(request).await;
+        if answer.as_ref().is_err_and(Trouble::is_of_the_connection) {
+            self.standing.doubt();
+        }
+        answer
+    }
+
     pub(super) fn get(&self, key: &Key) -> Result<Reply, StoreError> {
         let place = self.place(key)?;
         let found = self.threads.wait(self.object(&place));
@@ -30,7 +39,6 @@ impl Shared {
     /// The object at a place, if there is one.
     pub(super) async fn object(&self, place: &Place) -> Result<Option<Extra>, Trouble> {
         match self
-            .api
             .call(&Request::get(place.resource.name(), place.path()))
             .await
         {
@@ -61,6 +69,7 @@ impl Shared {
         prefix: &Prefix,
     ) -> Result<(Vec<Record>, Revision), Trouble> {
         let (mut records, mut size, mut next) = (Vec::new(), PAGE, None);
+        let began = self.standing.history.begin();
         loop {
             let page = match self.page(collection, size, next.as_deref()).await {
                 Err(Trouble::TooLarge) if size > 1 => {
@@ -75,6 +84,7 @@ impl Shared {
             records.extend(found.filter_map(objects::Found::record));
             next = page.next;
             if next.is_none() {
+                self.standing.history.heard(None, page.at, began);
                 return Ok((records, page.at));
             }
         }
@@ -102,17 +112,11 @@ impl Shared {
         size: u32,
         next: Option<&str>,
     ) -> Result<Page, Trouble> {
-        let url = collection.url();
-        let mark = if url.contains('?') { '&' } else { '?' };
-        let mut url = format!("{url}{mark}limit={size}");
-        if let Some(next) = next {
-            url.push_str("&continue=");
-            url.push_str(next);
-        }
-        let mut list = self
-            .api
-            .call(&Request::get(collection.resource.name(), url))
-            .await?;
+        let url = match next {
+            None => collection.url(&format!("limit={size}")),
+            Some(next) => collection.url(&format!("limit={size}&continue={next}")),
+        };
+        let mut list = self.call(&Request::get(collection.resource.name(), url)).await?;
         let at = objects::revision(&list)
             .ok_or_else(|| Trouble::Lost(unavailable("a list without a revision")))?;
         let next = list
@@ -137,7 +141,7 @@ impl Shared {
 
 /// A part of a list.
 pub(super) struct Page {
-    items: Vec<Json>,
+    pub items: Vec<Json>,
     /// The revision of the whole list.
     pub at: Revision,
     next: Option<String>,

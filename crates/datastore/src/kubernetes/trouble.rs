@@ -6,6 +6,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use buoy_core::store::FailureKind;
 use http::StatusCode;
 use hyper_util::client::legacy;
 use serde::Deserialize;
@@ -43,6 +44,20 @@ impl Trouble {
     /// No answer came in time.
     pub(super) fn late(after: Duration) -> Self {
         Self::Lost(unavailable(format!("no answer within {after:?}")))
+    }
+
+    /// What it is to somebody who wanted to write after it.
+    pub(super) fn not_done(self) -> Self {
+        Self::NotDone(self.cause())
+    }
+
+    /// Whether the server may be another one afterwards.
+    pub(super) fn is_of_the_connection(&self) -> bool {
+        match self {
+            Self::Lost(_) => true,
+            Self::NotDone(cause) => cause.kind == FailureKind::Unavailable,
+            _ => false,
+        }
     }
 
     /// What it is to somebody who only read.
@@ -174,8 +189,6 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
-    use buoy_core::store::FailureKind;
-
     use super::*;
 
     fn trouble(code: u16, body: &str) -> Trouble {

@@ -81,6 +81,7 @@ impl KubernetesWatch {
             && let Some((stream, change)) = self.pending.pop_front()
         {
             let at = change.revision();
+            self.shared.standing.history.came_to(at);
             let known = |index: &usize| {
                 let (prefix, reached) = &self.interest[*index];
                 *reached < at && change.key().is_some_and(|key| prefix.covers(key))
@@ -142,6 +143,16 @@ impl Drop for KubernetesWatch {
     }
 }
 
+impl Shared {
+    /// Sees that the store has come so far: a watch from the future would wait for it, and miss what happens until then.
+    async fn has_come_to(&self, from: Revision) -> Result<(), Trouble> {
+        if self.look().await? < from {
+            return Err(Trouble::Gone);
+        }
+        Ok(())
+    }
+}
+
 /// Begins all streams at once, and sees that the server has come as far as they begin.
 async fn begin(
     shared: &Arc<Shared>,
@@ -161,13 +172,9 @@ async fn begin(
             })
         })
         .collect();
-    let newest = interest.iter().map(|(_, from)| *from).max().unwrap_or_default();
-    if let Some((prefix, _)) = interest.first() {
-        let collection = objects::collection(prefix, &shared.layout);
-        // A watch from the future would wait for it, and miss what happens until then.
-        if shared.page(&collection, 1, None).await?.at < newest {
-            return Err(Trouble::Gone);
-        }
+    let newest = interest.iter().map(|(_, from)| *from).max();
+    if let Some(newest) = newest {
+        shared.has_come_to(newest).await?;
     }
     let mut begun = Vec::new();
     for stream in beginning {

@@ -15,6 +15,8 @@ use crate::codec::objects::{self, Form, Place};
 impl Shared {
     pub(super) fn write(&self, key: &Key, op: &StoreOp) -> Result<Reply, StoreError> {
         let place = self.place(key)?;
+        let stands = self.threads.wait(self.see_that_it_stands());
+        stands.map_err(|trouble| self.error(trouble))?;
         let written = match op {
             StoreOp::Create(_, value) => self.create(key, &place, value)?,
             StoreOp::Update(_, _, Revision(0)) | StoreOp::Delete(_, Revision(0)) => {
@@ -25,6 +27,9 @@ impl Shared {
             StoreOp::Apply(_, writer, part) => self.apply(key, &place, writer, part)?,
             StoreOp::Get(_) | StoreOp::List(_) => return Err(self.invalid(&"a read is no write")),
         };
+        if let Ok(at) = written {
+            self.note_written(key, at);
+        }
         self.reply(key, written, Reply::Written)
     }
 
@@ -91,7 +96,7 @@ impl Shared {
                 let options = json!({"preconditions": {"resourceVersion": at.to_string()}});
                 let options = options.as_object().cloned().unwrap_or_default();
                 let request = Request::delete(place.resource.name(), place.path(), &options);
-                self.threads.wait(self.api.call(&request)).map(|_| ())
+                self.threads.wait(self.call(&request)).map(|_| ())
             }
         };
         self.reply(key, deleted, |()| Reply::Deleted)
@@ -116,7 +121,7 @@ impl Shared {
         let request = Request::apply(place.resource.name(), url, &fields);
         Ok(self
             .threads
-            .wait(self.api.call(&request))
+            .wait(self.call(&request))
             .and_then(|object| written(&object)))
     }
 
@@ -142,7 +147,7 @@ impl Shared {
             Form::Foreign(owner) => return Err(Trouble::NotDone(Cause::invalid(owner))),
         };
         self.threads
-            .wait(self.api.call(&request))
+            .wait(self.call(&request))
             .and_then(|object| written(&object))
     }
 

@@ -286,14 +286,8 @@ fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
-/// In memory, where there is such a place: a test needs no disk.
 fn directory() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() {
-        tempfile::tempdir_in(memory).unwrap()
-    } else {
-        tempfile::tempdir().unwrap()
-    }
+    buoy_kubeserver::directory().unwrap()
 }
 
 /// An address of the loopback link that no other test has, of this run or another.

@@ -21,7 +21,7 @@ use buoy_api::meta::Extra;
 use buoy_core::store::{Bad, Key, Prefix, Record, Revision, Value};
 use serde_json::Value as Json;
 
-pub use native::status_part;
+pub use native::{status_part, uid};
 pub use place::{ApiResource, Collection, Layout, Place};
 
 use super::bad;
@@ -65,6 +65,11 @@ pub fn place(key: &Key, layout: &Layout) -> Result<Place, Bad> {
 /// Where the records of a prefix are. Others may be there too, which the prefix does not cover.
 pub fn collection(prefix: &Prefix, layout: &Layout) -> Collection {
     place::collection(prefix, layout)
+}
+
+/// Where the object is whose [`uid`] is the cluster's.
+pub fn identity() -> Collection {
+    place::identity()
 }
 
 /// Reads an object; `None` if it is nobody's record.

@@ -137,6 +137,6 @@ pub fn status_part(name: &str, writer: &Writer, part: &Part) -> Result<Extra, Ba
 }
 
 /// The identity of an object.
-pub(super) fn uid(object: &Extra) -> Option<&str> {
+pub fn uid(object: &Extra) -> Option<&str> {
     metadata(object)?.get("uid")?.as_str()
 }

@@ -177,17 +177,27 @@ impl Collection {
         }
     }
 
-    /// Path of its URL with its selectors, to which `&` and more can be added.
-    pub fn url(&self) -> String {
-        let mut url = format!("{}?", self.resource.path(self.namespace.as_deref()));
-        for (name, selector) in [("labelSelector", &self.labels), ("fieldSelector", &self.fields)] {
-            if let Some(selector) = selector {
-                let selector = utf8_percent_encode(selector, NON_ALPHANUMERIC);
-                url.push_str(&format!("{name}={selector}&"));
-            }
+    /// Path of its URL with its selectors, and what else the query is to say.
+    pub fn url(&self, more: &str) -> String {
+        let selectors = [("labelSelector", &self.labels), ("fieldSelector", &self.fields)];
+        let selectors = selectors.into_iter().filter_map(|(name, selector)| {
+            let selector = utf8_percent_encode(selector.as_ref()?, NON_ALPHANUMERIC);
+            Some(format!("{name}={selector}"))
+        });
+        let query: Vec<String> = selectors
+            .chain(std::iter::once(more.to_owned()).filter(|more| !more.is_empty()))
+            .collect();
+        let path = self.resource.path(self.namespace.as_deref());
+        if query.is_empty() {
+            return path;
         }
-        url.trim_end_matches(['?', '&']).to_owned()
+        format!("{path}?{}", query.join("&"))
     }
+}
+
+/// What only this cluster has: a namespace that Kubernetes itself makes, and nobody can delete.
+pub(super) fn identity() -> Collection {
+    Collection::named(NAMESPACES, "kube-system")
 }
 
 pub(super) fn of(key: &Key, layout: &Layout) -> Result<Place, Bad> {

@@ -366,7 +366,7 @@ fn names_that_are_no_object_s_are_refused() {
     );
     let floor = super::collection(&Prefix::EpochFloor, &layout);
     assert_eq!(
-        floor.url(),
+        floor.url(""),
         "/apis/buoy.dev/v1alpha1/epochfloors?fieldSelector=metadata%2Ename%3Ddefault"
     );
     let own = Layout {
@@ -374,9 +374,12 @@ fn names_that_are_no_object_s_are_refused() {
         ..layout.clone()
     };
     let own = super::collection(&Prefix::Endpoints, &own);
-    assert_eq!(own.url(), "/api/v1/pods?fieldSelector=spec%2EnodeName%3Dn1");
+    assert_eq!(
+        own.url("a=b"),
+        "/api/v1/pods?fieldSelector=spec%2EnodeName%3Dn1&a=b"
+    );
     let pools = super::collection(&Prefix::Pools, &layout);
-    assert_eq!(pools.url(), "/apis/crd.projectcalico.org/v1/ippools");
+    assert_eq!(pools.url(""), "/apis/crd.projectcalico.org/v1/ippools");
 }
 
 #[path = "pod_tests.rs"]

@@ -94,16 +94,18 @@ impl Stream {
 
     /// Asks for what comes after what is known.
     pub(super) async fn begin(&mut self) -> Result<(), Trouble> {
-        let url = self.collection.url();
-        let mark = if url.contains('?') { '&' } else { '?' };
-        let url = format!(
-            "{url}{mark}watch=true&allowWatchBookmarks=true&resourceVersion={}",
+        let url = self.collection.url(&format!(
+            "watch=true&allowWatchBookmarks=true&resourceVersion={}",
             self.reached
-        );
+        ));
         self.partial.clear();
         self.begun = Instant::now();
         let request = Request::get(self.collection.resource.name(), url);
-        self.body = Some(self.shared.api.begin(&request).await?);
+        let begun = self.shared.api.begin(&request).await;
+        if begun.as_ref().is_err_and(Trouble::is_of_the_connection) {
+            self.shared.standing.doubt();
+        }
+        self.body = Some(begun?);
         Ok(())
     }
 
@@ -116,6 +118,8 @@ impl Stream {
                     // It had enough. Only one that ends at once, again and again, must not keep both busy.
                     tokio::time::sleep(PAUSE.saturating_sub(self.begun.elapsed())).await;
                     self.begin().await?;
+                    // It may be another server that answers now.
+                    self.shared.has_come_to(self.reached).await?;
                     continue;
                 }
             };
@@ -134,9 +138,12 @@ impl Stream {
             Some(Ok(frame)) => Ok(Some(
                 frame.into_data().map(|data| data.to_vec()).unwrap_or_default(),
             )),
-            Some(Err(error)) => Err(Trouble::Lost(unavailable(format!(
-                "the watch broke off: {error}"
-            )))),
+            Some(Err(error)) => {
+                self.shared.standing.doubt();
+                Err(Trouble::Lost(unavailable(format!(
+                    "the watch broke off: {error}"
+                ))))
+            }
             None => Ok(None),
         }
     }

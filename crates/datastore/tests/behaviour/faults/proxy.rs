@@ -29,6 +29,7 @@ pub(crate) const DELAY: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 struct State {
     mode: AtomicU8,
+    server: Mutex<SocketAddr>,
     stop: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
 }
@@ -48,6 +49,7 @@ impl Proxy {
         listener.set_nonblocking(true).unwrap();
         let state = Arc::new(State {
             mode: AtomicU8::new(0),
+            server: Mutex::new(server),
             stop: AtomicBool::new(false),
             open: Mutex::new(Vec::new()),
         });
@@ -55,7 +57,7 @@ impl Proxy {
         let accepting = std::thread::spawn(move || {
             while !seen.stop.load(Ordering::SeqCst) {
                 match listener.accept() {
-                    Ok((client, _)) => relay(&seen, &client, server),
+                    Ok((client, _)) => relay(&seen, &client),
                     Err(_) => std::thread::sleep(LOOK),
                 }
             }
@@ -72,6 +74,11 @@ impl Proxy {
         self.state
             .mode
             .store(u8::try_from(number).unwrap(), Ordering::SeqCst);
+    }
+
+    /// Connections that come from now on go elsewhere.
+    pub(crate) fn turn_to(&self, server: SocketAddr) {
+        *self.state.server.lock().unwrap() = server;
     }
 
     /// Breaks the connections that there are.
@@ -95,7 +102,8 @@ impl Drop for Proxy {
     }
 }
 
-fn relay(state: &Arc<State>, client: &TcpStream, server: SocketAddr) {
+fn relay(state: &Arc<State>, client: &TcpStream) {
+    let server = *state.server.lock().unwrap();
     let Ok(server) = TcpStream::connect(server) else {
         return;
     };

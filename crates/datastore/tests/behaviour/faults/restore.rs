@@ -1,22 +1,32 @@
 //! A store that was restored from a copy.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use buoy_core::store::{FailureKind, Key, Reply, Revision, StoreOp};
+use buoy_core::store::{FailureKind, Key, Prefix, Reply, Revision, StoreOp};
 use buoy_datastore::{Datastore, Feed};
 
 use crate::follows::Following;
 use crate::server::Server;
-use crate::tools::{create, delete, get, key, update, value};
+use crate::tools::{create, delete, get, key, list, update, value};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Three records, a copy, changes of all kinds, and a follower that knows them. What the copy has of each record.
-fn before(
-    server: &mut Server,
-    copy: impl FnOnce(&mut Server) -> std::path::PathBuf,
-) -> (std::path::PathBuf, Revision) {
+/// A server that can be put back to what it was.
+pub(crate) trait Restorable {
+    /// One more client of it.
+    fn store(&self) -> Arc<dyn Datastore>;
+}
+
+impl Restorable for Server {
+    fn store(&self) -> Arc<dyn Datastore> {
+        Self::store(self)
+    }
+}
+
+/// Three records, a copy, changes of all kinds. The copy, and the revision of the last change.
+fn before<S: Restorable>(server: &mut S, copy: impl FnOnce(&mut S) -> PathBuf) -> (PathBuf, Revision) {
     let store = server.store();
     let a = create(&*store, "a", 1);
     let b = create(&*store, "b", 1);
@@ -29,7 +39,7 @@ fn before(
 }
 
 /// What a follower hands on once the store is another: first that it is, then all that is and what is gone.
-fn told(following: &Following) -> Vec<(Key, bool)> {
+pub(crate) fn told(following: &Following) -> Vec<(Key, bool)> {
     let deadline = Instant::now() + PATIENCE;
     while following.next() != Feed::Restored {
         assert!(Instant::now() < deadline, "nobody says that it is another");
@@ -41,7 +51,7 @@ fn told(following: &Following) -> Vec<(Key, bool)> {
     changes
 }
 
-fn everything() -> Vec<(Key, bool)> {
+pub(crate) fn everything() -> Vec<(Key, bool)> {
     vec![
         (key("a"), true),
         (key("b"), true),
@@ -52,8 +62,14 @@ fn everything() -> Vec<(Key, bool)> {
 
 /// A client that has written before, and does not know yet.
 fn writes_nothing(store: &dyn Datastore) {
-    get(store, &key("a"));
+    list(store, Prefix::Reservations);
     assert!(store.replaced() > 0, "the client did not notice");
+    nothing_is_written(store);
+    store.accept(store.replaced());
+    create(store, "new", 1);
+}
+
+pub(crate) fn nothing_is_written(store: &dyn Datastore) {
     for op in [
         StoreOp::Create(key("new"), value("new", 1)),
         StoreOp::Delete(key("a"), Revision(2)),
@@ -66,15 +82,14 @@ fn writes_nothing(store: &dyn Datastore) {
             other => panic!("{op:?}: {other:?}"),
         }
     }
-    store.accept(store.replaced());
-    create(store, "new", 1);
 }
 
-fn is_noticed(
-    save: impl FnOnce(&mut Server) -> std::path::PathBuf,
-    restore: impl FnOnce(&mut Server, &Path),
+/// A server that is put back is noticed by a follower and by a writer.
+pub(crate) fn is_noticed<S: Restorable>(
+    mut server: S,
+    save: impl FnOnce(&mut S) -> PathBuf,
+    restore: impl FnOnce(&mut S, &Path),
 ) {
-    let mut server = Server::start();
     let (copy, last) = before(&mut server, save);
     let writer = server.store();
     assert!(get(&*writer, &key("c")).is_some());
@@ -85,24 +100,31 @@ fn is_noticed(
     writes_nothing(&*writer);
     let newest = create(&*server.store(), "d", 1);
     assert!(
-        newest < Revision(last.0 + 10),
+        newest < Revision(last.0 + 20),
         "the test shows a store that went back"
     );
 }
 
 #[test]
 fn a_snapshot_that_was_restored_is_noticed() {
-    is_noticed(|server| server.save(), |server, copy| server.restore(copy));
+    is_noticed(
+        Server::start(),
+        |server| server.save(),
+        |server, copy| server.restore(copy),
+    );
 }
 
 #[test]
 fn files_that_were_put_back_are_noticed() {
-    is_noticed(Server::copy_files, |server, copy| server.put_files_back(copy));
+    is_noticed(Server::start(), Server::copy_files, |server, copy| {
+        server.put_files_back(copy)
+    });
 }
 
 #[test]
 fn a_restored_store_that_has_come_as_far_is_noticed() {
     is_noticed(
+        Server::start(),
         |server| server.save(),
         |server, copy| {
             server.restore(copy);

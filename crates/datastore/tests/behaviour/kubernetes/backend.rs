@@ -10,6 +10,7 @@ use buoy_kubeserver::{ADMIN, ApiServer};
 
 use serde_json::{Value as Json, json};
 
+use crate::faults::proxy::Proxy;
 use crate::server::own_address;
 use crate::tools::{Backend, Ipam, Raw};
 
@@ -22,7 +23,12 @@ pub(crate) struct ApiServerBackend {
 }
 
 pub(crate) fn api_server() -> ApiServerBackend {
-    let backend = bare_api_server();
+    api_server_with(&[])
+}
+
+/// The same, with more arguments.
+pub(crate) fn api_server_with(more: &[&str]) -> ApiServerBackend {
+    let backend = bare_api_server_with(more);
     backend
         .server()
         .create(&[&Path::new(DEPLOY).join("crds")])
@@ -32,8 +38,12 @@ pub(crate) fn api_server() -> ApiServerBackend {
 
 /// An API server that has nothing but what it begins with.
 pub(crate) fn bare_api_server() -> ApiServerBackend {
+    bare_api_server_with(&[])
+}
+
+fn bare_api_server_with(more: &[&str]) -> ApiServerBackend {
     ApiServerBackend {
-        server: Mutex::new(ApiServer::start(own_address()).unwrap()),
+        server: Mutex::new(ApiServer::start_with(own_address(), more).unwrap()),
     }
 }
 
@@ -50,13 +60,44 @@ impl ApiServerBackend {
     /// The same, with options.
     pub(crate) fn open_with(&self, user: &str, options: Options) -> Arc<dyn Datastore> {
         let url = format!("kubernetes:{}", self.server().kubeconfig(user).display());
-        Arc::new(Kubernetes::open(&url, |_| None, options).unwrap())
+        client(&url, options)
     }
 
     /// Creates an object past the datastore.
     pub(crate) fn create(&self, object: &str) {
         self.server().kubectl(&["create", "-f", "-"], object).unwrap();
     }
+}
+
+/// How a client is to call one of these servers by way of a relay: whichever of them it leads to.
+pub(crate) fn by_way_of(proxy: &Proxy, servers: &[&ApiServerBackend]) -> String {
+    let mut trusted = String::new();
+    for backend in servers {
+        let certificates = backend
+            .server()
+            .kubeconfig(ADMIN)
+            .with_file_name("certs/apiserver.crt");
+        trusted.push_str(&std::fs::read_to_string(certificates).unwrap());
+    }
+    let server = servers[0].server();
+    let text = std::fs::read_to_string(server.kubeconfig(ADMIN)).unwrap();
+    let mut config: Json = serde_json::from_str(&text).unwrap();
+    let path = server.kubeconfig(&proxy.address.to_string());
+    let authority = path.with_extension("crt");
+    std::fs::write(&authority, trusted).unwrap();
+    // By the relay's address nobody is known.
+    config["clusters"][0]["cluster"] = json!({
+        "server": format!("https://{}", proxy.address),
+        "certificate-authority": authority,
+        "tls-server-name": "localhost",
+    });
+    std::fs::write(&path, config.to_string()).unwrap();
+    format!("kubernetes:{}", path.display())
+}
+
+/// A client of the server that a URL names, whatever the environment says.
+pub(crate) fn client(url: &str, options: Options) -> Arc<dyn Datastore> {
+    Arc::new(Kubernetes::open(url, |_| None, options).unwrap())
 }
 
 impl Backend for ApiServerBackend {

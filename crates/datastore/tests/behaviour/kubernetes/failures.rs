@@ -1,6 +1,7 @@
 //! Servers that are away, frozen, new, or do not know us.
 
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use buoy_core::store::{FailureKind, Key, Prefix, Reply, Revision, StoreOp};
@@ -49,7 +50,7 @@ fn nothing_works(store: &dyn Datastore) {
     }
 }
 
-fn signal(signal: &str, pid: u32) {
+pub(super) fn signal(signal: &str, pid: u32) {
     let status = Command::new("kill").args([signal, &pid.to_string()]).status();
     assert!(status.unwrap().success());
 }
@@ -96,7 +97,8 @@ fn found_again(store: &dyn Datastore) -> Revision {
 fn a_follower_goes_on_at_another_server_without_loss_or_repetition() {
     let backend = api_server();
     create(&*backend.open(), "a", 1);
-    let following = Following::begin(backend.open());
+    let store = backend.open();
+    let following = Following::begin(Arc::clone(&store));
     assert_eq!(following.until_synced().0, [(key("a"), true)]);
     let next = || loop {
         match following.next() {
@@ -112,6 +114,7 @@ fn a_follower_goes_on_at_another_server_without_loss_or_repetition() {
         let newest = create(&*backend.open(), name, 3);
         assert_eq!(next(), (key(name), newest));
     }
+    assert_eq!(store.replaced(), 0);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod definitions;
 mod endpoints;
 mod failures;
 mod nodes;
+mod restore;
 mod rights;
 
 pub(crate) use backend::api_server;
