@@ -180,8 +180,8 @@ impl Status {
             // What the store behind the server says of it.
             500 if message.contains("request is too large") => Trouble::NotDone(Cause::invalid(message)),
             429 => Trouble::Busy(unavailable(message)),
-            503 => Trouble::NotDone(unavailable(message)),
-            // The server itself does not know how far it came.
+            503 if reason == "ServiceUnavailable" => Trouble::NotDone(unavailable(message)),
+            // The server itself does not know how far it came, or somebody before it does not know what became of it.
             _ => Trouble::Lost(unavailable(format!("{code}: {message}"))),
         }
     }
@@ -212,14 +212,24 @@ mod tests {
 
     #[test]
     fn only_what_surely_did_not_happen_is_not_done() {
-        for (code, is_known) in [(403, true), (422, true), (503, true), (500, false), (504, false)] {
-            let trouble = trouble(code, "{}");
+        let said_by_the_server = r#"{"reason": "ServiceUnavailable"}"#;
+        for (code, body, is_known) in [
+            (403, "{}", true),
+            (422, "{}", true),
+            (503, said_by_the_server, true),
+            (503, "upstream connect error or disconnect", false),
+            (502, "Bad Gateway", false),
+            (500, "{}", false),
+            (504, "{}", false),
+        ] {
+            let trouble = trouble(code, body);
             assert_eq!(
                 matches!(trouble, Trouble::NotDone(_)),
                 is_known,
                 "{code}: {trouble:?}"
             );
         }
+        assert!(matches!(trouble(429, "busy"), Trouble::Busy(_)));
         assert_eq!(trouble(409, "{}"), Trouble::Conflict);
         assert_eq!(trouble(410, "{}"), Trouble::Gone);
     }
