@@ -21,14 +21,18 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 # follow a build look at it.
 target = $(shell cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 
-lab_tests = $(patsubst crates/lab/tests/%.rs,--test %,$(wildcard crates/lab/tests/*.rs))
+# Tests named kube_… have a Kubernetes of their own each, and a target of their own.
+named = $(patsubst crates/lab/tests/%.rs,--test %,$(1))
+kube_files = $(wildcard crates/lab/tests/kube_*.rs)
+kube_tests = $(call named,$(kube_files))
+lab_tests  = $(call named,$(filter-out $(kube_files),$(wildcard crates/lab/tests/*.rs)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo lab test bench lint image install install-built clean deps-build deps-lab deps-bench
+.PHONY: help build demo lab test test-kube bench lint image install install-built clean deps-build deps-lab deps-bench
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 build: deps-build ## build all programs (release)
 	cargo build $(CARGO_FLAGS) --workspace --release
@@ -58,6 +62,14 @@ test: deps-build deps-lab ## all tests; those of kernel and lab make namespaces 
 	@cargo test $(CARGO_FLAGS) --workspace $(lab_tests) --no-fail-fast -- --test-threads=4
 	@echo '== examples in the documentation'
 	@cargo test $(CARGO_FLAGS) --workspace --doc --no-fail-fast
+
+test-kube: deps-build deps-lab ## tests on a real Kubernetes, with whole nodes in namespaces (root)
+	@echo '== build: programs and tests (dev profile); beside it, once per machine, Kubernetes'
+	@scripts/kube-binary >/dev/null & kube=$$!; \
+	    cargo build $(CARGO_FLAGS) --workspace --bins --tests; built=$$?; \
+	    wait $$kube && exit $$built
+	@echo '== nodes with kubelet, containerd and kube-proxy; a control plane'
+	@cargo test $(CARGO_FLAGS) --workspace $(kube_tests) --no-fail-fast
 
 bench: deps-bench build ## numbers as a table, and as target/bench/results.json (root)
 	@$(target)/release/buoy-lab bench

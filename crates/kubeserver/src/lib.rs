@@ -10,14 +10,15 @@
 
 mod binary;
 mod process;
+pub mod settings;
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use tempfile::TempDir;
 
 pub use binary::binary;
@@ -38,10 +39,6 @@ const USERS: &str = "admin-token,admin,1,system:masters\n\
     controller-token,system:serviceaccount:buoy-system:buoy-controller,5,\"system:serviceaccounts,system:serviceaccounts:buoy-system\"\n\
     operator-token,operator,3,buoy-operators\n\
     nobody-token,nobody,4,\n";
-
-/// What the audit log tells of: each request once, without bodies.
-const AUDIT: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-    "rules": [{"level": "None", "users": ["system:apiserver"]}, {"level": "Metadata"}]}"#;
 
 /// A running API server. Its parts go in this order: without its etcd it can hang when told to end, and both write into the
 /// directory.
@@ -68,8 +65,7 @@ impl ApiServer {
         let directory = directory()?;
         let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text);
         write("users", USERS)?;
-        write("audit-policy", AUDIT)?;
-        openssl_key(&directory.path().join("accounts.key"))?;
+        settings::write_files(directory.path())?;
         let mut started = Self {
             server: None,
             etcd: None,
@@ -205,36 +201,15 @@ impl ApiServer {
     }
 
     fn write_kubeconfig(&self, user: &str) -> Result<()> {
-        let config = json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "test",
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
-            "clusters": [{"name": "test", "cluster": {
-                "server": format!("https://{}", self.address),
-                "certificate-authority": self.directory.path().join("certs/apiserver.crt"),
-            }}],
-            "users": [{"name": user, "user": {"token": format!("{user}-token")}}],
-        });
+        let server = format!("https://{}", self.address);
+        let authority = self.directory.path().join("certs/apiserver.crt");
+        let config = settings::kubeconfig(&server, &authority, user, &format!("{user}-token"));
         Ok(std::fs::write(self.kubeconfig(user), config.to_string())?)
     }
 }
 
 fn start_etcd(directory: &Path, clients: SocketAddr, peers: SocketAddr) -> Result<Process> {
-    let (clients, peers) = (format!("http://{clients}"), format!("http://{peers}"));
-    let args = [
-        "--name=one".to_owned(),
-        format!("--data-dir={}", directory.join("data").display()),
-        format!("--listen-client-urls={clients}"),
-        format!("--advertise-client-urls={clients}"),
-        format!("--listen-peer-urls={peers}"),
-        format!("--initial-advertise-peer-urls={peers}"),
-        format!("--initial-cluster=one={peers}"),
-        "--heartbeat-interval=10".to_owned(),
-        "--election-timeout=100".to_owned(),
-        "--unsafe-no-fsync".to_owned(),
-        "--watch-progress-notify-interval=200ms".to_owned(),
-    ];
+    let args = settings::etcd(directory, clients, peers);
     Process::start("etcd", &args, &directory.join("etcd.log"))
 }
 
@@ -244,26 +219,17 @@ fn start_apiserver(
     etcd: SocketAddr,
     more: &[String],
 ) -> Result<Process> {
-    let file = |name: &str| directory.join(name).display().to_string();
-    let mut args = vec![
-        format!("--etcd-servers=http://{etcd}"),
-        format!("--bind-address={}", address.ip()),
-        format!("--secure-port={}", address.port()),
+    let mut args = settings::apiserver(directory, address, etcd);
+    args.extend([
+        format!("--cert-dir={}", directory.join("certs").display()),
         // Nobody is told where it is; the loopback address would be refused here.
         "--advertise-address=192.0.2.1".to_owned(),
         "--endpoint-reconciler-type=none".to_owned(),
-        format!("--cert-dir={}", file("certs")),
-        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        format!("--service-account-key-file={}", file("accounts.key")),
-        format!("--service-account-signing-key-file={}", file("accounts.key")),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
-        format!("--token-auth-file={}", file("users")),
         "--authorization-mode=RBAC".to_owned(),
         // Nobody makes the accounts that pods would need.
         "--disable-admission-plugins=ServiceAccount".to_owned(),
-        format!("--audit-policy-file={}", file("audit-policy")),
-        format!("--audit-log-path={}", file("audit.log")),
-    ];
+    ]);
     args.extend_from_slice(more);
     Process::start("kube-apiserver", &args, &directory.join("apiserver.log"))
 }
@@ -302,18 +268,4 @@ fn copy_directory(from: &Path, to: &Path) -> Result<()> {
 
 fn free(host: IpAddr) -> Result<SocketAddr> {
     Ok(TcpListener::bind((host, 0))?.local_addr()?)
-}
-
-fn openssl_key(path: &Path) -> Result<()> {
-    let mut command = Command::new("openssl");
-    command.args([
-        "genpkey",
-        "-algorithm",
-        "RSA",
-        "-pkeyopt",
-        "rsa_keygen_bits:2048",
-        "-out",
-    ]);
-    command.arg(path).stderr(Stdio::null());
-    process::output(command, "").map(drop)
 }

@@ -22,25 +22,15 @@ use crate::bird;
 use crate::checker::{Checker, Place, Places};
 use crate::dump::Dump;
 use crate::exec::{eventually, tail};
-use crate::lab::{POOLS, connect, give_addresses, how_to_look, judge, shown};
+use crate::lab::{POOLS, how_to_look, judge, shown};
 use crate::netns::Netns;
 use crate::node::Node;
-use crate::router::{NODE_AS, Router};
+use crate::router::Router;
 use crate::run::Run;
+use crate::segment::{Segment, peers};
 use crate::store::{Kind, Store};
 
-/// Addresses of the nodes, in order of their names: `n1`, `n2`, `n3`.
-pub const NODES: [[&str; 2]; 3] = [
-    ["192.0.2.1", "2001:db8::1"],
-    ["192.0.2.2", "2001:db8::2"],
-    ["192.0.2.3", "2001:db8::3"],
-];
-/// Addresses of the router on the nodes' segment.
-pub const ROUTER: [&str; 2] = ["192.0.2.254", "2001:db8::fe"];
-/// Addresses of the router on the client's segment.
-const OUTSIDE: [&str; 2] = ["198.51.100.1", "2001:db8:1::1"];
-/// Addresses of the client.
-pub const CLIENT: [&str; 2] = ["198.51.100.10", "2001:db8:1::10"];
+pub use crate::segment::{CLIENT, NODES, ROUTER};
 
 /// The nodes' sessions with the router.
 pub const PEERS: &str = "\
@@ -112,22 +102,11 @@ impl Cluster {
         let nodes: Vec<Node> = (1..=NODES.len())
             .map(|number| Node::make(&run, &format!("n{number}"), &store))
             .collect::<Result<_>>()?;
-        let router = Router::make(&run, "router", [ROUTER[0].parse()?, ROUTER[1].parse()?])?;
-        let (client, switch) = (Netns::make(&run, "client")?, Netns::make(&run, "switch")?);
-        let members = nodes.iter().map(Node::netns).zip(NODES);
-        let members: Vec<_> = members.chain([(router.netns(), ROUTER)]).collect();
-        connect(&switch, &[&members[..], &store.hosts()].concat())?;
-        store.start(&switch, members.len())?;
-        router.netns().link("eth1", &client, "eth0")?;
-        give_addresses(router.netns(), "eth1", OUTSIDE)?;
-        give_addresses(&client, "eth0", CLIENT)?;
-        default_route(&client, OUTSIDE)?;
+        let inside: Vec<&Netns> = nodes.iter().map(Node::netns).collect();
+        let segment = Segment::make(&run, &inside, &store.hosts())?;
+        store.start(&segment.switch, nodes.len() + 1)?;
         for node in &nodes {
-            default_route(node.netns(), ROUTER)?;
             node.set(|settings| "bird".clone_into(&mut settings.routing));
-        }
-        for netns in [&client, router.netns()] {
-            netns.wait_for_addresses()?;
         }
         let before = nodes
             .iter()
@@ -135,9 +114,9 @@ impl Cluster {
             .collect::<Result<_>>()?;
         let cluster = Self {
             nodes,
-            router,
-            client,
-            switch,
+            router: segment.router,
+            client: segment.client,
+            switch: segment.switch,
             before,
             standing: Mutex::default(),
             checker: Mutex::default(),
@@ -366,21 +345,6 @@ impl Cluster {
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| body(&self)));
         judge(outcome, &self.run, || self.evidence());
     }
-}
-
-/// The router's neighbours: every node, in both families.
-fn peers() -> Vec<(String, IpAddr, u32)> {
-    let named = NODES.iter().enumerate().flat_map(|(index, addresses)| {
-        let families = ["v4", "v6"].into_iter().zip(addresses);
-        families.map(move |(family, address)| (format!("n{}_{family}", index + 1), *address))
-    });
-    named
-        .filter_map(|(name, address)| Some((name, address.parse().ok()?, NODE_AS)))
-        .collect()
-}
-
-fn default_route(netns: &Netns, [v4, v6]: [&str; 2]) -> Result<()> {
-    netns.ip(&format!("route add default via {v4}\nroute add default via {v6}"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use buoy_lab::checker::{self, Place, Places};
 use buoy_lab::store::Store;
-use buoy_lab::{bench, demo, locker, sweep, up};
+use buoy_lab::{bench, demo, kube, locker, sweep, up};
 use clap::{Parser, Subcommand};
 
 /// Networks of namespaces on this machine, with real nodes and clients. Never touches the machine's own network.
@@ -35,6 +35,11 @@ enum Command {
     },
     /// Make a node and a client to play with; Ctrl-C removes them.
     Up,
+    /// A real Kubernetes to play with; Ctrl-C removes it.
+    Kube {
+        #[command(subcommand)]
+        command: KubeCommand,
+    },
     /// Check what nodes, a router and the store have against the invariants, and show what does not agree.
     Check {
         /// The embedded store's file.
@@ -57,6 +62,22 @@ enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum KubeCommand {
+    /// Make three nodes with a control plane, a router and a client.
+    Up {
+        /// How many nodes: one to three.
+        #[arg(long, value_name = "COUNT", default_value_t = 3)]
+        nodes: usize,
+        /// Without a network for pods: nodes are ready once you install one.
+        #[arg(long)]
+        no_cni: bool,
+        /// Let kube-proxy use nftables instead of iptables.
+        #[arg(long)]
+        nftables: bool,
+    },
+}
+
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(code) => code,
@@ -72,6 +93,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo => return demo::run(),
         Command::Bench { only, quick, out } => bench::run(&bench::Options { only, quick, out })?,
         Command::Up => up::run()?,
+        Command::Kube { command } => kube_up(&command)?,
         Command::Check { store, nodes, router } => {
             let store = Store::File(store);
             let places = Places { store, nodes, router };
@@ -88,4 +110,27 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::HoldStore { store } => locker::hold_until_eof(&store)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn kube_up(
+    KubeCommand::Up {
+        nodes,
+        no_cni,
+        nftables,
+    }: &KubeCommand,
+) -> Result<()> {
+    kube::up::run(&kube::Options {
+        nodes: *nodes,
+        cni: if *no_cni {
+            kube::Cni::None
+        } else {
+            kube::Cni::Stock
+        },
+        proxy: if *nftables {
+            kube::ProxyMode::Nftables
+        } else {
+            kube::ProxyMode::Iptables
+        },
+        ..kube::Options::default()
+    })
 }

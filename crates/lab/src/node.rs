@@ -346,7 +346,7 @@ fn plain_environment(command: &mut Command) {
 
 /// Puts a program under another name: a hard link, or a symbolic one where the file systems differ. A copy would for a
 /// moment be open for writing in children that other threads fork, and no kernel runs such a file.
-fn place(program: &Path, at: &Path) -> Result<()> {
+pub(crate) fn place(program: &Path, at: &Path) -> Result<()> {
     if fs::hard_link(program, at).is_err() {
         symlink(program, at).with_context(|| format!("cannot place {}", at.display()))?;
     }

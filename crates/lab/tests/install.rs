@@ -25,7 +25,7 @@ const FLOATING: &str = "172.16.1.3";
 const SOON: Duration = Duration::from_secs(30);
 
 /// What is installed, and with which rights.
-const FILES: [(&str, u32); 7] = [
+const FILES: [(&str, u32); 8] = [
     ("etc/buoy/agent.yaml", 0o644),
     ("etc/iproute2/rt_protos.d/buoy.conf", 0o644),
     ("opt/cni/bin/calico", 0o755),

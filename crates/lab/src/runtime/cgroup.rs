@@ -10,17 +10,21 @@ use crate::run::Run;
 /// Where hierarchies are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// Makes the groups. Returns a line for each hierarchy: its name below the root, file system type, mount options, group.
-pub(super) fn make(run: &Run) -> Result<String> {
+/// Makes the groups of a machine of the run. Returns a line for each hierarchy: its name below the root, file system type, mount options, group.
+pub(super) fn make(run: &Run, name: &str) -> Result<String> {
     let membership = fs::read_to_string("/proc/self/cgroup").context("cannot read our control groups")?;
     let mut lines = String::new();
     for hierarchy in membership
         .lines()
         .filter_map(|line| Hierarchy::parse(line, Path::new(ROOT)))
     {
-        let group = hierarchy.own.join(format!("buoy-lab-{}", run.id()));
+        let group = hierarchy.parent().join(format!("buoy-lab-{}-{name}", run.id()));
         run.made_cgroup(&group);
         fs::create_dir_all(&group).with_context(|| format!("cannot make {}", group.display()))?;
+        if hierarchy.is_alone() {
+            hand_on_controllers(hierarchy.parent());
+            fs::create_dir_all(group.join("init"))?;
+        }
         if hierarchy.name == "cpuset" {
             // A new group of this hierarchy takes no process before it has these.
             for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -38,6 +42,13 @@ pub(super) fn make(run: &Run) -> Result<String> {
     Ok(lines)
 }
 
+/// Lets the groups below have the controllers that a kubelet asks for, where they are there to be had: they may not be.
+fn hand_on_controllers(group: &Path) {
+    for controller in ["cpuset", "cpu", "io", "memory", "pids"] {
+        let _ = fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
+    }
+}
+
 /// A hierarchy as `/proc/self/cgroup` shows it.
 #[derive(Debug, PartialEq, Eq)]
 struct Hierarchy {
@@ -46,9 +57,22 @@ struct Hierarchy {
     options: String,
     /// The group that this process is in.
     own: PathBuf,
+    /// Where it is mounted.
+    root: PathBuf,
 }
 
 impl Hierarchy {
+    /// Whether it is the only one: version 2.
+    fn is_alone(&self) -> bool {
+        self.name == "."
+    }
+
+    /// The group below which new ones are made. Version 2 hands nothing on from a group that has processes, as our own does;
+    /// only the root may.
+    fn parent(&self) -> &Path {
+        if self.is_alone() { &self.root } else { &self.own }
+    }
+
     /// Reads `number:controllers:path` (cgroups(7)).
     fn parse(line: &str, root: &Path) -> Option<Self> {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -64,6 +88,7 @@ impl Hierarchy {
             kind,
             options,
             own: root.join(name).join(path),
+            root: root.join(name),
         })
     }
 }

@@ -2,31 +2,30 @@
 //! and control groups.
 
 mod cgroup;
-mod oci;
+pub(crate) mod containerd;
+pub(crate) mod machine;
+pub(crate) mod oci;
 mod tar;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::daemon::Daemon;
 use crate::exec::{self, Finished, PATIENCE, Process, eventually, tail};
 use crate::netns::Netns;
+use containerd::{CONTAINER_PATIENCE, Client, Containerd};
+use machine::{Machine, Places};
 
-pub use oci::IMAGE;
-
-/// A runtime pulls nothing here, but starting a container on a busy machine takes its time.
-const CONTAINER_PATIENCE: Duration = Duration::from_secs(60);
+/// The name of the image that containers run.
+pub const IMAGE: &str = "docker.io/buoy-lab/busybox:1";
 
 /// containerd, with one image. Dropping it kills it and all its containers.
 #[derive(Debug)]
 pub struct Runtime {
-    containerd: Daemon,
-    netns: Netns,
-    directory: PathBuf,
+    containerd: Containerd,
+    machine: Machine,
 }
 
 /// The directories of a node that a runtime reads.
@@ -42,46 +41,28 @@ impl Runtime {
     /// Starts containerd in a namespace and imports the image. Everything it keeps is below `directory`. Error: a Debian
     /// package is missing, or containerd does not start; with the end of its log.
     pub fn start(netns: &Netns, directory: &Path, cni: CniDirectories<'_>) -> Result<Self> {
-        let run = netns.run();
-        let machine = directory.join("machine");
-        fs::create_dir_all(&machine)?;
-        let groups = cgroup::make(run)?;
-        fs::write(machine.join("cgroups"), groups)?;
-        fs::write(machine.join("enter.sh"), include_str!("enter.sh"))?;
-        fs::write(machine.join("containerd.toml"), configuration(&machine))?;
-        fs::write(machine.join("image.tar"), oci::archive()?)?;
-        let mut command = netns.command("sh");
-        command
-            .arg(machine.join("enter.sh"))
-            .arg(&machine)
-            .args([cni.configuration, cni.plugins])
-            .args(["containerd", "--config"])
-            .arg(machine.join("containerd.toml"));
-        let containerd = Daemon::start(run, "containerd", &mut command, directory)
-            .context("cannot start containerd\n  install the packages containerd and runc")?;
-        let runtime = Self {
-            containerd,
-            netns: netns.clone(),
-            directory: machine,
-        };
-        let image = runtime.directory.join("image.tar");
-        runtime
-            .ctr(&["images", "import", &image.to_string_lossy()])?
-            .ok()?;
-        Ok(runtime)
+        let places = Places::default()
+            .with(cni.configuration, "/etc/cni/net.d")
+            .with(cni.plugins, "/opt/cni/bin");
+        let machine = Machine::start(netns, "machine", &directory.join("machine"), &places)?;
+        let containerd = Containerd::start(&machine, Client::Ctr, directory)?;
+        let archive = machine.directory().join("image.tar");
+        fs::write(&archive, oci::Image::busybox(IMAGE)?.archive()?)?;
+        containerd.import(&machine, &archive)?;
+        Ok(Self { containerd, machine })
     }
 
     /// Runs `ctr` on the node to its end, however it ends.
     pub fn ctr(&self, words: &[&str]) -> Result<Finished> {
-        exec::run(self.ctr_command().args(words), "", CONTAINER_PATIENCE)
+        self.containerd.ctr(&self.machine, words)
     }
 
     /// Runs a container with the node's CNI network, until its task runs. Error: it does not; with what `ctr` said.
     pub fn run(&self, name: &str, script: &str) -> Result<Container<'_>> {
-        let log = self.directory.join(format!("{name}.log"));
-        let mut command = self.ctr_command();
+        let log = self.machine.directory().join(format!("{name}.log"));
+        let mut command = self.containerd.ctr_command(&self.machine);
         command.args(["run", "--rm", "--cni", IMAGE, name, "sh", "-c", script]);
-        let ctr = Process::start(self.netns.run(), &mut command, &log)?;
+        let ctr = Process::start(self.machine.netns().run(), &mut command, &log)?;
         let mut container = Container {
             runtime: self,
             name: name.to_owned(),
@@ -91,13 +72,14 @@ impl Runtime {
         container.wait_until_running()?;
         Ok(container)
     }
+}
 
-    fn ctr_command(&self) -> Command {
-        let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--target={}", self.containerd.pid()))
-            .args(["--mount", "--net", "--cgroup", "--uts", "--", "ctr"]);
-        command
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if !self.machine.netns().run().stays() {
+            self.containerd.kill();
+            let _ = self.machine.cut_power();
+        }
     }
 }
 
@@ -164,26 +146,6 @@ impl Container<'_> {
             Ok(Ok(()))
         })?
     }
-}
-
-/// containerd's configuration: nothing outside its directory and `/run`, which is its own; no plugin that this does not need.
-fn configuration(machine: &Path) -> String {
-    format!(
-        r#"version = 2
-root = "{}/containerd"
-state = "/run/containerd"
-disabled_plugins = [
-    "io.containerd.grpc.v1.cri",
-    "io.containerd.snapshotter.v1.aufs",
-    "io.containerd.snapshotter.v1.btrfs",
-    "io.containerd.snapshotter.v1.devmapper",
-    "io.containerd.snapshotter.v1.zfs",
-]
-[grpc]
-address = "/run/containerd/containerd.sock"
-"#,
-        machine.display()
-    )
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A container image, made on the spot: Debian's static busybox in one layer, as an OCI archive.
+//! Container images, made on the spot: one layer, as an OCI archive.
 //!
 //! OCI image layout 1.0: `oci-layout`, `index.json`, and blobs named by their SHA-256.
 
@@ -11,49 +11,91 @@ use sha2::{Digest, Sha256};
 
 use super::tar::Tar;
 
-/// The image's name.
-pub const IMAGE: &str = "docker.io/buoy-lab/busybox:1";
-
 /// Where Debian's package `busybox-static` puts it.
 const BUSYBOX: &str = "/bin/busybox";
 
 /// Commands that get a name of their own in the image.
-const APPLETS: [&str; 10] = [
-    "cat", "echo", "hostname", "httpd", "ip", "mkdir", "nc", "ping", "sh", "wget",
+const APPLETS: [&str; 27] = [
+    "cat", "chmod", "cp", "date", "echo", "env", "false", "grep", "hostname", "httpd", "id", "ip", "kill",
+    "ls", "mkdir", "mv", "nc", "nslookup", "ping", "ps", "rm", "sed", "sh", "sleep", "touch", "true", "wget",
 ];
 
-/// The archive's bytes. Error: no busybox on this machine.
-pub(super) fn archive() -> Result<Vec<u8>> {
-    let busybox = fs::read(Path::new(BUSYBOX))
-        .with_context(|| format!("cannot read {BUSYBOX}\n  install the package busybox-static"))?;
-    let layer = layer(&busybox)?;
-    let mut archive = Tar::new();
-    archive.directory("blobs")?.directory("blobs/sha256")?;
-    let config = json!({
-        "architecture": architecture(),
-        "os": "linux",
-        "config": {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))]},
-    });
-    let config = blob(
-        &mut archive,
-        "application/vnd.oci.image.config.v1+json",
-        config.to_string().as_bytes(),
-    )?;
-    let layer = blob(&mut archive, "application/vnd.oci.image.layer.v1.tar", &layer)?;
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": config,
-        "layers": [layer],
-    });
-    let mut manifest = blob(&mut archive, MANIFEST, manifest.to_string().as_bytes())?;
-    manifest["annotations"] = json!({"io.containerd.image.name": IMAGE});
-    let index = json!({"schemaVersion": 2, "manifests": [manifest]});
-    archive
-        .file("index.json", 0o644, index.to_string().as_bytes())?
-        .file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    Ok(archive.finish())
+/// An image: a root file system, and what runs in it.
+#[derive(Debug)]
+pub(crate) struct Image {
+    name: String,
+    command: Vec<String>,
+    layer: Vec<u8>,
+}
+
+impl Image {
+    /// Debian's static busybox, with a shell. Error: no busybox on this machine.
+    pub(crate) fn busybox(name: &str) -> Result<Self> {
+        let mut layer = busybox()?;
+        for applet in APPLETS {
+            layer.symlink(&format!("bin/{applet}"), "busybox")?;
+        }
+        Ok(Self::new(name, &["/bin/sh"], layer))
+    }
+
+    /// A process that does nothing, for ever. Error: no busybox on this machine.
+    pub(crate) fn pause(name: &str) -> Result<Self> {
+        Ok(Self::new(
+            name,
+            &["/bin/busybox", "sleep", "2147483647"],
+            busybox()?,
+        ))
+    }
+
+    /// A directory's content as the root file system; everything in it is root's.
+    pub(crate) fn of_directory(name: &str, command: &[&str], root: &Path) -> Result<Self> {
+        let mut layer = Tar::new();
+        layer.content_of(root, "")?;
+        Ok(Self::new(name, command, layer))
+    }
+
+    fn new(name: &str, command: &[&str], layer: Tar) -> Self {
+        Self {
+            name: name.to_owned(),
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            layer: layer.finish(),
+        }
+    }
+
+    /// The archive's bytes.
+    pub(crate) fn archive(&self) -> Result<Vec<u8>> {
+        let mut archive = Tar::new();
+        archive.directory("blobs")?.directory("blobs/sha256")?;
+        let config = json!({
+            "architecture": architecture(),
+            "os": "linux",
+            "config": {"Cmd": self.command, "Env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"]},
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(&self.layer))]},
+        });
+        let config = blob(
+            &mut archive,
+            "application/vnd.oci.image.config.v1+json",
+            config.to_string().as_bytes(),
+        )?;
+        let layer = blob(
+            &mut archive,
+            "application/vnd.oci.image.layer.v1.tar",
+            &self.layer,
+        )?;
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": config,
+            "layers": [layer],
+        });
+        let mut manifest = blob(&mut archive, MANIFEST, manifest.to_string().as_bytes())?;
+        manifest["annotations"] = json!({"io.containerd.image.name": self.name});
+        let index = json!({"schemaVersion": 2, "manifests": [manifest]});
+        archive
+            .file("index.json", 0o644, index.to_string().as_bytes())?
+            .file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        Ok(archive.finish())
+    }
 }
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -65,17 +107,16 @@ fn blob(archive: &mut Tar, kind: &str, bytes: &[u8]) -> Result<Value> {
     Ok(json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len()}))
 }
 
-/// The root file system.
-fn layer(busybox: &[u8]) -> Result<Vec<u8>> {
+/// The root file system with nothing but busybox.
+fn busybox() -> Result<Tar> {
+    let busybox = fs::read(Path::new(BUSYBOX))
+        .with_context(|| format!("cannot read {BUSYBOX}\n  install the package busybox-static"))?;
     let mut tar = Tar::new();
     for directory in ["bin", "dev", "etc", "proc", "sys", "tmp", "www"] {
         tar.directory(directory)?;
     }
-    tar.file("bin/busybox", 0o755, busybox)?;
-    for applet in APPLETS {
-        tar.symlink(&format!("bin/{applet}"), "busybox")?;
-    }
-    Ok(tar.finish())
+    tar.file("bin/busybox", 0o755, &busybox)?;
+    Ok(tar)
 }
 
 /// This machine's architecture in Go's words, which OCI uses.

@@ -1,6 +1,10 @@
 //! A writer of tar archives (POSIX ustar): directories, files, symbolic links, all of root.
 
-use anyhow::{Result, ensure};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
 
 const BLOCK: usize = 512;
 
@@ -28,6 +32,32 @@ impl Tar {
     /// Adds a symbolic link.
     pub(crate) fn symlink(&mut self, path: &str, target: &str) -> Result<&mut Self> {
         self.entry(b'2', path, 0o777, target, &[])
+    }
+
+    /// Adds what is in a directory, in order of the names, below `prefix` (empty, or with a slash at its end).
+    pub(crate) fn content_of(&mut self, directory: &Path, prefix: &str) -> Result<&mut Self> {
+        let listed: std::io::Result<Vec<_>> = fs::read_dir(directory)
+            .with_context(|| format!("cannot read {}", directory.display()))?
+            .collect();
+        let mut entries = listed?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            let found = entry.metadata()?;
+            if found.is_dir() {
+                self.directory(&path)?
+                    .content_of(&entry.path(), &format!("{path}/"))?;
+            } else if found.is_symlink() {
+                self.symlink(&path, &fs::read_link(entry.path())?.to_string_lossy())?;
+            } else {
+                self.file(
+                    &path,
+                    found.permissions().mode() & 0o7777,
+                    &fs::read(entry.path())?,
+                )?;
+            }
+        }
+        Ok(self)
     }
 
     /// The archive, with the two empty blocks that end it.

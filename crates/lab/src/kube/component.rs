@@ -1,0 +1,131 @@
+//! A component of Kubernetes as a process: started, killed, frozen, started again.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+use crate::exec::{Process, tail};
+use crate::netns::Netns;
+use crate::runtime::machine::Machine;
+
+/// Where a component runs.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// In a network namespace, with the machine's files.
+    Namespace(Netns),
+    /// On a node.
+    Node(Arc<Machine>),
+}
+
+impl Place {
+    fn netns(&self) -> &Netns {
+        match self {
+            Self::Namespace(netns) => netns,
+            Self::Node(machine) => machine.netns(),
+        }
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        match self {
+            Self::Node(machine) => machine.command(program),
+            Self::Namespace(netns) => {
+                let mut command = netns.command(program);
+                command
+                    .env_clear()
+                    .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+                    .env("HOME", netns.run().base());
+                command
+            }
+        }
+    }
+}
+
+/// A component, running or not.
+#[derive(Debug)]
+pub struct Component {
+    name: &'static str,
+    arguments: Vec<String>,
+    place: Place,
+    log: PathBuf,
+    process: Mutex<Option<Process>>,
+}
+
+impl Component {
+    /// One that does not run yet. Its log is `<directory>/<name>.log`.
+    pub(crate) fn new(name: &'static str, place: &Place, arguments: Vec<String>, directory: &Path) -> Self {
+        Self {
+            name,
+            arguments,
+            place: place.clone(),
+            log: directory.join(format!("{name}.log")),
+            process: Mutex::default(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Starts it, if need be after a kill, and does not wait until it is of use.
+    pub fn start(&self) -> Result<()> {
+        self.kill();
+        let mut command = self.place.command(buoy_kubeserver::binary()?);
+        command.arg(self.name).args(&self.arguments);
+        *lock(&self.process) = Some(Process::start(self.place.netns().run(), &mut command, &self.log)?);
+        Ok(())
+    }
+
+    /// Kills it at once; nothing if it does not run.
+    pub fn kill(&self) {
+        if let Some(mut process) = lock(&self.process).take() {
+            process.kill();
+        }
+    }
+
+    /// Lets it do nothing until [`Component::thaw`].
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    /// Its process id. Error: it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        let process = lock(&self.process);
+        let process = process.as_ref();
+        Ok(process
+            .with_context(|| format!("{} does not run", self.name))?
+            .pid())
+    }
+
+    /// Error: it has ended; with the end of its log.
+    pub(crate) fn ensure_running(&self) -> Result<()> {
+        let runs = lock(&self.process).as_mut().is_some_and(Process::is_running);
+        ensure!(runs, "{} ended:\n{}", self.name, tail(&self.log, 20));
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let process = lock(&self.process);
+        let process = process.as_ref();
+        process
+            .with_context(|| format!("{} does not run", self.name))?
+            .signal(signal)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,239 @@
+//! A whole node: a machine with containerd, a kubelet and kube-proxy.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::component::{Component, Place};
+use super::control::{ControlPlane, PROXY};
+use super::image;
+use super::kubelet;
+use super::{Options, ProxyMode};
+use crate::daemon::Daemon;
+use crate::netns::Netns;
+use crate::runtime::containerd::{self, Client, Containerd};
+use crate::runtime::machine::{Machine, Places};
+use crate::segment::NODES;
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    /// kubelet.
+    pub kubelet: Component,
+    /// kube-proxy.
+    pub proxy: Component,
+    name: String,
+    addresses: [&'static str; 2],
+    port: String,
+    switch: Netns,
+    containerd: Containerd,
+    machine: Arc<Machine>,
+    directory: PathBuf,
+}
+
+impl Node {
+    /// Boots the machine with containerd and the images; without kubelet and kube-proxy. `index` is that of its network
+    /// namespace in the segment.
+    pub(super) fn boot(
+        options: &Options,
+        index: usize,
+        netns: &Netns,
+        at: &Surroundings<'_>,
+    ) -> Result<Self> {
+        let directory = netns.run().base().join(format!("n{}", index + 1));
+        let name = options.name(index);
+        let addresses = NODES[index];
+        let machine = Machine::start(netns, &name, &directory, &places(&directory)?)?;
+        let machine = Arc::new(machine);
+        options
+            .cni
+            .install(index + 1, &directory.join("bin"), &directory.join("net.d"))?;
+        let containerd = Containerd::start(&machine, Client::Kubelet(image::PAUSE), &directory)?;
+        machine.wait_for_socket(containerd::SOCKET)?;
+        for archive in at.images {
+            containerd.import(&machine, archive)?;
+        }
+        let config = directory.join("kubelet.json");
+        fs::write(&config, kubelet::configuration().to_string())?;
+        let place = Place::Node(Arc::clone(&machine));
+        let own = at.control.kubeconfig(&name);
+        let arguments = kubelet::arguments(&name, addresses, &config, &own);
+        let kubeconfig = at.control.kubeconfig(PROXY);
+        let proxy = proxy_arguments(&name, options, &kubeconfig);
+        Ok(Self {
+            kubelet: Component::new("kubelet", &place, arguments, &directory),
+            proxy: Component::new("kube-proxy", &place, proxy, &directory),
+            name,
+            addresses,
+            port: format!("port{index}"),
+            switch: at.switch.clone(),
+            containerd,
+            machine,
+            directory,
+        })
+    }
+
+    /// Starts kubelet and kube-proxy, and does not wait.
+    pub(super) fn start(&self) -> Result<()> {
+        self.kubelet.start()?;
+        self.proxy.start()
+    }
+
+    /// Its name in Kubernetes.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its addresses.
+    pub fn addresses(&self) -> [&'static str; 2] {
+        self.addresses
+    }
+
+    /// Its network namespace.
+    pub fn netns(&self) -> &Netns {
+        self.machine.netns()
+    }
+
+    /// A command that will run on it, in its namespaces and control groups.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.machine.command(program)
+    }
+
+    /// Where this process sees a file of it.
+    pub fn seen(&self, path: &str) -> PathBuf {
+        self.machine.seen(path)
+    }
+
+    /// The directory that is `/opt/cni/bin` on it.
+    pub fn plugins(&self) -> PathBuf {
+        self.directory.join("bin")
+    }
+
+    /// The directory that is `/etc/cni/net.d` on it.
+    pub fn configuration(&self) -> PathBuf {
+        self.directory.join("net.d")
+    }
+
+    /// Its directory, with the logs of its components.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Logs of its components.
+    pub(super) fn logs(&self) -> [PathBuf; 3] {
+        let [kubelet, proxy] = [&self.kubelet, &self.proxy].map(|component| component.log().to_owned());
+        [kubelet, self.containerd.log(), proxy]
+    }
+
+    /// How a person steps into it.
+    pub fn how_to_enter(&self) -> String {
+        let command = self.machine.command("sh");
+        let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
+        format!("sh {}", words.collect::<Vec<_>>().join(" "))
+    }
+
+    /// Imports the images of a further archive.
+    pub fn import(&self, archive: &Path) -> Result<()> {
+        self.containerd.import(&self.machine, archive)
+    }
+
+    /// Kills containerd; containers live on.
+    pub fn kill_containerd(&self) {
+        self.containerd.kill();
+    }
+
+    /// Starts containerd, if need be again.
+    pub fn start_containerd(&self) -> Result<()> {
+        self.containerd.restart(&self.machine)
+    }
+
+    /// Lets containerd do nothing until [`Node::thaw_containerd`].
+    pub fn freeze_containerd(&self) -> Result<()> {
+        self.containerd.with(|daemon| daemon.freeze())
+    }
+
+    /// Lets containerd go on.
+    pub fn thaw_containerd(&self) -> Result<()> {
+        self.containerd.with(|daemon: &mut Daemon| daemon.thaw())
+    }
+
+    /// Pulls or plugs in its cable: `down` or `up`.
+    pub fn plug(&self, state: &str) -> Result<()> {
+        self.switch.ip(&format!("link set {} {state}", self.port))
+    }
+
+    /// Cuts its power: its link goes, and every process on it ends, containers too. It does not come back.
+    pub fn cut_power(&self) -> Result<()> {
+        self.switch.ip(&format!("link delete {}", self.port))?;
+        self.machine.cut_power()?;
+        self.kubelet.kill();
+        self.proxy.kill();
+        self.containerd.kill();
+        Ok(())
+    }
+}
+
+/// What a node meets when it boots.
+#[derive(Debug)]
+pub(super) struct Surroundings<'a> {
+    pub(super) control: &'a ControlPlane,
+    pub(super) switch: &'a Netns,
+    pub(super) images: &'a [PathBuf],
+}
+
+/// What a kubelet reads from the kernel and would write there, for the whole machine.
+const SYSCTLS: [(&str, &str); 6] = [
+    ("vm/overcommit_memory", "1"),
+    ("vm/panic_on_oom", "0"),
+    ("kernel/panic", "10"),
+    ("kernel/panic_on_oops", "1"),
+    ("kernel/keys/root_maxkeys", "1000000"),
+    ("kernel/keys/root_maxbytes", "25000000"),
+];
+
+/// The node's own directories at their well-known places, and files in place of the machine's sysctls.
+fn places(directory: &Path) -> Result<Places> {
+    let mut places = Places::default();
+    for (own, target) in [
+        ("net.d", "/etc/cni/net.d"),
+        ("bin", "/opt/cni/bin"),
+        ("kubelet", "/var/lib/kubelet"),
+        ("cni", "/var/lib/cni"),
+        ("calico", "/var/lib/calico"),
+        ("pods", "/var/log/pods"),
+        ("containers", "/var/log/containers"),
+    ] {
+        fs::create_dir_all(directory.join(own))?;
+        places = places.with(&directory.join(own), target);
+    }
+    let files = directory.join("sysctls");
+    fs::create_dir_all(&files)?;
+    for (key, value) in SYSCTLS {
+        let file = files.join(key.replace('/', "."));
+        fs::write(&file, format!("{value}\n"))?;
+        places = places.with(&file, &format!("/proc/sys/{key}"));
+    }
+    Ok(places)
+}
+
+/// It leaves alone what belongs to the machine: the size of conntrack's table and its timeouts.
+fn proxy_arguments(name: &str, options: &Options, kubeconfig: &Path) -> Vec<String> {
+    let mode = match options.proxy {
+        ProxyMode::Iptables => "iptables",
+        ProxyMode::Nftables => "nftables",
+    };
+    vec![
+        format!("--kubeconfig={}", kubeconfig.display()),
+        format!("--hostname-override={name}"),
+        format!("--proxy-mode={mode}"),
+        format!("--cluster-cidr={}", options.cni.cluster_cidr()),
+        "--oom-score-adj=0".to_owned(),
+        "--conntrack-max-per-core=0".to_owned(),
+        "--conntrack-min=0".to_owned(),
+        "--conntrack-tcp-timeout-established=0".to_owned(),
+        "--conntrack-tcp-timeout-close-wait=0".to_owned(),
+    ]
+}
