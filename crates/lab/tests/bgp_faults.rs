@@ -228,12 +228,14 @@ fn peers_that_do_not_agree_are_said() {
             );
             Ok(())
         })?;
-        // Whose password is right hears nothing of it.
-        let line = line_of(&cluster.nodes[1], "192.0.2.254")?;
-        ensure!(
-            line.contains("Established") && !line.contains("password"),
-            "{line}"
-        );
+        eventually(SOON, "whose password is right hears nothing of it", || {
+            let line = line_of(&cluster.nodes[1], "192.0.2.254")?;
+            ensure!(
+                line.contains("Established") && !line.contains("password"),
+                "{line}"
+            );
+            Ok(())
+        })?;
         ensure!(!n1.ctl("node plan")?.contains("right"), "a password is shown");
         let log = fs::read_to_string(n1.log())?;
         ensure!(
@@ -292,13 +294,16 @@ fn a_peer_has_no_say_about_our_pools_and_cannot_flood() {
         cluster.thaw(n1)?;
         let status = status_says(n1, &["Established: announces more than is taken"])?;
         ensure!(status.contains("ready"), "{status}");
-        for peer in ["192.0.2.254", "2001:db8::fe"] {
-            let line = line_of(n1, peer)?;
-            ensure!(
-                line.contains("announces prefixes of our pools, which are not taken"),
-                "{line}"
-            );
-        }
+        eventually(SOON, "what is filtered is said of both sessions", || {
+            for peer in ["192.0.2.254", "2001:db8::fe"] {
+                let line = line_of(n1, peer)?;
+                ensure!(
+                    line.contains("announces prefixes of our pools, which are not taken"),
+                    "{line}"
+                );
+            }
+            Ok(())
+        })?;
         let line = line_of(n1, "192.0.2.2")?;
         ensure!(!line.contains("our pools"), "a node is believed: {line}");
         let taken = own("-4")?.lines().count();
