@@ -16,9 +16,11 @@ mod history;
 pub mod kubernetes;
 mod moment;
 mod open;
+mod redact;
 pub mod sqlite;
 mod threads;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -46,7 +48,15 @@ pub trait Datastore: Send + Sync + Debug {
 
     /// It is known that it was replaced so often.
     fn accept(&self, _replaced: u64) {}
+
+    /// What was asked of a server so far; nothing where nobody counts.
+    fn requests(&self) -> Requests {
+        Requests::new()
+    }
 }
+
+/// How many requests were sent, by verb and resource.
+pub type Requests = BTreeMap<(&'static str, String), u64>;
 
 /// Changes as they come.
 pub trait Watch: Send + Debug {

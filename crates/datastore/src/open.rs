@@ -7,6 +7,7 @@ use buoy_core::store::{FailureKind, StoreError};
 
 use crate::etcd::{self, Etcd};
 use crate::kubernetes::{self, Kubernetes};
+use crate::redact::redacted;
 use crate::sqlite::{self, Sqlite};
 use crate::{Datastore, environment};
 
@@ -28,7 +29,8 @@ pub fn open_for(url: &str, node: Option<&str>) -> Result<Arc<dyn Datastore>, Sto
     if let Some(path) = url.strip_prefix("sqlite://") {
         if !path.starts_with('/') {
             return Err(invalid(format!(
-                "datastore is not an absolute path: {url}\nwrite it as sqlite:///var/lib/buoy/buoy.db"
+                "datastore is not an absolute path: {}\nwrite it as sqlite:///var/lib/buoy/buoy.db",
+                redacted(url)
             )));
         }
         return Ok(Arc::new(Sqlite::open(
@@ -48,7 +50,8 @@ pub fn open_for(url: &str, node: Option<&str>) -> Result<Arc<dyn Datastore>, Sto
         return Ok(Arc::new(Kubernetes::open(url, env, options)?));
     }
     Err(invalid(format!(
-        "unknown datastore: {url}\nwrite it as sqlite:///path, etcd://host:port or kubernetes:/path/to/kubeconfig"
+        "unknown datastore: {}\nwrite it as sqlite:///path, etcd://host:port or kubernetes:/path/to/kubeconfig",
+        redacted(url)
     )))
 }
 
@@ -91,6 +94,24 @@ mod tests {
             assert_eq!(error.kind, FailureKind::Invalid);
             assert!(error.message.contains(url), "{error}");
             assert!(error.message.contains("sqlite:///"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_message_shows_a_password() {
+        for url in [
+            "etcds://me:secret@a",
+            "sqlite://me:secret@a",
+            "kubernetes:https://me:secret@a",
+            "kubernetes:/a?me:secret@a",
+            "etcd://me:secret@a:b",
+            "etcd://me:?secret@a",
+            "etcd://me:secret@b@a:c",
+            "etcd://me:secret%ff@a",
+        ] {
+            let error = open(url).unwrap_err();
+            assert_eq!(error.kind, FailureKind::Invalid, "{url}");
+            assert!(!error.message.contains("secret"), "{url}: {error}");
         }
     }
 

@@ -4,14 +4,19 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::environment;
 use percent_encoding::percent_decode_str;
+
+use crate::environment;
 
 /// Port of etcd's clients.
 const PORT: u16 = 2379;
 
 /// How to write the URL, for messages.
 const USAGE: &str = "write it as etcd://host:port,host:port?ca=/ca.pem&cert=/client.pem&key=/client.key";
+
+/// What may be a password is not shown.
+const ESCAPE: &str =
+    "the URL of an etcd has an @ after its ?\nwrite ? in a password as %3F, and @ in an option as %40";
 
 /// What is needed to reach an etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,16 +103,25 @@ impl Settings {
         let (user, hosts) = place
             .rsplit_once('@')
             .map_or((None, place), |(user, hosts)| (Some(user), hosts));
+        if query.contains('@') {
+            return Err(ESCAPE.to_owned());
+        }
         let query = Query::parse(query)?;
         let tls = tls(&query, &env)?;
         let hosts = hosts.trim_end_matches('/');
         let is_secure = query.tls.unwrap_or(tls != Tls::default());
-        let endpoints = if hosts.is_empty() {
+        let endpoints: Vec<Endpoint> = if hosts.is_empty() {
             endpoints_of_environment(&env)?
         } else {
             let each = hosts.split(',').map(|host| endpoint(host, is_secure));
             each.collect::<Result<_, _>>()?
         };
+        let secure = endpoints.iter().find(|endpoint| endpoint.is_secure);
+        if let (Some(false), Some(endpoint)) = (query.tls, secure) {
+            return Err(format!(
+                "tls is off, and a member is named by https: {endpoint}\nwrite http there, or leave tls=off out"
+            ));
+        }
         Ok(Self {
             endpoints,
             tls,
@@ -202,6 +216,8 @@ fn user(
             let (name, password) = given
                 .split_once(':')
                 .map_or((given, None), |(name, password)| (name, Some(password)));
+            let decoded =
+                |text| decoded(text).map_err(|_| format!("user or password of etcd are not UTF-8\n{USAGE}"));
             (Some(decoded(name)?), password.map(decoded).transpose()?)
         }
         None => (env("ETCD_USERNAME"), None),
@@ -244,6 +260,13 @@ fn endpoint(text: &str, is_secure: bool) -> Result<Endpoint, String> {
 
 /// Members as Calico's variables name them.
 fn endpoints_of_environment(env: &impl Fn(&str) -> Option<String>) -> Result<Vec<Endpoint>, String> {
+    for variable in ["ETCD_ENDPOINTS", "ETCD_AUTHORITY"] {
+        if env(variable).is_some_and(|text| text.contains('@')) {
+            return Err(format!(
+                "{variable} names a user\nname it in ETCD_USERNAME, and its password in ETCD_PASSWORD"
+            ));
+        }
+    }
     if let Some(list) = env("ETCD_ENDPOINTS") {
         return list.split(',').map(|url| endpoint_of_url(url.trim())).collect();
     }
@@ -378,6 +401,16 @@ mod tests {
             ("etcd://a?tls=yes", &[], "tls is neither on nor off: yes\n"),
             ("etcd://a?ca=%ff", &[], "not UTF-8: %ff\n"),
             ("etcd://me@a", &[], "no password for user: me\n"),
+            (
+                "etcd://me:pass?word@a",
+                &[],
+                "the URL of an etcd has an @ after its ?\n",
+            ),
+            (
+                "etcd:",
+                &[("ETCD_ENDPOINTS", "http://me:pass,word@a")],
+                "ETCD_ENDPOINTS names a user\n",
+            ),
             (
                 "etcd:",
                 &[("ETCD_ENDPOINTS", "a:2379")],
