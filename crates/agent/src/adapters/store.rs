@@ -26,6 +26,7 @@ use buoy_core::time::Now;
 use buoy_core::view::View;
 use buoy_datastore::{Datastore, drive};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use ipnet::IpNet;
 use tracing::debug;
 
 use self::written::Written;
@@ -153,10 +154,12 @@ impl Context {
                 node_labels: node.map(|node| node.metadata.labels.clone()).unwrap_or_default(),
                 namespace_labels: namespace.map(|n| view.namespace_labels(n)).unwrap_or_default(),
             },
-            cached: if matches!(duty, Duty::Allocate(_)) {
-                own_blocks(view)
-            } else {
-                Vec::new()
+            cached: match duty {
+                Duty::Allocate(_) => own_blocks(view),
+                Duty::FirstClaim { floating, .. }
+                | Duty::Claim { floating, .. }
+                | Duty::Reassert { floating, .. } => block_of(view, *floating).into_iter().collect(),
+                _ => Vec::new(),
             },
             restores: view.restores(),
             identity: view.settings.identity.clone(),
@@ -180,15 +183,23 @@ fn snapshot(view: &View) -> Snapshot {
 
 /// Blocks of this node as the view has them.
 fn own_blocks(view: &View) -> Vec<Record> {
-    let blocks = view.affinities.iter().filter_map(|(cidr, _)| {
-        let (block, revision) = view.blocks.versioned(cidr)?;
-        Some(Record {
-            key: Key::Block(*cidr),
-            revision,
-            value: Ok(Value::Block(block.clone())),
-        })
-    });
-    blocks.collect()
+    let blocks = view.affinities.iter();
+    blocks.filter_map(|(cidr, _)| block(view, cidr)).collect()
+}
+
+/// The block of an address, whoever has it.
+fn block_of(view: &View, floating: FloatingIp) -> Option<Record> {
+    let mut blocks = view.blocks.iter().map(|(cidr, _)| cidr);
+    block(view, blocks.find(|cidr| cidr.contains(&floating.addr()))?)
+}
+
+fn block(view: &View, cidr: &IpNet) -> Option<Record> {
+    let (block, revision) = view.blocks.versioned(cidr)?;
+    Some(Record {
+        key: Key::Block(*cidr),
+        revision,
+        value: Ok(Value::Block(block.clone())),
+    })
 }
 
 struct Performer {
@@ -321,13 +332,18 @@ impl Performer {
         context: Context,
         then: impl FnOnce(&mut Self) -> Outcome,
     ) -> Outcome {
+        let restores = context.restores;
         let request = ReserveRequest {
+            known: self.written.freshest(context.cached, restores).pop(),
             snapshot: context.snapshot,
             address: floating,
             now: context.now.wall,
         };
         match drive(self.store.as_ref(), ReserveFloating::new(request)) {
-            Ok(_) => then(self),
+            Ok(reservation) => {
+                self.written.remember(vec![reservation.written], restores);
+                then(self)
+            }
             Err(error) => Outcome::Failed(error.to_string()),
         }
     }

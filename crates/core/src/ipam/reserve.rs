@@ -14,7 +14,7 @@ use buoy_api::names::{binding_name, floating_handle};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::access::At;
+use super::access::{At, decode};
 use super::error::{BINDING, FLOATING_IP, Holder, IpamError, TYPE};
 use super::gift::Gift;
 use super::pool::{PoolError, Refused, Why, covering};
@@ -32,6 +32,8 @@ pub struct ReserveRequest {
     pub snapshot: Arc<Snapshot>,
     /// The floating IP.
     pub address: FloatingIp,
+    /// Its block as the caller knows it, which may be old: where it is not, the block need not be read.
+    pub known: Option<Record>,
     /// When.
     pub now: Timestamp,
 }
@@ -83,9 +85,10 @@ impl ReleaseReservation {
 async fn reserve(mut store: Store, request: ReserveRequest) -> Result<Reservation, IpamError> {
     let address = request.address.addr();
     let cidr = block_of(&request.snapshot, address)?;
+    let known = request.known.and_then(|record| usable(record, cidr));
     let grant = grant(address);
     let mut gift = Gift::default();
-    match stamp(&mut store, &mut gift, &grant, address, cidr, request.now).await {
+    match stamp(&mut store, &mut gift, &grant, (cidr, address), known, request.now).await {
         Ok(reservation) => Ok(reservation),
         Err(error) => {
             gift.undo(&mut store, &grant.handle, &error).await;
@@ -94,19 +97,30 @@ async fn reserve(mut store: Store, request: ReserveRequest) -> Result<Reservatio
     }
 }
 
+/// A block as it is known, unless it says nothing.
+fn usable(record: Record, cidr: IpNet) -> Option<At<Block>> {
+    let is_it = record.key == Key::Block(cidr);
+    let revision = record.revision;
+    let record: Block = decode(record).ok()?;
+    (is_it && !record.deleted).then_some(At { record, revision })
+}
+
 async fn stamp(
     store: &mut Store,
     gift: &mut Gift,
     grant: &Grant,
-    address: IpAddr,
-    cidr: IpNet,
+    (cidr, address): (IpNet, IpAddr),
+    mut image: Option<At<Block>>,
     now: Timestamp,
 ) -> Result<Reservation, IpamError> {
     let mut known: Option<At<Handle>> = None;
     loop {
-        let Some(mut image) = block(store, cidr, now).await? else {
-            continue;
+        let is_old = image.is_some();
+        let read = match image.take() {
+            None => block(store, cidr, now).await?,
+            known => known,
         };
+        let Some(mut image) = read else { continue };
         let stamp = image.record.sequence_number;
         let ordinal = image.record.ordinal(address);
         let holder = ordinal.and_then(|ordinal| image.record.holder(ordinal));
@@ -116,6 +130,8 @@ async fn stamp(
                 block::stamp(&mut image.record, ordinal, grant);
                 store.update_block(image).await?
             }
+            // By now it may be free.
+            (_, Some(_)) if is_old => continue,
             (_, Some(holder)) => {
                 let holder = Holder::from(holder);
                 return Err(IpamError::InUse { address, holder });

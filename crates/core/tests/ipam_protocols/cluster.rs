@@ -71,6 +71,7 @@ impl Cluster {
 
     pub(crate) fn reserving(&self, address: &str) -> ReserveRequest {
         ReserveRequest {
+            known: None,
             snapshot: Arc::new(self.snapshot.clone()),
             address: address.parse().unwrap(),
             now: self.now,

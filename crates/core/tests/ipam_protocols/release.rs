@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use buoy_api::ipam::AffinityOwner;
-use buoy_core::ipam::{GiveUpBlock, IpamError, ReleaseAddress, ReleaseReservation};
-
+use buoy_core::ipam::{
+    GiveUpBlock, IpamError, ReleaseAddress, ReleaseReservation, ReserveFloating, ReserveRequest,
+};
 use buoy_core::store::Key;
 
 use crate::cluster::{Cluster, ip, net, texts};
@@ -136,4 +137,41 @@ fn a_block_is_given_up_whole_if_it_is_empty_and_else_without_its_owner() {
     assert_eq!(theirs.affinity, Some(AffinityOwner::Host("n2".to_owned())));
     cluster.run(GiveUpBlock::new(owner(), net(v4))).unwrap();
     assert_eq!(cluster.block(v4), Some(theirs));
+}
+
+#[test]
+fn a_block_that_is_known_is_read_only_where_that_is_old() {
+    let mut cluster = Cluster::new();
+    let cidr = "10.0.0.8/30";
+    cluster.choose("n1", "net.a", &["10.0.0.9"]).unwrap();
+    let known = cluster.store.get(&Key::Block(net(cidr)));
+    let reserve = |cluster: &mut Cluster, address: &str| {
+        let request = ReserveRequest {
+            known: known.clone(),
+            ..cluster.reserving(address)
+        };
+        cluster.run(ReserveFloating::new(request)).unwrap();
+        let ordinal = usize::from(address.parse::<std::net::Ipv4Addr>().unwrap().octets()[3] % 4);
+        let prefix = if address == "10.0.0.5" {
+            "10.0.0.4/30"
+        } else {
+            cidr
+        };
+        let block = cluster.block(prefix).unwrap();
+        let handle = format!("buoy-fip-{}", address.replace('.', "-"));
+        assert_eq!(block.holder(ordinal).unwrap().handle, Some(handle));
+    };
+    reserve(&mut cluster, "10.0.0.10");
+    assert_eq!(
+        cluster.log,
+        ["create handle buoy-fip-10-0-0-10", "update block 10.0.0.8/30"]
+    );
+    // Now it is old.
+    reserve(&mut cluster, "10.0.0.11");
+    assert!(cluster.log.contains(&"get block 10.0.0.8/30".to_owned()));
+    // It names somebody who has gone.
+    cluster.release("net.a");
+    reserve(&mut cluster, "10.0.0.9");
+    // It is another.
+    reserve(&mut cluster, "10.0.0.5");
 }

@@ -180,6 +180,7 @@ impl World {
         let host = self.rng.below(self.hosts.len());
         self.pass(1);
         let machine = Machine::Reserve(ReserveFloating::new(ReserveRequest {
+            known: None,
             snapshot: self.snapshot.clone(),
             address: self.floating[index].address,
             now: self.now,

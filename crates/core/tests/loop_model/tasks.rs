@@ -266,6 +266,7 @@ fn reserve(floating: Floating, view: &View, now: Timestamp) -> Box<dyn Machine> 
         ..Snapshot::default()
     });
     let reserve = ReserveFloating::new(ReserveRequest {
+        known: None,
         snapshot,
         address: floating,
         now,
