@@ -15,10 +15,13 @@ pub const LINK_PREFIX: &str = "cali";
 /// Begins the ID of the IPAM handle that reserves a floating IP.
 pub const FLOATING_HANDLE_PREFIX: &str = "buoy-fip-";
 
-/// Begins the label that a binding has for each node with a candidate.
-pub const NODE_LABEL_PREFIX: &str = "node.buoy.dev/";
+/// Begins the name under which a node's agent owns its part of a status.
+const FIELD_MANAGER_PREFIX: &str = "node.buoy.dev/";
 
-/// Longest name part of a Kubernetes label key, in bytes.
+/// Begins the name of a Kubernetes namespace's profile.
+const NAMESPACE_PROFILE_PREFIX: &str = "kns.";
+
+/// Longest DNS-1123 label, in bytes.
 const MAX_LABEL: usize = 63;
 
 /// Longest DNS-1123 subdomain, in bytes.
@@ -259,13 +262,23 @@ pub fn address_of_floating_handle(handle: &str) -> Option<IpAddr> {
     address_of_binding(handle.strip_prefix(FLOATING_HANDLE_PREFIX)?)
 }
 
-/// The label by which a node finds the bindings that it has a candidate for. A node's name that does not fit a label
-/// is replaced by its SHA-1.
-pub fn node_label(node: &str) -> String {
+/// The name under which a node's agent owns its part of a status in Kubernetes. A node's name that does not fit is replaced by
+/// its SHA-1.
+pub fn field_manager(node: &str) -> String {
     if node.len() <= MAX_LABEL {
-        return format!("{NODE_LABEL_PREFIX}{node}");
+        return format!("{FIELD_MANAGER_PREFIX}{node}");
     }
-    format!("{NODE_LABEL_PREFIX}{}", sha1_hex(node))
+    format!("{FIELD_MANAGER_PREFIX}{}", sha1_hex(node))
+}
+
+/// The profile of a Kubernetes namespace.
+pub fn namespace_profile(namespace: &str) -> String {
+    format!("{NAMESPACE_PROFILE_PREFIX}{namespace}")
+}
+
+/// The namespace of such a profile; `None` if it is another's.
+pub fn namespace_of_profile(profile: &str) -> Option<&str> {
+    profile.strip_prefix(NAMESPACE_PROFILE_PREFIX)
 }
 
 /// Whether a text is a DNS-1123 label, as the names of Kubernetes namespaces are.
@@ -414,10 +427,17 @@ mod tests {
     }
 
     #[test]
-    fn a_label_for_a_long_node_name_is_its_hash() {
-        assert_eq!(node_label("n2"), "node.buoy.dev/n2");
-        let long = node_label(&"n".repeat(64));
-        assert_eq!(long.len(), NODE_LABEL_PREFIX.len() + 40);
+    fn the_manager_of_a_long_node_name_is_its_hash() {
+        assert_eq!(field_manager("n2"), "node.buoy.dev/n2");
+        let long = field_manager(&"n".repeat(64));
+        assert_eq!(long.len(), FIELD_MANAGER_PREFIX.len() + 40);
+    }
+
+    #[test]
+    fn namespaces_have_profiles() {
+        assert_eq!(namespace_profile("shop"), "kns.shop");
+        assert_eq!(namespace_of_profile("kns.shop"), Some("shop"));
+        assert_eq!(namespace_of_profile("ksa.shop.default"), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use buoy_api::annotations;
 use buoy_api::meta::ObjectMeta;
+use buoy_api::names;
 use buoy_api::v3::{
     ClusterInformation, ClusterInformationSpec, IpNat, Node, NodeBgp, NodeSpec, WorkloadEndpoint,
     WorkloadEndpointSpec,
@@ -91,7 +92,7 @@ fn endpoint_spec(attachment: &Attachment, node: &str) -> WorkloadEndpointSpec {
             .filter_map(|f| Some(IpNat::new(attachment.address_of(f.family())?, f.addr())))
             .collect(),
         profiles: vec![if is_pod {
-            format!("kns.{}", attachment.endpoint.namespace)
+            names::namespace_profile(&attachment.endpoint.namespace)
         } else {
             request.network.clone()
         }],

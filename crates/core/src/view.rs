@@ -298,7 +298,7 @@ impl View {
 
     /// Labels of a namespace for selectors: its names, and what its profile applies.
     pub fn namespace_labels(&self, namespace: &str) -> BTreeMap<String, String> {
-        let profile = self.profiles.get(format!("kns.{namespace}").as_str());
+        let profile = self.profiles.get(names::namespace_profile(namespace).as_str());
         let applied = profile
             .map(|profile| profile.spec.labels_to_apply.clone())
             .unwrap_or_default();

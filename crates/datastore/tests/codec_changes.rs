@@ -228,28 +228,6 @@ fn each_node_writes_its_own_part() {
 }
 
 #[test]
-fn a_binding_is_labelled_with_the_nodes_of_its_candidates() {
-    let mut binding = binding(Some("n1"));
-    binding
-        .metadata
-        .labels
-        .insert("team".to_owned(), "web".to_owned());
-    let labels = |binding: &Binding| binding.metadata.labels.keys().cloned().collect::<Vec<_>>();
-    assert!(apply(&mut binding, "n1", &["w0"], &[]));
-    assert!(apply(&mut binding, "n2", &["w1", "w2"], &[]));
-    assert_eq!(labels(&binding), ["node.buoy.dev/n1", "node.buoy.dev/n2", "team"]);
-    assert!(apply(&mut binding, "n2", &["w1"], &[]));
-    assert!(apply(&mut binding, "n1", &[], &[]));
-    assert_eq!(labels(&binding), ["node.buoy.dev/n2", "team"]);
-    let unlabelled = std::mem::take(&mut binding.metadata.labels);
-    assert!(
-        apply(&mut binding, "n2", &["w1"], &[]),
-        "a lost label is written again"
-    );
-    assert_eq!(binding.metadata.labels.len(), unlabelled.len() - 1);
-}
-
-#[test]
 fn without_an_owner_no_conditions_stay() {
     let mut binding = binding(None);
     assert!(apply(&mut binding, "n1", &["w0"], &["Accepted"]));

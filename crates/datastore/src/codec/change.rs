@@ -1,7 +1,7 @@
 //! What an operation makes of a stored record. Pure, so that every backend that keeps bytes does the same.
 
+use buoy_api::Condition;
 use buoy_api::meta::Extra;
-use buoy_api::{Binding, Condition, names};
 use buoy_core::store::{Bad, Key, Part, Revision, StoreOp, Value, Writer};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -129,7 +129,6 @@ fn applied(key: &Key, stored: &[u8], writer: &Writer, part: &Part) -> Result<Opt
         return Err(bad(format!("only bindings have a status in parts: {key:?}")));
     };
     let before = binding.clone();
-    label(&mut binding, node, part);
     binding
         .status
         .candidates
@@ -144,16 +143,6 @@ fn applied(key: &Key, stored: &[u8], writer: &Writer, part: &Part) -> Result<Opt
         return Ok(None);
     }
     encode(&Value::Binding(binding)).map(Some)
-}
-
-/// A label for each node that has a candidate, by which its agent finds the bindings that it has a part in.
-fn label(binding: &mut Binding, node: &str, part: &Part) {
-    let label = names::node_label(node);
-    if part.candidates.is_empty() {
-        binding.metadata.labels.remove(&label);
-    } else {
-        binding.metadata.labels.entry(label).or_default();
-    }
 }
 
 /// Conditions speak of the owner: its node writes them and takes them away; without an owner there is nothing for

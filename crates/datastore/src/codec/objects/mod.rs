@@ -119,12 +119,13 @@ pub fn record(key: &Key, resource: ApiResource, object: &Extra) -> Option<Record
     })
 }
 
-/// What creating a record writes. `into` is the object that is there already, for records that live in others' objects.
-pub fn creation(key: &Key, value: &Value, into: Option<&Extra>) -> Result<Form, Bad> {
-    form(key, value, into)
+/// What creating a record writes that is an object of its own.
+pub fn creation(key: &Key, value: &Value) -> Result<Form, Bad> {
+    form(key, value, None)
 }
 
-/// What an update writes: like a creation, on the object of this revision.
+/// What an update writes, on the object of this revision: like a creation. `into` is the object that is there, for records that
+/// live in others' objects.
 pub fn update(key: &Key, value: &Value, into: Option<&Extra>, at: Revision) -> Result<Form, Bad> {
     Ok(match form(key, value, into)? {
         Form::Object(object) => Form::Object(pinned(object, at)),

@@ -4,6 +4,7 @@ use buoy_api::binding::BindingSpec;
 use buoy_api::lease::NodeLease;
 use buoy_api::lease::NodeLeaseSpec;
 use buoy_api::meta::Extra;
+use buoy_api::names::namespace_profile;
 use buoy_api::resource::{BUOY_V1ALPHA1, CALICO_V3, Kind};
 use buoy_api::v3::ProfileSpec;
 use buoy_core::store::{Bad, Key, Part, Writer};
@@ -12,8 +13,6 @@ use serde_json::{Map, Value as Json, json};
 use super::place::LEASES;
 use super::{bad, derived_metadata, metadata, name, strings};
 
-/// Begins the name of a namespace's profile.
-pub(super) const NAMESPACE_PROFILE: &str = "kns.";
 /// Begins labels that a workload has from its namespace.
 const NAMESPACE_LABEL: &str = "pcns.";
 /// Who keeps profiles.
@@ -27,7 +26,7 @@ const LEASE_EXTRA: &str = "buoy.dev/lease";
 
 /// The profile of a namespace.
 pub(super) fn read_namespace(object: &Extra) -> Option<(Key, Option<Result<Extra, Bad>>)> {
-    let name = format!("{NAMESPACE_PROFILE}{}", name(object)?);
+    let name = namespace_profile(name(object)?);
     let labels: Map<String, Json> = strings(object, "labels")
         .into_iter()
         .map(|(key, value)| (format!("{NAMESPACE_LABEL}{key}"), value.into()))

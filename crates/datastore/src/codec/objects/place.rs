@@ -90,6 +90,9 @@ impl ApiResource {
         EPOCH_FLOORS,
     ];
 
+    /// Leases, of nodes and of others.
+    pub const LEASES: Self = LEASES;
+
     /// `apiVersion` of its objects.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
@@ -103,8 +106,11 @@ impl ApiResource {
         self.group == BINDINGS.group
     }
 
-    /// Plural and group, as the definition of a custom one is named.
+    /// Plural and group, as kubectl and the definition of a custom one name it.
     pub fn name(&self) -> String {
+        if self.group.is_empty() {
+            return self.plural.to_owned();
+        }
         format!("{}.{}", self.plural, self.group)
     }
 
@@ -293,12 +299,13 @@ fn pod(name: &str) -> Result<String, Bad> {
 }
 
 fn namespace_of_profile(name: &str) -> Result<String, Bad> {
-    let namespace = name.strip_prefix(super::native::NAMESPACE_PROFILE);
-    namespace.map(str::to_owned).ok_or_else(|| {
-        bad(format!(
-            "only namespaces have profiles in Kubernetes, named kns.<namespace>: {name}"
-        ))
-    })
+    names::namespace_of_profile(name)
+        .map(str::to_owned)
+        .ok_or_else(|| {
+            bad(format!(
+                "only namespaces have profiles in Kubernetes, named kns.<namespace>: {name}"
+            ))
+        })
 }
 
 fn dns(name: &str) -> Result<&str, Bad> {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use buoy_api::annotations::FLOATING_IPS;
 use buoy_api::meta::Extra;
-use buoy_api::names::{EndpointName, Orchestrator, pod_link};
+use buoy_api::names::{EndpointName, Orchestrator, namespace_profile, pod_link};
 use buoy_api::resource::{CALICO_V3, Kind};
 use buoy_api::v3::{WorkloadEndpoint, WorkloadEndpointSpec};
 use buoy_core::store::{Bad, Key};
@@ -118,7 +118,7 @@ impl<'a> Pod<'a> {
             .spec("serviceAccountName")
             .and_then(Json::as_str)
             .unwrap_or_default();
-        let mut profiles = vec![format!("kns.{}", self.namespace)];
+        let mut profiles = vec![namespace_profile(self.namespace)];
         if !account.is_empty() {
             profiles.push(format!("ksa.{}.{account}", self.namespace));
         }

@@ -48,7 +48,7 @@ fn key_of(prefix: &str) -> Key {
 /// Reads an object, writes its record again, and expects the same but for what is the server's.
 fn unchanged(resource: ApiResource, json: Json) -> Value {
     let (key, value) = value(resource, json.clone());
-    let written = whole(creation(&key, &value, None).unwrap());
+    let written = whole(creation(&key, &value).unwrap());
     assert_eq!(written, json, "{key}");
     let pinned = whole(update(&key, &value, None, Revision(7)).unwrap());
     assert_eq!(pinned["metadata"]["resourceVersion"], "7");
@@ -242,7 +242,7 @@ fn a_resource_of_calico_s_has_its_metadata_in_an_annotation() {
         pool.metadata.annotations["buoy.dev/floatingIPs"], "Deny",
         "what people see wins"
     );
-    let again = whole(creation(&key, &Value::Pool(pool), None).unwrap());
+    let again = whole(creation(&key, &Value::Pool(pool)).unwrap());
     let annotations = &again["metadata"]["annotations"];
     assert_eq!(
         annotations["kubectl.kubernetes.io/last-applied-configuration"],
@@ -284,7 +284,7 @@ fn a_lease_is_kubernetes_own() {
     assert!(read(place::LEASES, &object(others)).is_none());
     let mut old = lease.clone();
     old.spec.term.0 = u64::from(u32::MAX);
-    assert!(creation(&Key::Lease("n1".to_owned()), &Value::Lease(old), None).is_err());
+    assert!(creation(&Key::Lease("n1".to_owned()), &Value::Lease(old)).is_err());
 }
 
 #[test]
@@ -296,10 +296,7 @@ fn a_namespace_is_a_profile_that_nobody_writes() {
     };
     assert_eq!(found.name(), "kns.shop");
     assert_eq!(found.spec.labels_to_apply["pcns.tier"], "gold");
-    assert!(matches!(
-        creation(&key, &profile, None).unwrap(),
-        Form::Foreign(_)
-    ));
+    assert!(matches!(creation(&key, &profile).unwrap(), Form::Foreign(_)));
     assert!(matches!(removal(&key, Revision(7)), Some(Form::Foreign(_))));
     assert!(super::place(&Key::Profile("ksa.shop.default".to_owned()), &layout()).is_err());
 }
@@ -336,7 +333,7 @@ fn a_node_has_calico_s_annotations() {
     );
     found.metadata.labels.clear();
     assert!(update(&key, &Value::Node(found.clone()), Some(&node), Revision(7)).is_err());
-    assert!(creation(&key, &Value::Node(found), None).is_err());
+    assert!(creation(&key, &Value::Node(found)).is_err());
     assert!(is_derived(&key));
 }
 
