@@ -31,7 +31,8 @@ use trouble::Trouble;
 /// How a client behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How long a member has to answer. An operation takes at most twice as long, whatever happens.
+    /// How long a member has to answer. A request takes at most twice as long, however many members are asked; a list of several
+    /// pages is several requests.
     pub timeout: Duration,
 }
 

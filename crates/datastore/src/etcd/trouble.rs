@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cause::Cause;
+use crate::cause::{Cause, chain};
 use buoy_core::store::FailureKind;
 use etcd_client::Error;
 use tonic::{Code, ConnectError, Status};
@@ -193,20 +193,6 @@ fn of_transport(status: &Status) -> Trouble {
     } else {
         Trouble::Lost(cause)
     }
-}
-
-/// An error and what it comes from, each once: the parts often repeat their sources.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let part = error.to_string();
-        if !text.contains(&part) {
-            text = format!("{text}: {part}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

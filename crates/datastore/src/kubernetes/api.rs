@@ -9,9 +9,12 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::Client;
 use kube::client::Body;
 
+use super::pace::Pace;
 use super::settings::Settings;
 use super::trouble::{Status, Trouble, unavailable};
+use crate::Requests;
 use crate::cause::Cause;
+use crate::codec::objects::ApiResource;
 
 /// Largest answer that is taken in, in bytes. A page of a list that is larger is asked for in parts.
 const LARGEST_ANSWER: usize = 32 << 20;
@@ -31,46 +34,61 @@ const APPLY: &str = "application/apply-patch+yaml";
 /// One request.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
-    method: Method,
+    verb: Verb,
     url: String,
     body: Option<(&'static str, Vec<u8>)>,
-    /// What is asked for, for messages.
-    what: String,
+    what: ApiResource,
 }
 
+/// What is asked for, as Kubernetes calls it, and by which method.
+#[derive(Clone, Debug)]
+struct Verb(&'static str, Method);
+
 impl Request {
-    pub(super) fn get(what: String, url: String) -> Self {
+    pub(super) fn get(what: ApiResource, url: String) -> Self {
+        Self::reading("get", what, url)
+    }
+
+    pub(super) fn list(what: ApiResource, url: String) -> Self {
+        Self::reading("list", what, url)
+    }
+
+    pub(super) fn watch(what: ApiResource, url: String) -> Self {
+        Self::reading("watch", what, url)
+    }
+
+    fn reading(verb: &'static str, what: ApiResource, url: String) -> Self {
         Self {
-            method: Method::GET,
+            verb: Verb(verb, Method::GET),
             url,
             body: None,
             what,
         }
     }
 
-    pub(super) fn post(what: String, url: String, object: &Extra) -> Self {
-        Self::with(Method::POST, JSON, what, url, object)
+    pub(super) fn post(what: ApiResource, url: String, object: &Extra) -> Self {
+        Self::with(Verb("create", Method::POST), JSON, what, url, object)
     }
 
-    pub(super) fn put(what: String, url: String, object: &Extra) -> Self {
-        Self::with(Method::PUT, JSON, what, url, object)
+    pub(super) fn put(what: ApiResource, url: String, object: &Extra) -> Self {
+        Self::with(Verb("update", Method::PUT), JSON, what, url, object)
     }
 
-    pub(super) fn delete(what: String, url: String, options: &Extra) -> Self {
-        Self::with(Method::DELETE, JSON, what, url, options)
+    pub(super) fn delete(what: ApiResource, url: String, options: &Extra) -> Self {
+        Self::with(Verb("delete", Method::DELETE), JSON, what, url, options)
     }
 
-    pub(super) fn patch(what: String, url: String, patch: &Extra) -> Self {
-        Self::with(Method::PATCH, MERGE, what, url, patch)
+    pub(super) fn patch(what: ApiResource, url: String, patch: &Extra) -> Self {
+        Self::with(Verb("patch", Method::PATCH), MERGE, what, url, patch)
     }
 
-    pub(super) fn apply(what: String, url: String, fields: &Extra) -> Self {
-        Self::with(Method::PATCH, APPLY, what, url, fields)
+    pub(super) fn apply(what: ApiResource, url: String, fields: &Extra) -> Self {
+        Self::with(Verb("patch", Method::PATCH), APPLY, what, url, fields)
     }
 
-    fn with(method: Method, kind: &'static str, what: String, url: String, object: &Extra) -> Self {
+    fn with(verb: Verb, kind: &'static str, what: ApiResource, url: String, object: &Extra) -> Self {
         Self {
-            method,
+            verb,
             url,
             // Keys are texts and numbers are finite: this cannot fail.
             body: Some((kind, serde_json::to_vec(object).unwrap_or_default())),
@@ -80,7 +98,7 @@ impl Request {
 
     fn build(&self) -> Result<http::Request<Body>, Trouble> {
         let mut builder = http::Request::builder()
-            .method(self.method.clone())
+            .method(self.verb.1.clone())
             .uri(&self.url)
             .header(header::ACCEPT, JSON);
         if let Some((kind, _)) = &self.body {
@@ -102,6 +120,8 @@ pub(super) struct Api {
     settings: Settings,
     timeout: Duration,
     client: Mutex<Option<Client>>,
+    pace: Pace,
+    sent: Mutex<Requests>,
 }
 
 impl std::fmt::Debug for Api {
@@ -115,9 +135,11 @@ impl std::fmt::Debug for Api {
 impl Api {
     pub(super) fn new(settings: Settings, timeout: Duration) -> Self {
         Self {
+            pace: Pace::new(settings.rate),
             settings,
             timeout,
             client: Mutex::new(None),
+            sent: Mutex::default(),
         }
     }
 
@@ -128,7 +150,30 @@ impl Api {
             .map_err(|error| Trouble::Lost(unavailable(format!("the answer is no object: {error}"))))
     }
 
+    /// What was sent so far.
+    pub(super) fn sent(&self) -> Requests {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self, request: &Request) {
+        let of = (request.verb.0, request.what.name());
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        *sent.entry(of).or_default() += 1;
+    }
+
+    /// Waits for the turn of a request. Leases have no time to wait: who renews his late loses his addresses.
+    async fn turn(&self, request: &Request) {
+        if request.what == ApiResource::LEASES {
+            return;
+        }
+        let wait = self.pace.take(Instant::now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
     async fn answer(&self, request: &Request) -> Result<Vec<u8>, Trouble> {
+        self.turn(request).await;
         let time = self.timeout;
         let exchange = async {
             let body = self.open(request).await?;
@@ -142,6 +187,7 @@ impl Api {
 
     /// Begins a watch: its answer goes on for as long as it is read.
     pub(super) async fn begin(&self, request: &Request) -> Result<Body, Trouble> {
+        self.turn(request).await;
         let time = self.timeout;
         match tokio::time::timeout(time, self.open(request)).await {
             Ok(result) => result,
@@ -169,6 +215,7 @@ impl Api {
 
     async fn send(&self, request: &Request) -> Result<Body, Trouble> {
         let client = self.client().await?;
+        self.count(request);
         let response = client.send(request.build()?).await.map_err(|error| {
             // Certificates may have been renewed since.
             self.forget();
@@ -179,7 +226,7 @@ impl Api {
             return Ok(response.into_body());
         }
         let body = collect(response.into_body()).await.unwrap_or_default();
-        Err(Status::of_answer(code, &body).trouble(&request.what))
+        Err(Status::of_answer(code, &body).trouble(&request.what.name()))
     }
 
     async fn client(&self) -> Result<Client, Trouble> {

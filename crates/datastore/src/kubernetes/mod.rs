@@ -11,7 +11,9 @@
 //! Not here: what objects look like (`codec::objects`), trying again, custom resources' definitions (`deploy/crds`).
 
 mod api;
+mod pace;
 mod read;
+mod seen;
 mod settings;
 mod standing;
 mod trouble;
@@ -26,8 +28,9 @@ use buoy_core::store::{FailureKind, Key, Prefix, Reply, Revision, StoreError, St
 use crate::cause::Cause;
 use crate::codec::objects::Layout;
 use crate::threads::Threads;
-use crate::{Datastore, Watch, WatchError, answer};
+use crate::{Datastore, Requests, Watch, WatchError, answer};
 use api::Api;
+use seen::Seen;
 use settings::Settings;
 use standing::Standing;
 use trouble::Trouble;
@@ -63,6 +66,7 @@ struct Shared {
     layout: Layout,
     api: Api,
     standing: Standing,
+    seen: Seen,
     threads: Threads,
 }
 
@@ -93,6 +97,7 @@ impl Kubernetes {
                 },
                 api: Api::new(settings, options.timeout),
                 standing: Standing::default(),
+                seen: Seen::default(),
                 threads,
             }),
         })
@@ -123,6 +128,10 @@ impl Datastore for Kubernetes {
 
     fn accept(&self, replaced: u64) {
         self.shared.standing.history.accept(replaced);
+    }
+
+    fn requests(&self) -> Requests {
+        self.shared.api.sent()
     }
 }
 

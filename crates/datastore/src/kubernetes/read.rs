@@ -28,7 +28,12 @@ impl Shared {
         let place = self.place(key)?;
         let found = self.threads.wait(self.object(&place));
         let found = found.map_err(|trouble| self.error(trouble))?;
-        let record = found.and_then(|object| objects::record(key, place.resource, &object));
+        let record = found
+            .as_ref()
+            .and_then(|object| objects::record(key, place.resource, object));
+        if let (Key::Endpoint { .. }, None, Some(object)) = (key, &record, found) {
+            self.seen.note(key, object);
+        }
         Ok(Reply::Record(record))
     }
 
@@ -38,10 +43,7 @@ impl Shared {
 
     /// The object at a place, if there is one.
     pub(super) async fn object(&self, place: &Place) -> Result<Option<Extra>, Trouble> {
-        match self
-            .call(&Request::get(place.resource.name(), place.path()))
-            .await
-        {
+        match self.call(&Request::get(place.resource, place.path())).await {
             Ok(object) => Ok(Some(object)),
             Err(Trouble::Missing) => Ok(None),
             Err(trouble) => Err(trouble),
@@ -116,7 +118,7 @@ impl Shared {
             None => collection.url(&format!("limit={size}")),
             Some(next) => collection.url(&format!("limit={size}&continue={next}")),
         };
-        let mut list = self.call(&Request::get(collection.resource.name(), url)).await?;
+        let mut list = self.call(&Request::list(collection.resource, url)).await?;
         let at = objects::revision(&list)
             .ok_or_else(|| Trouble::Lost(unavailable("a list without a revision")))?;
         let next = list

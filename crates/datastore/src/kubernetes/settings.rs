@@ -3,25 +3,30 @@
 
 use std::path::PathBuf;
 
-use crate::environment;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
+
+use super::pace::Rate;
+use crate::cause::chain;
+use crate::environment;
+use crate::redact::redacted;
 
 /// Where leases are if nobody says so.
 const NAMESPACE: &str = "buoy-system";
 
 /// How to write the URL, for messages.
-const USAGE: &str =
-    "write it as kubernetes:/path/to/kubeconfig?context=name&namespace=name, or kubernetes: inside a pod";
+const USAGE: &str = "write it as kubernetes:/path/to/kubeconfig?context=name&namespace=name&qps=50&burst=100, or kubernetes: inside a pod";
 
 /// What is needed to reach an API server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Settings {
     /// How messages call it.
     pub name: String,
     /// Namespace of the leases.
     pub namespace: String,
+    /// How fast to ask.
+    pub rate: Rate,
     source: Source,
 }
 
@@ -61,15 +66,19 @@ impl Settings {
         let rest = url.strip_prefix("kubernetes:").unwrap_or(url);
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (mut context, mut namespace) = (env("K8S_CURRENT_CONTEXT"), NAMESPACE.to_owned());
+        let (mut qps, mut burst) = (env("K8SCLIENTQPS"), env("K8SCLIENTBURST"));
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
                 Some(("context", value)) => context = Some(value.to_owned()),
+                Some(("qps", value)) => qps = Some(value.to_owned()),
+                Some(("burst", value)) => burst = Some(value.to_owned()),
                 Some(("namespace", value)) if buoy_api::names::is_dns_label(value) => {
                     value.clone_into(&mut namespace)
                 }
                 _ => {
                     return Err(format!(
-                        "not an option of a Kubernetes datastore: {pair}\n{USAGE}"
+                        "not an option of a Kubernetes datastore: {}\n{USAGE}",
+                        redacted(pair)
                     ));
                 }
             }
@@ -81,6 +90,7 @@ impl Settings {
                 Source::InCluster | Source::Variables(_) => "kubernetes:".to_owned(),
             },
             namespace,
+            rate: rate(qps.as_deref(), burst.as_deref())?,
             source,
         })
     }
@@ -116,6 +126,22 @@ impl Settings {
     }
 }
 
+fn rate(qps: Option<&str>, burst: Option<&str>) -> Result<Rate, String> {
+    let default = Rate::default();
+    let usable = |qps: &f64| qps.is_finite() && *qps >= 0.0;
+    let qps = qps.map_or(Ok(default.qps), |text| {
+        let parsed = text.parse().ok().filter(usable);
+        parsed.ok_or_else(|| {
+            format!("qps is not a number of requests: {text}\nwrite qps=50, or qps=0 for any number")
+        })
+    })?;
+    let burst = burst.map_or(Ok(default.burst), |text| {
+        let parsed = text.parse().ok().filter(|burst| *burst > 0);
+        parsed.ok_or_else(|| format!("burst is not a number of requests: {text}\nwrite burst=100"))
+    })?;
+    Ok(Rate { qps, burst })
+}
+
 fn source(
     path: &str,
     context: Option<String>,
@@ -123,7 +149,7 @@ fn source(
 ) -> Result<Source, String> {
     if !path.is_empty() {
         if !path.starts_with('/') {
-            return Err(format!("not an absolute path: {path}\n{USAGE}"));
+            return Err(format!("not an absolute path: {}\n{USAGE}", redacted(path)));
         }
         let path = path.into();
         return Ok(Source::Kubeconfig { path, context });
@@ -161,21 +187,6 @@ fn variables(server: &str, env: &impl Fn(&str) -> Option<String>) -> String {
         }}],
     })
     .to_string()
-}
-
-/// An error with what caused it.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let reason = error.to_string();
-        if !text.contains(&reason) {
-            text.push_str(": ");
-            text.push_str(&reason);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -223,6 +234,26 @@ mod tests {
         ];
         let settings = parse("kubernetes:", &env).unwrap();
         assert!(!format!("{settings:?}").contains("secret"), "{settings:?}");
+    }
+
+    #[test]
+    fn the_rate_is_client_go_s() {
+        let rate = |url: &str, env: &[(&str, &str)]| {
+            let settings = parse(url, env).unwrap();
+            (settings.rate.qps, settings.rate.burst)
+        };
+        assert_eq!(rate("kubernetes:/a", &[]), (50.0, 100));
+        let env = [("CALICO_K8SCLIENTQPS", "7.5"), ("CALICO_K8SCLIENTBURST", "9")];
+        assert_eq!(rate("kubernetes:/a", &env), (7.5, 9));
+        assert_eq!(rate("kubernetes:/a?qps=0&burst=1", &env), (0.0, 1));
+        for (option, begins) in [
+            ("qps=-1", "qps is not a number of requests: -1\n"),
+            ("qps=inf", "qps is not"),
+            ("burst=0", "burst is not a number of requests: 0\n"),
+        ] {
+            let message = parse(&format!("kubernetes:/a?{option}"), &[]).unwrap_err();
+            assert!(message.starts_with(begins), "{message}");
+        }
     }
 
     #[test]

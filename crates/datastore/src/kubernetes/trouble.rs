@@ -11,8 +11,7 @@ use http::StatusCode;
 use hyper_util::client::legacy;
 use serde::Deserialize;
 
-use super::settings::chain;
-use crate::cause::Cause;
+use crate::cause::{Cause, chain};
 
 /// Why a request has no answer that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]

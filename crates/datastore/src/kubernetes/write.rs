@@ -1,7 +1,7 @@
 //! Writing: one operation, one request on the revision that it was meant for.
 
 use buoy_api::meta::Extra;
-use buoy_api::names::node_label;
+use buoy_api::names::field_manager;
 use buoy_core::store::{Key, Part, Reply, Revision, StoreError, StoreOp, Value, Writer};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
@@ -10,7 +10,7 @@ use super::Shared;
 use super::api::Request;
 use super::trouble::{Trouble, unavailable};
 use crate::cause::Cause;
-use crate::codec::objects::{self, Form, Place};
+use crate::codec::objects::{self, ApiResource, Form, Place};
 
 impl Shared {
     pub(super) fn write(&self, key: &Key, op: &StoreOp) -> Result<Reply, StoreError> {
@@ -39,27 +39,10 @@ impl Shared {
         place: &Place,
         value: &Value,
     ) -> Result<Result<Revision, Trouble>, StoreError> {
-        let into = match self.into(key, place) {
-            Ok(into) => into,
-            Err(trouble) => return Ok(Err(trouble)),
-        };
-        let bad = |bad: buoy_core::store::Bad| self.invalid(&bad);
         if objects::is_derived(key) {
-            let Some(object) = into else {
-                return Ok(Err(Trouble::NotDone(Cause::refused(format!(
-                    "Kubernetes has no {} that {key} could be of",
-                    place.resource.kind
-                )))));
-            };
-            let found = objects::read(place.resource, &object);
-            if found.is_some_and(|found| found.key != *key || found.value.is_some()) {
-                return Ok(Err(Trouble::Conflict));
-            }
-            let at = objects::revision(&object).unwrap_or_default();
-            let form = objects::update(key, value, Some(&object), at).map_err(bad)?;
-            return Ok(self.send(place, form, Request::put));
+            return self.create_in(key, place, value);
         }
-        let form = objects::creation(key, value, None).map_err(bad)?;
+        let form = objects::creation(key, value).map_err(|bad| self.invalid(&bad))?;
         let post = |what, _, object: &Extra| Request::post(what, strict(place, place.directory()), object);
         Ok(match self.send(place, form, post) {
             // Of what is made, only the namespace can be missing.
@@ -71,6 +54,46 @@ impl Shared {
         })
     }
 
+    /// In an object that others made: as it was just seen or, if that is out of date, as it is.
+    fn create_in(
+        &self,
+        key: &Key,
+        place: &Place,
+        value: &Value,
+    ) -> Result<Result<Revision, Trouble>, StoreError> {
+        if let Some(seen) = self.seen.take(key) {
+            match self.put_into(key, place, value, &seen)? {
+                Err(Trouble::Conflict | Trouble::Missing) => {}
+                done => return Ok(done),
+            }
+        }
+        match self.threads.wait(self.object(place)) {
+            Ok(Some(object)) => self.put_into(key, place, value, &object),
+            Ok(None) => Ok(Err(Trouble::NotDone(Cause::refused(format!(
+                "Kubernetes has no {} that {key} could be of",
+                place.resource.kind
+            ))))),
+            // It was only a question.
+            Err(trouble) => Ok(Err(trouble.not_done())),
+        }
+    }
+
+    fn put_into(
+        &self,
+        key: &Key,
+        place: &Place,
+        value: &Value,
+        object: &Extra,
+    ) -> Result<Result<Revision, Trouble>, StoreError> {
+        let found = objects::read(place.resource, object);
+        if found.is_some_and(|found| found.key != *key || found.value.is_some()) {
+            return Ok(Err(Trouble::Conflict));
+        }
+        let at = objects::revision(object).unwrap_or_default();
+        let form = objects::update(key, value, Some(object), at).map_err(|bad| self.invalid(&bad))?;
+        Ok(self.send(place, form, Request::put))
+    }
+
     fn update(
         &self,
         key: &Key,
@@ -78,12 +101,16 @@ impl Shared {
         value: &Value,
         at: Revision,
     ) -> Result<Result<Revision, Trouble>, StoreError> {
-        let into = match self.into(key, place) {
-            Ok(into) => into,
-            Err(trouble) => return Ok(Err(trouble)),
-        };
-        if objects::is_derived(key) && into.is_none() {
-            return Ok(Err(Trouble::Conflict));
+        let mut into = None;
+        if let Key::Node(_) = key {
+            into = match self.threads.wait(self.object(place)) {
+                Ok(into) => into,
+                Err(trouble) => return Ok(Err(trouble.not_done())),
+            };
+            // What is to be written depends on what is there: it must be what the caller knows.
+            if into.as_ref().and_then(objects::revision) != Some(at) {
+                return Ok(Err(Trouble::Conflict));
+            }
         }
         let form = objects::update(key, value, into.as_ref(), at).map_err(|bad| self.invalid(&bad))?;
         Ok(self.send(place, form, Request::put))
@@ -95,7 +122,7 @@ impl Shared {
             None => {
                 let options = json!({"preconditions": {"resourceVersion": at.to_string()}});
                 let options = options.as_object().cloned().unwrap_or_default();
-                let request = Request::delete(place.resource.name(), place.path(), &options);
+                let request = Request::delete(place.resource, place.path(), &options);
                 self.threads.wait(self.call(&request)).map(|_| ())
             }
         };
@@ -118,29 +145,20 @@ impl Shared {
             "{}/status?fieldManager={manager}&force=true&fieldValidation=Strict",
             place.path()
         );
-        let request = Request::apply(place.resource.name(), url, &fields);
+        let request = Request::apply(place.resource, url, &fields);
         Ok(self
             .threads
             .wait(self.call(&request))
             .and_then(|object| written(&object)))
     }
 
-    /// The object that the record of a key lives in, if others made that.
-    fn into(&self, key: &Key, place: &Place) -> Result<Option<Extra>, Trouble> {
-        if objects::is_derived(key) {
-            self.threads.wait(self.object(place))
-        } else {
-            Ok(None)
-        }
-    }
-
     fn send(
         &self,
         place: &Place,
         form: Form,
-        whole: impl Fn(String, String, &Extra) -> Request,
+        whole: impl Fn(ApiResource, String, &Extra) -> Request,
     ) -> Result<Revision, Trouble> {
-        let what = place.resource.name();
+        let what = place.resource;
         let request = match form {
             Form::Object(object) => whole(what, strict(place, place.path()), &object),
             Form::Patch(patch) => Request::patch(what, format!("{}/status", place.path()), &patch),
@@ -183,7 +201,7 @@ fn written(object: &Extra) -> Result<Revision, Trouble> {
     objects::revision(object).ok_or_else(|| Trouble::Lost(unavailable("an answer without a revision")))
 }
 
-/// The name under which a node's agent owns its part of a status. The label of the node is unique, and short enough.
+/// The name under which a node's agent owns its part of a status, for a URL.
 fn manager(Writer(node): &Writer) -> String {
-    utf8_percent_encode(&node_label(node), NON_ALPHANUMERIC).to_string()
+    utf8_percent_encode(&field_manager(node), NON_ALPHANUMERIC).to_string()
 }

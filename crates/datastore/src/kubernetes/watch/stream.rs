@@ -1,7 +1,7 @@
 //! The changes of one collection, as they come.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use buoy_api::meta::Extra;
 use buoy_core::store::{Key, Revision};
@@ -17,7 +17,7 @@ use crate::codec::objects::{self, Collection, Found};
 
 /// Largest event that is taken in, in bytes: more than the server keeps in one object.
 const LARGEST_EVENT: usize = 16 << 20;
-/// Pause before an answer that ended at once is asked for again.
+/// Pause before an answer that ended is asked for again.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// One step of a stream.
@@ -77,7 +77,6 @@ pub(super) struct Stream {
     body: Option<Body>,
     /// The beginning of an event whose end has not come.
     partial: Vec<u8>,
-    begun: Instant,
 }
 
 impl Stream {
@@ -88,7 +87,6 @@ impl Stream {
             reached,
             body: None,
             partial: Vec::new(),
-            begun: Instant::now(),
         }
     }
 
@@ -99,8 +97,7 @@ impl Stream {
             self.reached
         ));
         self.partial.clear();
-        self.begun = Instant::now();
-        let request = Request::get(self.collection.resource.name(), url);
+        let request = Request::watch(self.collection.resource, url);
         let begun = self.shared.api.begin(&request).await;
         if begun.as_ref().is_err_and(Trouble::is_of_the_connection) {
             self.shared.standing.doubt();
@@ -115,8 +112,8 @@ impl Stream {
             let changes = match self.piece().await? {
                 Some(piece) => self.take(&piece)?,
                 None => {
-                    // It had enough. Only one that ends at once, again and again, must not keep both busy.
-                    tokio::time::sleep(PAUSE.saturating_sub(self.begun.elapsed())).await;
+                    // It had enough, or is about to end: then its connections are gone in a moment.
+                    tokio::time::sleep(PAUSE).await;
                     self.begin().await?;
                     // It may be another server that answers now.
                     self.shared.has_come_to(self.reached).await?;
