@@ -72,6 +72,9 @@ macro_rules! behaves {
                 a_watch_from_before_the_compaction_is_told_so,
                 a_watch_from_the_future_is_told_so,
             }
+            neighbours {
+                writers_of_two_kinds_share_a_prefix,
+            }
             oddities {
                 pools_that_overlap_give_no_address_twice,
                 a_block_outside_of_every_pool_gives_nothing_and_is_released,
@@ -96,9 +99,6 @@ macro_rules! keeps_bytes {
     ($module:ident of $backend:ident) => {
         tests_of! {
             $module of $backend:
-            neighbours {
-                writers_of_two_kinds_share_a_prefix,
-            }
             oddities {
                 a_binding_whose_name_does_not_fit_is_said_and_hides_no_other,
             }

@@ -18,6 +18,8 @@ pub(crate) trait Backend: Sync {
     fn put_bad(&self) -> &'static str;
     /// Forgets all changes but the newest.
     fn compact(&self);
+    /// Sees to it that endpoints of these pods, by node and name, can be written.
+    fn make_pods(&self, _namespace: &str, _pods: &[(String, String)]) {}
     /// Longest time after which a quiet watch says how far it is.
     fn heartbeat(&self) -> Duration {
         Duration::from_secs(20)

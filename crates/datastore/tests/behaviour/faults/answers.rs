@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use buoy_core::store::{FailureKind, Prefix, Reply, StoreOp};
@@ -95,10 +95,20 @@ fn another_member_is_asked_where_one_is_gone() {
 
 #[test]
 fn writers_over_breaking_connections_know_what_they_wrote() {
-    const EACH: u64 = 300;
     let server = Server::start();
-    create(&*server.store(), "counter", 0);
     let proxy = Proxy::to(server.address);
+    let url = proxy.url();
+    is_known_over_breaking_connections(&*server.store(), &proxy, &|| Arc::new(hasty(&url)));
+}
+
+/// Two clients behind a relay count up one counter; `direct` is a client beside it.
+pub(crate) fn is_known_over_breaking_connections(
+    direct: &dyn Datastore,
+    proxy: &Proxy,
+    client: &(dyn Fn() -> Arc<dyn Datastore> + Sync),
+) {
+    const EACH: u64 = 300;
+    create(direct, "counter", 0);
     let stop = AtomicBool::new(false);
     let (written, unknown) = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -107,13 +117,13 @@ fn writers_over_breaking_connections_know_what_they_wrote() {
                 proxy.cut();
             }
         });
-        let writers = [(), ()].map(|()| scope.spawn(|| count_up(&hasty(&proxy.url()), EACH)));
+        let writers = [(), ()].map(|()| scope.spawn(|| count_up(&*client(), EACH)));
         let counts = writers.map(|writer| writer.join().unwrap());
         stop.store(true, Ordering::SeqCst);
         (counts[0].0 + counts[1].0, counts[0].1 + counts[1].1)
     });
     println!("{written} writes, {unknown} of unknown fate");
-    let counter = number(&get(&*server.store(), &key("counter")).unwrap());
+    let counter = number(&get(direct, &key("counter")).unwrap());
     assert!((written..=written + unknown).contains(&counter), "{counter}");
 }
 
@@ -140,16 +150,24 @@ fn count_up(store: &dyn Datastore, times: u64) -> (u64, u64) {
 
 #[test]
 fn a_follower_over_a_breaking_connection_misses_and_repeats_nothing() {
-    const WRITES: u64 = 2000;
     let server = Server::start();
     let proxy = Proxy::to(server.address);
+    follows_over_a_breaking_connection(&*server.store(), &proxy, &hasty(&proxy.url()));
+}
+
+/// A follower behind a relay, and a writer beside it.
+pub(crate) fn follows_over_a_breaking_connection(
+    direct: &dyn Datastore,
+    proxy: &Proxy,
+    store: &dyn Datastore,
+) {
+    const WRITES: u64 = 2000;
     let stop = AtomicBool::new(false);
     let (sender, feed) = mpsc::channel();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let store = hasty(&proxy.url());
             follow(
-                &store,
+                store,
                 &[Prefix::Nodes, Prefix::Reservations],
                 &stop,
                 &mut |feed| match sender.send(feed) {
@@ -168,10 +186,9 @@ fn a_follower_over_a_breaking_connection_misses_and_repeats_nothing() {
             feed.recv_timeout(Duration::from_secs(30)).unwrap(),
             Feed::Synced(_)
         ) {}
-        let direct = server.store();
-        let mut at = create(&*direct, "p", 0);
+        let mut at = create(direct, "p", 0);
         for step in 1..WRITES {
-            at = update(&*direct, "p", step, at);
+            at = update(direct, "p", step, at);
         }
         let (mut next, mut lost) = (0, 0);
         while next < WRITES {

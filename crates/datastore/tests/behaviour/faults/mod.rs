@@ -1,10 +1,10 @@
 //! What can happen between a client and its server.
 
 mod access;
-mod answers;
+pub(crate) mod answers;
 pub(crate) mod limits;
 mod members;
 pub(crate) mod proxy;
 pub(crate) mod restore;
-mod silence;
+pub(crate) mod silence;
 pub(crate) mod tls;

@@ -64,7 +64,7 @@ fn a_server_that_is_no_etcd_is_given_up() {
 }
 
 /// Says the same to everybody, and hangs up.
-fn babbler(answer: Vec<u8>) -> SocketAddr {
+pub(crate) fn babbler(answer: Vec<u8>) -> SocketAddr {
     let listener = TcpListener::bind((own_address(), 0)).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

@@ -59,7 +59,8 @@ impl ApiServerBackend {
 
     /// The same, with options.
     pub(crate) fn open_with(&self, user: &str, options: Options) -> Arc<dyn Datastore> {
-        let url = format!("kubernetes:{}", self.server().kubeconfig(user).display());
+        // The tests are not to wait for the sake of a server that is theirs alone.
+        let url = format!("kubernetes:{}?qps=0", self.server().kubeconfig(user).display());
         client(&url, options)
     }
 
@@ -89,10 +90,10 @@ pub(crate) fn by_way_of(proxy: &Proxy, servers: &[&ApiServerBackend]) -> String 
     config["clusters"][0]["cluster"] = json!({
         "server": format!("https://{}", proxy.address),
         "certificate-authority": authority,
-        "tls-server-name": "localhost",
+        "tls-server-name": "kubernetes",
     });
     std::fs::write(&path, config.to_string()).unwrap();
-    format!("kubernetes:{}", path.display())
+    format!("kubernetes:{}?qps=0", path.display())
 }
 
 /// A client of the server that a URL names, whatever the environment says.
@@ -117,6 +118,18 @@ impl Backend for ApiServerBackend {
         let mut server = self.server();
         server.compact().unwrap();
         server.replace().unwrap();
+    }
+
+    fn make_pods(&self, namespace: &str, pods: &[(String, String)]) {
+        let items = pods.iter().map(|(node, name)| {
+            json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": namespace, "name": name},
+                "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]},
+            })
+        });
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        let items: Vec<Json> = std::iter::once(namespace).chain(items).collect();
+        self.create(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string());
     }
 
     /// The server's own clock for this strikes once a minute.

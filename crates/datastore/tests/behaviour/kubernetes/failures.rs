@@ -28,7 +28,7 @@ fn hasty(url: &str) -> Kubernetes {
     Kubernetes::open(url, |_| None, options).unwrap()
 }
 
-fn nothing_works(store: &dyn Datastore) {
+pub(super) fn nothing_works(store: &dyn Datastore) {
     for op in [
         StoreOp::Get(key("a")),
         StoreOp::List(Prefix::Reservations),

@@ -4,7 +4,9 @@ mod backend;
 mod definitions;
 mod endpoints;
 mod failures;
+mod faults;
 mod nodes;
+mod requests;
 mod restore;
 mod rights;
 

@@ -9,7 +9,7 @@ use buoy_core::store::{Key, Prefix, Revision, StoreOp, Value};
 use buoy_datastore::kubernetes::Options;
 use buoy_datastore::{Datastore, Feed, WatchError};
 
-use super::backend::{ApiServerBackend, api_server, by_way_of, client};
+use super::backend::{ApiServerBackend, api_server, api_server_with, by_way_of, client};
 use super::failures::signal;
 use crate::faults::proxy::{Mode, Proxy};
 use crate::faults::restore::{Restorable, everything, is_noticed, nothing_is_written, told};
@@ -148,7 +148,8 @@ fn another_cluster_in_its_place_is_noticed_however_far_it_is() {
 /// A server that ends ends its answers properly: the watch goes on by itself, at whatever server is there then.
 #[test]
 fn a_watch_that_goes_on_at_a_server_of_the_past_is_told_so() {
-    let (one, other) = (api_server(), api_server());
+    let one = api_server_with(&["--shutdown-watch-termination-grace-period=5s"]);
+    let other = api_server();
     let from = much_happens(&*one.open());
     let proxy = Proxy::to(one.server().address);
     let store = client(&by_way_of(&proxy, &[&one, &other]), Options::default());

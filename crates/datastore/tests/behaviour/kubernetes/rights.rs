@@ -141,6 +141,7 @@ fn live(store: &dyn Datastore, pools: Vec<IpPool>) {
     drive(store, KeepLease::new(holder, Some(held), Term(0))).unwrap();
     let floating: FloatingIp = "10.65.0.60".parse().unwrap();
     let request = ReserveRequest {
+        known: None,
         snapshot,
         address: floating,
         now,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use buoy_api::ObjectMeta;
 use buoy_api::ip::{Family, FloatingIp};
 use buoy_api::ipam::{AffinityOwner, AffinityState, Block};
+use buoy_api::names::{EndpointName, Orchestrator};
 use buoy_api::v3::{IpPool, IpPoolSpec, WorkloadEndpoint, WorkloadEndpointSpec};
 use buoy_core::ipam::{
     Ask, Asker, AutoAssign, AutoAssignRequest, Grant, IpamError, ReleaseHandle, ReserveFloating,
@@ -34,6 +35,10 @@ const BLOCK_LEN: u8 = 28;
 const ROUNDS: u64 = 150;
 /// Addresses that a node has at most: all six want more than there are.
 const MOST: usize = 48;
+
+fn handle(node: &str, round: u64) -> String {
+    format!("net.{node}-{round}")
+}
 
 /// What is known to be so, whatever the store says.
 #[derive(Default)]
@@ -97,7 +102,7 @@ impl Node<'_> {
         for round in 0..ROUNDS {
             let dies = self.line().below(100);
             if self.has.len() < MOST && (self.has.is_empty() || dies < 80) {
-                self.add(&format!("net.{}-{round}", self.name));
+                self.add(&handle(&self.name, round));
             } else {
                 let index = usize::try_from(self.line().below(self.has.len() as u64)).unwrap();
                 let (handle, address) = self.has.swap_remove(index);
@@ -133,7 +138,7 @@ impl Node<'_> {
             truth.moving.insert(handle.to_owned());
             truth.used.remove(&address);
         }
-        let key = endpoint_key(handle);
+        let key = endpoint_key(&self.name, handle);
         if let Reply::Record(Some(record)) = self.line().store.run(&StoreOp::Get(key.clone())) {
             assert_eq!(
                 self.line().store.run(&StoreOp::Delete(key, record.revision)),
@@ -176,14 +181,18 @@ impl Node<'_> {
 
     fn publish(&self, handle: &str, address: IpAddr) {
         let spec = WorkloadEndpointSpec {
+            orchestrator: "k8s".to_owned(),
             node: self.name.clone(),
             pod: handle.to_owned(),
+            endpoint: "eth0".to_owned(),
             ip_networks: vec![address.into()],
             ..WorkloadEndpointSpec::default()
         };
-        let record = WorkloadEndpoint::new(ObjectMeta::namespaced("shop", handle), spec);
-        let create = StoreOp::Create(endpoint_key(handle), Value::Endpoint(record));
-        assert!(matches!(self.line().store.run(&create), Reply::Written(_)));
+        let metadata = ObjectMeta::namespaced("shop", endpoint_name(&self.name, handle));
+        let record = WorkloadEndpoint::new(metadata, spec);
+        let create = StoreOp::Create(endpoint_key(&self.name, handle), Value::Endpoint(record));
+        let created = self.line().store.run(&create);
+        assert!(matches!(created, Reply::Written(_)), "{created:?}");
     }
 }
 
@@ -212,10 +221,16 @@ fn assign_by(line: &Line<'_>, node: &str, handle: &str) -> Result<Option<IpAddr>
     }
 }
 
-fn endpoint_key(handle: &str) -> Key {
+/// Each handle is that of a pod.
+fn endpoint_name(node: &str, handle: &str) -> String {
+    let name = EndpointName::new(node, Orchestrator::K8s, handle, "eth0");
+    name.unwrap().to_string()
+}
+
+fn endpoint_key(node: &str, handle: &str) -> Key {
     Key::Endpoint {
         namespace: "shop".to_owned(),
-        name: handle.to_owned(),
+        name: endpoint_name(node, handle),
     }
 }
 
@@ -232,6 +247,7 @@ fn reserve(store: &dyn Datastore) -> BTreeMap<IpAddr, String> {
     let reserved = ["10.77.0.3", "10.77.0.100", "10.77.0.255"].map(|text| {
         let address: FloatingIp = text.parse().unwrap();
         let request = ReserveRequest {
+            known: None,
             snapshot: snapshot(),
             address,
             now: Timestamp::now(),
@@ -253,6 +269,11 @@ fn leak(store: &dyn Datastore) {
 pub(crate) fn writers_of_two_kinds_share_a_prefix(backend: &dyn Backend) {
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
+    let pods = (0..6).flat_map(|node| {
+        let node = format!("n{node}");
+        (0..ROUNDS).map(move |round| (node.clone(), handle(&node, round)))
+    });
+    backend.make_pods("shop", &pods.collect::<Vec<_>>());
     let truth = Mutex::new(Truth::default());
     let reserved = reserve(&*backend.open());
     truth.lock().unwrap().used.extend(reserved);
