@@ -237,6 +237,7 @@ impl Bed {
     pub(crate) fn bind(&self, pod: &str) {
         let address: FloatingIp = FLOATING.parse().unwrap();
         let request = ReserveRequest {
+            known: None,
             snapshot: self.snapshot(),
             address,
             now: Timestamp::now(),
