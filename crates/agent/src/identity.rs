@@ -6,9 +6,17 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+/// The file's name.
+const FILE: &str = "identity";
+
+/// Whether an agent has worked with a state directory before.
+pub(crate) fn is_made(state_dir: &Path) -> bool {
+    state_dir.join(FILE).exists()
+}
+
 /// The identity kept in a state directory; made once, if there is none. It holds the node's lease.
 pub(crate) fn of(state_dir: &Path) -> Result<String> {
-    let path = state_dir.join("identity");
+    let path = state_dir.join(FILE);
     match fs::read_to_string(&path) {
         Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
         // Written half by an agent that was killed: nothing holds a lease by it.
@@ -31,9 +39,11 @@ mod tests {
     #[test]
     fn an_identity_is_made_once_and_anew_where_half_of_one_was_left() {
         let dir = tempfile::tempdir().unwrap();
+        assert!(!is_made(dir.path()));
         let made = of(dir.path()).unwrap();
+        assert!(is_made(dir.path()));
         assert_eq!(of(dir.path()).unwrap(), made);
-        fs::write(dir.path().join("identity"), "").unwrap();
+        fs::write(dir.path().join(FILE), "").unwrap();
         assert_ne!(of(dir.path()).unwrap(), made);
         assert!(of(&dir.path().join("nowhere")).is_err());
     }

@@ -21,6 +21,7 @@ mod inputs;
 mod inspect;
 mod network;
 mod node_ip;
+mod preflight;
 mod request;
 mod secrets;
 mod settings;
@@ -41,6 +42,7 @@ use crate::inputs::{QUEUE, kernel, listener, signals, store};
 
 pub use crate::adapters::bird::stop as stop_bird;
 pub use crate::cleanup::cleanup;
+pub use crate::preflight::{Preflight, preflight};
 pub use crate::settings::{Given, Settings};
 
 /// Version of this program.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use buoy_agent::{Given, Settings};
+use buoy_agent::{Given, Preflight, Settings};
 use clap::{Parser, Subcommand};
 
 /// Programs floating IPs and fixed IPs on this node.
@@ -19,6 +19,8 @@ struct Cli {
 enum Command {
     /// Remove all that an agent made on this node
     Cleanup,
+    /// Look whether Buoy may begin in this Kubernetes cluster
+    Preflight(Preflight),
     /// The routing daemon that the agent looks after
     Bird {
         #[command(subcommand)]
@@ -49,6 +51,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         None => buoy_agent::run(cli.given, settings),
         Some(Command::Cleanup) => buoy_agent::cleanup(&settings),
+        Some(Command::Preflight(asked)) => buoy_agent::preflight(&settings, &asked),
         Some(Command::Bird {
             command: BirdCommand::Stop,
         }) => buoy_agent::stop_bird(&settings),

@@ -91,7 +91,7 @@ impl Settings {
             "DATASTORE_TYPE" => or("kubernetes"),
             "KUBERNETES_NODE_NAME" => self.node_name().map(Some),
             "KUBECONFIG_FILEPATH" => Ok(Some(self.on_node("calico-kubeconfig"))),
-            "CNI_MTU" => or("1500"),
+            "CNI_MTU" => self.mtu().map(Some),
             "KUBERNETES_SERVICE_HOST" | "KUBERNETES_SERVICE_PORT" => self.required(name).map(Some),
             "SERVICEACCOUNT_TOKEN" => self.account("token").map(Some),
             "CALICO_API_GROUP" => or("crd.projectcalico.org/v1"),
@@ -122,6 +122,22 @@ impl Settings {
     /// A variable, if it is set.
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
         (self.variable)(name)
+    }
+
+    /// The keys of a ConfigMap are files beside each other; Calico's says the MTU there, too.
+    fn mtu(&self) -> Result<String> {
+        if let Some(mtu) = self.variable("CNI_MTU") {
+            return Ok(mtu);
+        }
+        let beside = self.variable("CNI_NETWORK_CONFIG_FILE");
+        let beside = beside.map(|path| Path::new(&path).with_file_name("veth_mtu"));
+        match beside.filter(|path| path.exists()) {
+            Some(path) => {
+                let text = fs::read_to_string(&path).doing("read the MTU", &path)?;
+                Ok(text.trim().to_owned())
+            }
+            None => Ok("1500".to_owned()),
+        }
     }
 
     fn node_name(&self) -> Result<String> {

@@ -147,6 +147,7 @@ fn calico_s_variables_say_what_is_done() {
     let mut node = Node::new();
     let other = node.path("template");
     fs::write(&other, GUIDE.replace("k8s-pod-network", "__ETCD_CERT_FILE__")).unwrap();
+    fs::write(node.path("veth_mtu"), "1440").unwrap();
     fs::create_dir(node.path("host/etc/cni/net.d/calico-tls")).unwrap();
     for name in [
         "etc/cni/net.d/calico-tls/etcd-cert",
@@ -178,6 +179,7 @@ fn calico_s_variables_say_what_is_done() {
     assert_eq!(files["opt/cni/bin/calico"].1, b"theirs");
     let conf: Value = serde_json::from_slice(&files[expected[0]].1).unwrap();
     assert_eq!(conf["name"], "/elsewhere/calico-tls/etcd-cert");
+    assert_eq!(conf["plugins"][0]["mtu"], 1440);
     node.run("uninstall");
     assert!(node.names().contains(&"etc/cni/net.d/old.conf".to_owned()));
 }

@@ -16,6 +16,7 @@ mod read;
 mod seen;
 mod settings;
 mod standing;
+mod survey;
 mod trouble;
 mod watch;
 mod write;
@@ -33,6 +34,7 @@ use api::Api;
 use seen::Seen;
 use settings::Settings;
 use standing::Standing;
+pub use survey::Policies;
 use trouble::Trouble;
 
 /// How a client behaves.

@@ -24,6 +24,8 @@ pub(super) enum Trouble {
     Conflict,
     /// There is no such object.
     Missing,
+    /// The server does not know objects of this kind.
+    Undefined(Cause),
     /// The server no longer knows, or does not know yet, what happened at the revision asked for.
     Gone,
     /// The server does not know who this is, or no longer does.
@@ -62,7 +64,11 @@ impl Trouble {
     /// What it is to somebody who only read.
     pub(super) fn cause(self) -> Cause {
         match self {
-            Self::NotDone(cause) | Self::Lost(cause) | Self::Unknown(cause) | Self::Busy(cause) => cause,
+            Self::NotDone(cause)
+            | Self::Lost(cause)
+            | Self::Undefined(cause)
+            | Self::Unknown(cause)
+            | Self::Busy(cause) => cause,
             Self::Gone => unavailable("the revision asked for is no longer kept"),
             Self::Conflict => unavailable("somebody else writes the object all the time"),
             Self::Missing => Cause::refused("there is no such object"),
@@ -161,7 +167,7 @@ impl Status {
         let is_object = details.is_some_and(|details| !details.name.is_empty());
         match code {
             404 if is_object && reason == "NotFound" => Trouble::Missing,
-            404 => Trouble::NotDone(Cause::refused(format!(
+            404 => Trouble::Undefined(Cause::refused(format!(
                 "the API server does not know {what}\ninstall the definitions: kubectl create -f deploy/crds"
             ))),
             409 => Trouble::Conflict,

@@ -59,9 +59,17 @@ impl ApiServerBackend {
 
     /// The same, with options.
     pub(crate) fn open_with(&self, user: &str, options: Options) -> Arc<dyn Datastore> {
+        client(&self.url(user), options)
+    }
+
+    /// The same, for what is more than a datastore.
+    pub(crate) fn cluster(&self, user: &str) -> Kubernetes {
+        Kubernetes::open(&self.url(user), |_| None, Options::default()).unwrap()
+    }
+
+    fn url(&self, user: &str) -> String {
         // The tests are not to wait for the sake of a server that is theirs alone.
-        let url = format!("kubernetes:{}?qps=0", self.server().kubeconfig(user).display());
-        client(&url, options)
+        format!("kubernetes:{}?qps=0", self.server().kubeconfig(user).display())
     }
 
     /// Creates an object past the datastore.

@@ -9,6 +9,7 @@ mod nodes;
 mod requests;
 mod restore;
 mod rights;
+mod survey;
 
 pub(crate) use backend::api_server;
 

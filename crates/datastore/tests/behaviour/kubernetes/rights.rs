@@ -57,6 +57,9 @@ fn an_agent_needs_exactly_the_rights_that_it_is_given() {
     let store = backend.open_as("agent");
     follow_everything(&store);
     live(&*store, pools);
+    let cluster = backend.cluster("agent");
+    cluster.policies().unwrap();
+    assert_eq!(cluster.config_map("kube-system", "calico-config"), Ok(None));
 
     let events = backend.server().audit().unwrap();
     let own = events.iter().filter(|event| event["user"]["username"] == AGENT);
