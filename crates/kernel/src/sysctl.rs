@@ -1,5 +1,8 @@
 //! Sysctls of the calling thread's network namespace, as files below `/proc/sys`.
 //!
+//! A container without privileges sees them read-only. Its manifest mounts the node's `/proc/sys/net` at
+//! [`MOUNTED`], which shows the thread's namespace as well.
+//!
 //! `/proc/sys/net` shows the namespace of the thread that opens a file, so a workload's are written inside
 //! [`crate::netns::in_netns`]. Keys are given with slashes (`net/ipv4/conf/eth0.10/forwarding`), where a dot is
 //! part of a name, or with dots (`net.ipv4.ip_forward`), where a slash stands for a dot as `sysctl(8)` has it.
@@ -7,10 +10,20 @@
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use crate::error::{Doing, Error, Result};
+
+/// Where sysctls are.
+const ROOT: &str = "/proc/sys";
+
+/// Where they are mounted in a container; of these there is only `net`.
+pub const MOUNTED: &str = "/host/proc/sys";
+
+/// What begins the keys of network namespaces.
+const NET: &str = "net";
 
 /// Reads a value, without the line's end.
 ///
@@ -63,10 +76,18 @@ fn path_of(key: &str) -> Result<PathBuf> {
     };
     let is_name = |part: &str| !part.is_empty() && part != "." && part != "..";
     if slashed.split('/').all(is_name) && !slashed.contains('\0') {
-        Ok(PathBuf::from("/proc/sys").join(slashed))
+        Ok(root_of(&slashed).join(slashed))
     } else {
         Err(Error::Invalid(format!("not a sysctl key: {key:?}")))
     }
+}
+
+fn root_of(slashed: &str) -> &'static Path {
+    static NET_ROOT: OnceLock<&str> = OnceLock::new();
+    let is_mounted = || Path::new(MOUNTED).join(NET).is_dir();
+    let net_root = NET_ROOT.get_or_init(|| if is_mounted() { MOUNTED } else { ROOT });
+    let is_net = slashed.split('/').next() == Some(NET);
+    Path::new(if is_net { *net_root } else { ROOT })
 }
 
 fn swap_separator(c: char) -> char {
