@@ -50,7 +50,7 @@ test: deps-build deps-lab ## all tests; those of kernel and lab make namespaces 
 	@scripts/purity --self-test
 	@scripts/purity
 	@echo '== build: programs and tests (dev profile); beside it, once per machine, the Kubernetes that they run against'
-	@scripts/kube-binary >/dev/null & kube=$$!; \
+	@{ scripts/kube-binary && scripts/helm-binary; } >/dev/null & kube=$$!; \
 	    cargo build $(CARGO_FLAGS) --workspace --bins --tests; built=$$?; \
 	    wait $$kube && exit $$built
 	@echo '== unit tests'
@@ -79,7 +79,7 @@ lint: deps-build $(DENY) ## formatting, clippy, licences, shell syntax
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	@# Advisories are another repository that must be fetched: not everybody who lints can.
 	$(DENY) check --hide-inclusion-graph licenses bans sources
-	for script in scripts/deps scripts/image scripts/kube-binary scripts/purity .ci/run; do sh -n $$script || exit 1; done
+	for script in scripts/deps scripts/go-program scripts/helm-binary scripts/image scripts/kube-binary scripts/purity .ci/run; do sh -n $$script || exit 1; done
 
 image: build ## the container image, as target/image/buoy.oci.tar; prints its size and digest
 	@# The plugins are copied to nodes, whose C library may be another.

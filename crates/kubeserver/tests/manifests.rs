@@ -1,0 +1,151 @@
+//! The chart, `deploy/buoy.yaml` that is rendered from it, and what a real API server says to them.
+//! `BUOY_UPDATE_MANIFEST=1` writes the file anew.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+mod chart;
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use buoy_kubeserver::ApiServer;
+use chart::{deploy, objects, render};
+use serde_json::{Value as Json, json};
+
+const HEADER: &str = "\
+# Buoy for Kubernetes: the chart deploy/helm/buoy with its default values. Generated: see crates/kubeserver/tests/manifests.rs.
+# The definitions come first, once: kubectl create -f deploy/crds
+";
+
+#[test]
+fn the_plain_manifest_is_the_chart_with_default_values() {
+    let text = format!("{HEADER}{}", render("default", &[]).unwrap());
+    let path = deploy("buoy.yaml");
+    if std::env::var_os("BUOY_UPDATE_MANIFEST").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == text,
+        "deploy/buoy.yaml is stale\nrun this test with BUOY_UPDATE_MANIFEST=1"
+    );
+}
+
+#[test]
+fn an_api_server_takes_what_is_rendered() {
+    let server = ApiServer::start(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+    server.create(&[&deploy("crds"), &deploy("rbac.yaml")]).unwrap();
+    for values in [
+        &[][..],
+        &["uninstall=true"],
+        &[
+            "floatingIPs=true",
+            "networkPolicy=enforced-by:kube-router",
+            "apiServer.host=192.0.2.1,apiServer.port=6443",
+            "agent.hostPID=true,agent.settings.nodeIP=auto,agent.secrets={bgp}",
+            "cni.kubeconfig=true",
+            "imagePullSecrets[0].name=registry",
+        ],
+    ] {
+        let text = render("buoy-system", values).unwrap();
+        let create = ["create", "--dry-run=server", "--validate=strict", "-f", "-"];
+        let rights_are_there = |object: &&Json| {
+            let kind = object["kind"].as_str().unwrap();
+            !kind.contains("Role") && kind != "ServiceAccount" && kind != "Namespace"
+        };
+        for object in objects(&text).iter().filter(rights_are_there) {
+            server.kubectl(&create, &object.to_string()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn floating_ips_are_one_value() {
+    for (values, expected) in [
+        (&[][..], Json::Null),
+        (&["floatingIPs=true"], json!({"floating_ips": true})),
+    ] {
+        let conf = network_config(&render("default", values).unwrap());
+        assert_eq!(conf["plugins"][0]["type"], "calico");
+        assert_eq!(conf["plugins"][0]["feature_control"], expected);
+        assert_eq!(conf["plugins"][1]["type"], "portmap");
+    }
+}
+
+/// The line that Calico's guide has people add, where it has them add it.
+#[test]
+fn calico_s_guide_finds_the_line_that_it_edits() {
+    let text = render("default", &[]).unwrap();
+    let edited = text.replacen(
+        "\"type\": \"calico-ipam\"\n          },\n",
+        "\"type\": \"calico-ipam\"\n          },\n          \"feature_control\": {\"floating_ips\": true},\n",
+        1,
+    );
+    assert_ne!(edited, text);
+    let guide = network_config(&edited);
+    assert_eq!(
+        guide,
+        network_config(&render("default", &["floatingIPs=true"]).unwrap())
+    );
+}
+
+#[test]
+fn who_lets_helm_make_the_namespace_does_not_get_it_twice() {
+    let namespaces = |text: &str| {
+        let objects = objects(text);
+        objects
+            .iter()
+            .filter(|object| object["kind"] == "Namespace")
+            .count()
+    };
+    assert_eq!(namespaces(&render("buoy-system", &[]).unwrap()), 0);
+    assert_eq!(namespaces(&render("kube-system", &[]).unwrap()), 1);
+}
+
+#[test]
+fn a_value_that_is_not_known_is_refused() {
+    for value in [
+        "floatingIps=true",
+        "networkPolicy=yes",
+        "agent.listen=/run/x",
+        "cni.confName=10-calico",
+    ] {
+        let message = render("default", &[value]).unwrap_err();
+        assert!(message.contains("schema"), "{value}: {message}");
+    }
+}
+
+/// Nothing runs privileged, or may write where it need not.
+#[test]
+fn containers_are_confined() {
+    for values in [&[][..], &["uninstall=true"], &["agent.hostPID=true"]] {
+        let text = render("default", values).unwrap();
+        let objects = objects(&text);
+        let pods = objects.iter().map(|object| &object["spec"]["template"]["spec"]);
+        let lists = pods.flat_map(|pod| [&pod["initContainers"], &pod["containers"]]);
+        let containers: Vec<&Json> = lists.filter_map(Json::as_array).flatten().collect();
+        assert!(containers.len() > 1);
+        for container in containers {
+            let security = &container["securityContext"];
+            assert_eq!(security["readOnlyRootFilesystem"], true, "{container}");
+            assert_eq!(security["allowPrivilegeEscalation"], false, "{container}");
+            assert_eq!(security["capabilities"]["drop"], json!(["ALL"]), "{container}");
+            assert_eq!(
+                security["seccompProfile"]["type"], "RuntimeDefault",
+                "{container}"
+            );
+            assert_eq!(security["privileged"], Json::Null, "{container}");
+        }
+    }
+}
+
+/// The network configuration, with a number where a runtime finds one.
+fn network_config(text: &str) -> Json {
+    let objects = objects(text);
+    let config = objects
+        .iter()
+        .find(|object| object["kind"] == "ConfigMap" && object["metadata"]["name"] == "calico-config")
+        .unwrap();
+    assert_eq!(config["metadata"]["namespace"], "kube-system");
+    let template = config["data"]["cni_network_config"].as_str().unwrap();
+    serde_json::from_str(&template.replace("__CNI_MTU__", "0")).unwrap()
+}
