@@ -303,6 +303,14 @@ impl NodeDesired {
         }
     }
 
+    /// Floating IPs that are translated here.
+    pub fn translated(&self) -> impl Iterator<Item = FloatingIp> + '_ {
+        self.claims.keys().filter_map(|key| match key {
+            RowKey::Nat(floating) => Some(*floating),
+            _ => None,
+        })
+    }
+
     /// All rows in order of their keys.
     pub fn rows(&self) -> impl Iterator<Item = (&RowKey, &Row, &Subject)> {
         self.claims.iter().filter_map(|(key, claims)| {

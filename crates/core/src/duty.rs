@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use queue::{AT_ONCE, Failure, Work};
 
-use buoy_api::binding::{Binding, Candidate, Epoch, Offer, Owner, Term};
+use buoy_api::binding::{Binding, Candidate, Condition, Epoch, Offer, Owner, Term};
 use buoy_api::ip::FloatingIp;
 use buoy_api::v3::WorkloadEndpoint;
 use ipnet::IpNet;
@@ -27,6 +27,9 @@ use crate::view::View;
 /// How long a reservation may stand without a binding: a claim that was begun makes its binding in a moment, or stamps
 /// the reservation anew.
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(60);
+
+/// How long what is said of an address must stand before it is written.
+const SETTLING: Duration = Duration::from_millis(300);
 
 /// How long an address may be in no block before it is taken again: what was just assigned is on its way here.
 const LOST_GRACE: Duration = Duration::from_secs(5);
@@ -112,12 +115,14 @@ pub enum Duty {
         /// The binding that was decided on.
         seen: Box<Seen>,
     },
-    /// Write this node's candidates into a binding's status.
+    /// Write this node's part of a binding's status.
     Candidates {
         /// The address.
         floating: FloatingIp,
         /// All of this node's.
         candidates: Vec<Candidate>,
+        /// What it says of an address that it owns.
+        conditions: Vec<Condition>,
     },
     /// Delete a binding that nobody wants, and its reservation.
     Collect {
@@ -157,6 +162,37 @@ pub enum Duty {
         /// Highest term of the owners it stands for.
         owner: Term,
     },
+}
+
+impl Duty {
+    /// What kind of work it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Node(_) => "node",
+            Self::Cluster => "cluster",
+            Self::Allocate(_) => "allocate",
+            Self::Publish(_) => "publish",
+            Self::Republish(_) => "republish",
+            Self::Reallocate(_) => "reallocate",
+            Self::Retire(_) => "retire",
+            Self::FirstClaim { .. } => "first_claim",
+            Self::Claim { .. } => "claim",
+            Self::Restamp { .. } => "restamp",
+            Self::Reassert { .. } => "reassert",
+            Self::Offer { .. } => "offer",
+            Self::Withdraw(_) => "withdraw",
+            Self::Restore(_) => "restore",
+            Self::Release { .. } => "release",
+            Self::Candidates { .. } => "candidates",
+            Self::Collect { .. } => "collect",
+            Self::Free { .. } => "free",
+            Self::KeepLease(_) => "keep_lease",
+            Self::ProlongLease(_) => "prolong_lease",
+            Self::LeaveLease(_) => "leave_lease",
+            Self::ReadLease { .. } => "read_lease",
+            Self::RevokeLease { .. } => "revoke_lease",
+        }
+    }
 }
 
 /// What is to be done for a subject now, and when to look again although nothing changes.

@@ -5,6 +5,7 @@
 pub mod candidates;
 pub mod claim;
 pub mod collect;
+pub mod conditions;
 pub mod decide;
 pub mod lease;
 pub mod order;

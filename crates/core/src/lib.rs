@@ -16,6 +16,7 @@ pub mod endpoint;
 mod fixtures;
 pub mod floating;
 pub mod ipam;
+pub mod news;
 pub mod observed;
 pub mod op;
 pub mod plan;

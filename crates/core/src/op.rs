@@ -101,6 +101,24 @@ pub enum Op {
     LoadBird(String),
 }
 
+impl Op {
+    /// What kind of operation it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::LoadRuleset => "load_ruleset",
+            Self::SetSysctl(..) => "set_sysctl",
+            Self::AddLink(..) => "add_link",
+            Self::RaiseLink(..) => "raise_link",
+            Self::DelLink(..) => "delete_link",
+            Self::Nft(_) => "nft",
+            Self::PutRoute(..) => "put_route",
+            Self::DelRoute(_) => "delete_route",
+            Self::EndFlows(_) => "end_flows",
+            Self::LoadBird(_) => "load_bird",
+        }
+    }
+}
+
 /// What an operation did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {

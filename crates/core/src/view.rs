@@ -5,6 +5,7 @@
 mod attachments;
 mod concern;
 mod interest;
+mod observed;
 mod own_node;
 mod ownership;
 mod records;
@@ -27,6 +28,8 @@ use ipnet::IpNet;
 
 use self::attachments::Workload;
 pub use self::interest::interest;
+pub use self::observed::Programmed;
+use self::observed::Seen;
 use self::own_node::OwnNode;
 use self::ownership::Ownership;
 pub use self::ownership::Withdrawal;
@@ -145,6 +148,7 @@ pub struct View {
     ownership: Ownership,
     own_node: OwnNode,
     restored: Restored,
+    seen: Seen,
     learnt: BTreeSet<FloatingIp>,
     attachments: BTreeMap<AttachmentId, Attachment>,
     by_endpoint: BTreeMap<EndpointId, BTreeSet<AttachmentId>>,
@@ -184,6 +188,7 @@ impl View {
             ownership: Ownership::default(),
             own_node: OwnNode::default(),
             restored: Restored::default(),
+            seen: Seen::default(),
             learnt: BTreeSet::new(),
             attachments: BTreeMap::new(),
             by_endpoint: BTreeMap::new(),

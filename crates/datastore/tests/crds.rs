@@ -93,18 +93,23 @@ fn open_schema() -> Json {
 }
 
 fn binding_extras() -> Json {
+    let condition = |kind: &str, field: &str| format!(".status.conditions[?(@.type==\"{kind}\")].{field}");
     let column = |name: &str, kind: &str, path: &str, priority: u32| json!({"name": name, "type": kind, "jsonPath": path, "priority": priority});
     json!({
-        "names": {"shortNames": ["fip"]},
+        "names": {"shortNames": ["fipb"]},
         "version": {
             "subresources": {"status": {}},
             "additionalPrinterColumns": [
                 column("Address", "string", ".spec.address", 0),
                 column("Namespace", "string", ".spec.namespace", 0),
-                column("Workload", "string", ".spec.owner.workload", 0),
+                column("Owner", "string", ".spec.owner.workload", 0),
                 column("Node", "string", ".spec.owner.node", 0),
+                column("State", "string", &condition("Programmed", "reason"), 0),
+                column("Epoch", "integer", ".spec.epoch", 0),
                 column("Internal", "string", ".spec.owner.internalIP", 1),
-                column("Epoch", "integer", ".spec.epoch", 1),
+                column("Accepted", "string", &condition("Accepted", "status"), 1),
+                column("Programmed", "string", &condition("Programmed", "status"), 1),
+                column("Advertised", "string", &condition("Advertised", "status"), 1),
                 column("Age", "date", ".metadata.creationTimestamp", 0),
             ],
         },

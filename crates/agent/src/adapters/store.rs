@@ -295,11 +295,15 @@ impl Performer {
             Duty::RevokeLease { node, seen, owner } => {
                 lease::revoked(&*self.store, RevokeLease::new(node, &seen, owner))
             }
-            Duty::Candidates { floating, candidates } => {
+            Duty::Candidates {
+                floating,
+                candidates,
+                conditions,
+            } => {
                 let writer = Writer(job.context.asker.host);
                 let part = Part {
                     candidates,
-                    conditions: Vec::new(),
+                    conditions,
                 };
                 reply(
                     self.store

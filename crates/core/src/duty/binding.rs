@@ -1,12 +1,14 @@
 //! What is owed for a floating IP.
 
+use std::time::Duration;
+
 use buoy_api::binding::{Binding, Candidate};
 use buoy_api::ip::FloatingIp;
 
-use super::{Duty, ORPHAN_GRACE, Owed};
+use super::{Duty, ORPHAN_GRACE, Owed, SETTLING};
 use crate::floating::decide::{self, Case, Decision, Rival, Standing};
 use crate::floating::lease::Own;
-use crate::floating::{candidates, collect};
+use crate::floating::{candidates, collect, conditions};
 use crate::time::Now;
 use crate::view::{View, Withdrawal};
 
@@ -46,7 +48,7 @@ pub(super) fn owed(view: &View, floating: FloatingIp, now: Now) -> Owed {
         _ if view.withdrawal(floating).is_some() => Duty::Restore(floating).into(),
         Decision::Hold => Owed {
             again: view.hears_again(floating, now.mono),
-            ..Owed::default()
+            ..condition(view, floating, binding, mine)
         },
         Decision::Wait(until) => Owed {
             again: Some(until),
@@ -77,7 +79,7 @@ pub(super) fn owed(view: &View, floating: FloatingIp, now: Now) -> Owed {
             seen: seen(),
         }
         .into(),
-        Decision::Publish(candidates) => Duty::Candidates { floating, candidates }.into(),
+        Decision::Publish(candidates) => publish(view, floating, binding, candidates),
         Decision::Collect => Duty::Collect {
             floating,
             seen: seen(),
@@ -85,6 +87,39 @@ pub(super) fn owed(view: &View, floating: FloatingIp, now: Now) -> Owed {
         }
         .into(),
     }
+}
+
+/// This node's part of the status. What it says of an address that it owns is still changing while its kernel and BIRD take
+/// it up; who stands by is for others to act on, and waits for nothing.
+fn publish(view: &View, floating: FloatingIp, binding: &Binding, candidates: Vec<Candidate>) -> Owed {
+    let conditions = conditions::of(view, floating, binding);
+    let said = binding.status.candidates.iter();
+    let mut said: Vec<&Candidate> = said.filter(|c| c.node == view.settings.node).collect();
+    said.sort();
+    let is_quiet = said.iter().copied().eq(&candidates) || (said.is_empty() && candidates.len() == 1);
+    Owed {
+        grace: if is_quiet && !conditions.is_empty() {
+            SETTLING
+        } else {
+            Duration::ZERO
+        },
+        duty: Some(Duty::Candidates {
+            floating,
+            candidates,
+            conditions,
+        }),
+        ..Owed::default()
+    }
+}
+
+/// What this node says of an address that it owns, where the status says otherwise.
+fn condition(view: &View, floating: FloatingIp, binding: &Binding, mut mine: Vec<Candidate>) -> Owed {
+    let conditions = conditions::of(view, floating, binding);
+    if conditions.is_empty() || !conditions::are_news(binding, &conditions) {
+        return Owed::default();
+    }
+    mine.sort();
+    publish(view, floating, binding, mine)
 }
 
 /// What was this node's before the store was restored from a copy is written again.

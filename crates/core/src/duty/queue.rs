@@ -89,6 +89,11 @@ impl Work {
         self.dirty.append(&mut self.for_lease);
     }
 
+    /// How many duties are under way.
+    pub fn under_way(&self) -> usize {
+        self.running.len()
+    }
+
     /// Whether a subject's duty is under way.
     pub fn is_running(&self, subject: &Subject) -> bool {
         self.running.contains_key(subject)

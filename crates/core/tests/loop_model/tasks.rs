@@ -205,10 +205,14 @@ fn machines(duty: Duty, view: &View, now: Timestamp) -> Vec<Box<dyn Machine>> {
             vec![knowing(floating, *seen, change)]
         }
         Duty::Offer { seen, offer, .. } => vec![once(claim::given_away(&seen, Some(&offer), now))],
-        Duty::Candidates { floating, candidates } => {
+        Duty::Candidates {
+            floating,
+            candidates,
+            conditions,
+        } => {
             let part = Part {
                 candidates,
-                conditions: Vec::new(),
+                conditions,
             };
             let apply = StoreOp::Apply(claim::binding_key(floating), Writer(NODE.to_owned()), part);
             vec![once(apply)]

@@ -123,10 +123,14 @@ pub(crate) fn machine(job: Job, holder: Holder, flaw: Flaw) -> Machine {
         }
         Duty::Offer { seen, offer, .. } => once(claim::given_away(&seen, Some(&offer), job.now.wall), given),
         Duty::Release { seen, .. } => once(claim::given_away(&seen, None, job.now.wall), given),
-        Duty::Candidates { floating, candidates } => {
+        Duty::Candidates {
+            floating,
+            candidates,
+            conditions,
+        } => {
             let part = Part {
                 candidates,
-                conditions: Vec::new(),
+                conditions,
             };
             once(
                 StoreOp::Apply(claim::binding_key(floating), Writer(node), part),

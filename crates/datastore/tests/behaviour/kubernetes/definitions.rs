@@ -121,16 +121,30 @@ fn the_server_itself_refuses_what_cannot_be() {
     kubectl("apply", &binding("172-16-1-3", "172.16.1.3", 6)).unwrap();
     let error = kubectl("apply", &binding("172-16-1-3", "172.16.1.3", 4)).unwrap_err();
     assert!(error.to_string().contains("epochs never fall"), "{error}");
-    let table = backend.server().kubectl(&["get", "fip"], "").unwrap();
-    let rows: Vec<Vec<&str>> = table
-        .lines()
-        .map(|line| line.split_whitespace().collect())
-        .collect();
-    assert_eq!(
-        rows[0],
-        ["NAME", "ADDRESS", "NAMESPACE", "WORKLOAD", "NODE", "AGE"]
-    );
-    assert_eq!(rows[1][..3], ["172-16-1-3", "172.16.1.3", "shop"]);
+    let status = r#"{"spec": {"owner": {"node": "n1", "workload": "web-0", "endpoint": "eth0", "internalIP": "10.65.0.7",
+                              "uid": "u", "term": 1}},
+                     "status": {"conditions": [
+                        {"type": "Programmed", "status": "True", "reason": "Programmed", "message": ""},
+                        {"type": "Advertised", "status": "False", "reason": "NoSession", "message": ""}]}}"#;
+    let patch = ["patch", "fipb", "172-16-1-3", "--type=merge", "-p", status];
+    backend.server().kubectl(&patch, "").unwrap();
+    let of_status = [patch.as_slice(), &["--subresource=status"]].concat();
+    backend.server().kubectl(&of_status, "").unwrap();
+    let rows = |words: &[&str]| -> Vec<Vec<String>> {
+        let table = backend.server().kubectl(words, "").unwrap();
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        table.lines().map(words).collect()
+    };
+    let table = rows(&["get", "fipb"]);
+    let heading = "NAME ADDRESS NAMESPACE OWNER NODE STATE EPOCH AGE";
+    assert_eq!(table[0].join(" "), heading);
+    let row = "172-16-1-3 172.16.1.3 shop web-0 n1 Programmed 6";
+    assert_eq!(table[1][..7].join(" "), row);
+    let wide = rows(&["get", "fipb", "172-16-1-3", "-o", "wide"]);
+    let heading = "NAME ADDRESS NAMESPACE OWNER NODE STATE EPOCH INTERNAL ACCEPTED PROGRAMMED ADVERTISED AGE";
+    assert_eq!(wide[0].join(" "), heading);
+    // Nothing is in the column of a condition that nobody wrote.
+    assert_eq!(wide[1][7..10], ["10.65.0.7", "True", "False"]);
     let all = backend
         .server()
         .kubectl(&["get", "buoy", "-o", "name"], "")
