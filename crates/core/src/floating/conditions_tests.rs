@@ -3,6 +3,7 @@ use crate::duty::{Duty, owed};
 use crate::fixtures::{FLOATING, binding, candidate, floating, node, now, pod, put, view};
 use crate::store::Value;
 use crate::subject::Subject;
+use crate::time::Mono;
 
 /// The pod owns the address, and the kernel has this of it.
 fn owned(programmed: Option<Programmed>) -> View {
@@ -64,10 +65,11 @@ fn bird_announces_when_it_is_ready_and_somebody_listens() {
     assert!(concerned.contains(&Subject::Binding(floating(FLOATING))));
     assert!(view.set_heard(true).is_empty());
     assert_eq!(said(&view)[1], "Advertised=True Announced");
-    view.set_daemon(Daemon::NotReady {
+    let daemon = Daemon::NotReady {
         why: "started for the 3rd time, in 7 s again".to_owned(),
-        since: None,
-    });
+        is_away: false,
+    };
+    view.set_daemon(daemon, Mono::default());
     assert_eq!(said(&view)[1], "Advertised=False RoutingDaemonNotReady");
 }
 

@@ -9,22 +9,7 @@ use serde_json::Value as Json;
 use super::Kubernetes;
 use super::api::Request;
 use super::trouble::Trouble;
-
-/// Policies that somebody counts on: name of the resource, path of its list.
-const POLICIES: [(&str, &str); 3] = [
-    (
-        "networkpolicies.networking.k8s.io",
-        "/apis/networking.k8s.io/v1/networkpolicies",
-    ),
-    (
-        "networkpolicies.crd.projectcalico.org",
-        "/apis/crd.projectcalico.org/v1/networkpolicies",
-    ),
-    (
-        "globalnetworkpolicies.crd.projectcalico.org",
-        "/apis/crd.projectcalico.org/v1/globalnetworkpolicies",
-    ),
-];
+use crate::codec::objects::ApiResource;
 
 /// How many of each resource are named.
 const NAMED: usize = 3;
@@ -42,10 +27,10 @@ impl Kubernetes {
     /// The cluster's network policies. A resource that the server does not know has none.
     pub fn policies(&self) -> Result<Policies, StoreError> {
         let mut policies = Policies::default();
-        for (resource, path) in POLICIES {
+        for resource in ApiResource::POLICIES {
             // One more tells whether there are others.
-            let url = format!("{path}?limit={}", NAMED + 1);
-            let names = match self.ask(&Request::get(resource.to_owned(), url)) {
+            let url = format!("{}?limit={}", resource.path(None), NAMED + 1);
+            let names = match self.ask(&Request::list(resource, url)) {
                 Ok(list) => names(&list),
                 Err(Trouble::Undefined(_)) => continue,
                 Err(trouble) => return Err(self.shared.error(trouble)),
@@ -54,7 +39,7 @@ impl Kubernetes {
             let named = names.iter().take(NAMED);
             policies
                 .some
-                .extend(named.map(|name| format!("{resource} {name}")));
+                .extend(named.map(|name| format!("{} {name}", resource.name())));
         }
         Ok(policies)
     }
@@ -65,8 +50,9 @@ impl Kubernetes {
         namespace: &str,
         name: &str,
     ) -> Result<Option<BTreeMap<String, String>>, StoreError> {
-        let url = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
-        match self.ask(&Request::get("configmaps".to_owned(), url)) {
+        let resource = ApiResource::CONFIG_MAPS;
+        let url = format!("{}/{name}", resource.path(Some(namespace)));
+        match self.ask(&Request::get(resource, url)) {
             Ok(object) => Ok(Some(texts(&object))),
             Err(Trouble::Missing) => Ok(None),
             Err(trouble) => Err(self.shared.error(trouble)),

@@ -70,6 +70,16 @@ pub(super) const LEASES: ApiResource = ApiResource {
     kind: "Lease",
 };
 
+const CONFIG_MAPS: ApiResource = core("configmaps", "ConfigMap");
+const NETWORK_POLICIES: ApiResource = ApiResource {
+    group: "networking.k8s.io",
+    version: "v1",
+    plural: "networkpolicies",
+    kind: "NetworkPolicy",
+};
+const CALICO_POLICIES: ApiResource = calico("networkpolicies", "NetworkPolicy");
+const GLOBAL_POLICIES: ApiResource = calico("globalnetworkpolicies", "GlobalNetworkPolicy");
+
 /// Name of Calico's only IPAM configuration.
 const IPAM_CONFIG: &str = "default";
 
@@ -93,6 +103,12 @@ impl ApiResource {
     /// Leases, of nodes and of others.
     pub const LEASES: Self = LEASES;
 
+    /// Policies that somebody counts on.
+    pub const POLICIES: [Self; 3] = [NETWORK_POLICIES, CALICO_POLICIES, GLOBAL_POLICIES];
+
+    /// ConfigMaps.
+    pub const CONFIG_MAPS: Self = CONFIG_MAPS;
+
     /// `apiVersion` of its objects.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
@@ -114,7 +130,8 @@ impl ApiResource {
         format!("{}.{}", self.plural, self.group)
     }
 
-    fn path(&self, namespace: Option<&str>) -> String {
+    /// Path of its list, in all namespaces or one.
+    pub fn path(&self, namespace: Option<&str>) -> String {
         let root = if self.group.is_empty() { "/api" } else { "/apis" };
         let within = namespace.map_or_else(String::new, |namespace| format!("namespaces/{namespace}/"));
         format!("{root}/{}/{within}{}", self.api_version(), self.plural)
