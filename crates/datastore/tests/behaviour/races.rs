@@ -1,7 +1,7 @@
 //! Several writers at once.
 
 use buoy_api::ObjectMeta;
-use buoy_api::binding::{Binding, BindingSpec};
+use buoy_api::binding::{Binding, BindingSpec, Candidate};
 use buoy_core::store::{Key, Part, Prefix, Reply, StoreOp, Value, Writer};
 use buoy_datastore::Datastore;
 
@@ -98,8 +98,19 @@ pub(crate) fn parts_of_many_writers_merge(backend: &dyn Backend) {
             });
         }
     });
-    let Some(Ok(Value::Binding(found))) = get(&*store, &binding_key).map(|record| record.value) else {
-        panic!("no binding");
+    let candidates = || match get(&*store, &binding_key).map(|record| record.value) {
+        Some(Ok(Value::Binding(found))) => found.status.candidates,
+        other => panic!("no binding: {other:?}"),
     };
-    assert_eq!(found.status.candidates, nodes.map(|node| candidate(node, 199)));
+    assert_eq!(candidates(), nodes.map(|node| candidate(node, 199)));
+    // Each takes its part away, the last one too.
+    for (index, node) in nodes.iter().enumerate() {
+        let op = StoreOp::Apply(binding_key.clone(), Writer((*node).into()), Part::default());
+        written(store.run(&op));
+        let rest: Vec<Candidate> = nodes[index + 1..]
+            .iter()
+            .map(|node| candidate(node, 199))
+            .collect();
+        assert_eq!(candidates(), rest);
+    }
 }
