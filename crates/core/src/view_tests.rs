@@ -90,6 +90,22 @@ fn the_record_of_an_earlier_container_says_nothing_about_this_one() {
 }
 
 #[test]
+fn requests_that_cannot_be_read_take_nothing_away() {
+    let mut view = view();
+    let attachment = pod("web-0", 7);
+    let asked = |view: &View| view.asked_by(&attachment.endpoint).collect::<Vec<_>>();
+    for (nats, expected) in [
+        (&[("10.65.0.7", "172.16.1.9")][..], vec![floating("172.16.1.9")]),
+        (&[("", "no list")], vec![floating("172.16.1.9")]),
+        (&[], vec![]),
+        (&[("", "no list")], vec![]),
+    ] {
+        put(&mut view, Value::Endpoint(record(&attachment, nats)));
+        assert_eq!(asked(&view), expected);
+    }
+}
+
+#[test]
 fn the_newest_attachment_that_stays_is_the_endpoints() {
     let mut view = view();
     let older = pod("web-0", 7);

@@ -36,6 +36,16 @@ impl Workload {
     }
 }
 
+/// The floating IPs that a record asks for, as far as they can be read; `None` if it asks and nothing of that can be.
+fn requests(record: &WorkloadEndpoint) -> Option<BTreeSet<FloatingIp>> {
+    let nats = &record.spec.ip_nats;
+    let read: BTreeSet<_> = nats
+        .iter()
+        .filter_map(|nat| nat.external_ip.parse().ok())
+        .collect();
+    (nats.is_empty() || !read.is_empty()).then_some(read)
+}
+
 impl View {
     /// Endpoints of this node that ask for a floating IP.
     pub fn asking(&self, floating: FloatingIp) -> impl Iterator<Item = &EndpointId> {
@@ -47,21 +57,17 @@ impl View {
         self.asked.get(endpoint).into_iter().flatten().copied()
     }
 
-    /// Looks again at what an endpoint asks for: in its record or, before there is one, in its ADD.
+    /// Looks again at what an endpoint asks for: in its record or, before there is one, in its ADD. Where
+    /// nothing of it can be read, what it asked for before stays in force.
     pub(super) fn reindex(&mut self, endpoint: &EndpointId) -> BTreeSet<Subject> {
+        let before = self.asked.remove(endpoint).unwrap_or_default();
         let now = match self.attachment_of(endpoint) {
             None => BTreeSet::new(),
             Some(attachment) => match self.record_of(attachment) {
-                Some(record) => record
-                    .spec
-                    .ip_nats
-                    .iter()
-                    .filter_map(|nat| nat.external_ip.parse().ok())
-                    .collect(),
+                Some(record) => requests(record).unwrap_or_else(|| before.clone()),
                 None => attachment.request.floating.iter().copied().collect(),
             },
         };
-        let before = self.asked.remove(endpoint).unwrap_or_default();
         for floating in before.difference(&now) {
             if let Some(endpoints) = self.asking.get_mut(floating) {
                 endpoints.remove(endpoint);
