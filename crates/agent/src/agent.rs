@@ -149,7 +149,7 @@ impl Agent {
             self.network.wake(),
             self.work.wake(),
             self.settle_wake(),
-            self.view.daemon_due(),
+            self.view.readiness_due(),
             self.view.held_until(),
             Some(self.next_tick),
         ];

@@ -45,6 +45,38 @@ pub const POOL_FLOATING_IPS: &str = "buoy.dev/floatingIPs";
 /// On a Node: version of the agent that works there.
 pub const AGENT: &str = "buoy.dev/agent";
 
+/// On a WorkloadEndpoint that is a view of a pod: how the pod is ([`Readiness`]).
+pub const READINESS: &str = "buoy.dev/readiness";
+
+/// How a workload is, as whoever runs it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It serves.
+    Ready,
+    /// It does not serve now.
+    NotReady,
+    /// It is being deleted.
+    Going,
+}
+
+impl Readiness {
+    /// The value of [`READINESS`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::NotReady => "NotReady",
+            Self::Going => "Going",
+        }
+    }
+
+    /// What a record's annotations say; `None` if nothing.
+    pub fn of(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        let text = annotations.get(READINESS)?;
+        let all = [Self::Ready, Self::NotReady, Self::Going];
+        all.into_iter().find(|readiness| readiness.as_str() == text)
+    }
+}
+
 /// Longest accepted value, in bytes.
 pub const MAX_VALUE: usize = 16 * 1024;
 /// Most floating IPs of one workload.

@@ -8,6 +8,7 @@ mod interest;
 mod observed;
 mod own_node;
 mod ownership;
+mod readiness;
 mod records;
 mod restored;
 mod routing;
@@ -33,6 +34,7 @@ use self::observed::Seen;
 use self::own_node::OwnNode;
 use self::ownership::Ownership;
 pub use self::ownership::Withdrawal;
+use self::readiness::Serving;
 pub use self::records::{Records, Slot};
 use self::restored::Restored;
 pub use self::restored::{RESTORE_HOLD, Revenant};
@@ -95,7 +97,8 @@ pub struct Settings {
     pub identity: String,
     /// Who announces routes.
     pub routing: Routing,
-    /// How long the routing daemon may be away before this node's workloads count as not ready.
+    /// How long the routing daemon may be away before this node's workloads count as not ready, and how long a workload may
+    /// be not ready before it counts as such.
     pub yield_time: Duration,
 }
 
@@ -145,6 +148,7 @@ pub struct View {
     /// The machine is going down: nothing here is a candidate any more.
     pub leaving: bool,
     health: Health,
+    serving: BTreeMap<EndpointId, Serving>,
     ownership: Ownership,
     own_node: OwnNode,
     restored: Restored,
@@ -185,6 +189,7 @@ impl View {
             lease_wanted: false,
             leaving: false,
             health: Health::default(),
+            serving: BTreeMap::new(),
             ownership: Ownership::default(),
             own_node: OwnNode::default(),
             restored: Restored::default(),
@@ -216,6 +221,7 @@ impl View {
                 name: name.clone(),
             };
             dirty.extend(self.reindex(&id));
+            self.note_readiness(&id, now);
         }
         dirty.extend(self.concerned(&key));
         if matches!(&key, Key::Node(name) if *name == self.settings.node) {

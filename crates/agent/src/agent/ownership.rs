@@ -15,10 +15,10 @@ use tracing::{debug, info, warn};
 use super::Agent;
 
 impl Agent {
-    /// Looks at what time and the kernel bring about: a routing daemon that is away for too long, addresses that have left
-    /// the kernel.
+    /// Looks at what time and the kernel bring about: a routing daemon that is away or a workload that is not ready for too
+    /// long, addresses that have left the kernel.
     pub(super) fn look_at_ownership(&mut self, now: Mono) {
-        self.dirty.extend(self.view.look_at_daemon(now));
+        self.dirty.extend(self.view.look_at_readiness(now));
         let gone: Vec<FloatingIp> = self
             .withdrawing
             .iter()

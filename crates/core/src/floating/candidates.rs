@@ -48,7 +48,7 @@ pub fn candidate(view: &View, floating: FloatingIp, endpoint: &EndpointId) -> Re
         endpoint: attachment.id.ifname.clone(),
         uid: attachment.request.uid.clone(),
         internal_ip,
-        ready: view.is_ready(),
+        ready: view.is_ready() && view.serves(endpoint),
         priority: attachment.request.priority,
         since: attachment.since,
     };

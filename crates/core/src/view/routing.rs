@@ -95,7 +95,7 @@ impl View {
 
     /// When to look at the routing daemon though nothing is heard of it: when it will have been away for so long that this
     /// node's workloads count as not ready, or well for so long that they count as ready again.
-    pub fn daemon_due(&self) -> Option<Mono> {
+    pub(super) fn daemon_due(&self) -> Option<Mono> {
         match &self.daemon {
             Daemon::NotReady { is_away: true, .. } if !self.health.unready => {
                 let since = self.health.away_since()?;
@@ -107,7 +107,7 @@ impl View {
     }
 
     /// Looks whether the routing daemon has been away for too long, or well for long enough, and says whom that concerns.
-    pub fn look_at_daemon(&mut self, now: Mono) -> BTreeSet<Subject> {
+    pub(super) fn look_at_daemon(&mut self, now: Mono) -> BTreeSet<Subject> {
         if self.daemon_due().is_none_or(|at| now < at) {
             return BTreeSet::new();
         }

@@ -196,7 +196,7 @@ impl Agent {
         while let Some((subject, outcome)) = self.inbox.pop_front() {
             self.performed(&subject, outcome, now.mono, flaw);
         }
-        self.dirty.extend(self.view.look_at_daemon(now.mono));
+        self.dirty.extend(self.view.look_at_readiness(now.mono));
         if self.view.held_until().is_some_and(|until| until <= now.mono) {
             self.dirty.extend(self.view.end_hold(now.mono));
         }
@@ -379,7 +379,7 @@ impl Agent {
         [
             dirty.then(Mono::default),
             self.work.wake(),
-            self.view.daemon_due(),
+            self.view.readiness_due(),
             self.view.held_until(),
         ]
         .into_iter()

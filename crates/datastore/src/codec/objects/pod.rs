@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use buoy_api::annotations::FLOATING_IPS;
+use buoy_api::annotations::{FLOATING_IPS, READINESS, Readiness};
 use buoy_api::meta::Extra;
 use buoy_api::names::{EndpointName, Orchestrator, namespace_profile, pod_link};
 use buoy_api::resource::{CALICO_V3, Kind};
@@ -145,12 +145,28 @@ impl<'a> Pod<'a> {
         let mut metadata = derived_metadata(self.object, name);
         metadata.insert("namespace".to_owned(), self.namespace.into());
         metadata.insert("labels".to_owned(), json!(self.labels(account)));
+        let annotations = json!({READINESS: self.readiness().as_str()});
+        metadata.insert("annotations".to_owned(), annotations);
         Extra::from_iter([
             ("apiVersion".to_owned(), CALICO_V3.into()),
             ("kind".to_owned(), WorkloadEndpointSpec::KIND.into()),
             ("metadata".to_owned(), metadata.into()),
             ("spec".to_owned(), spec),
         ])
+    }
+
+    /// As its Ready condition says; a pod that is being deleted serves nobody new.
+    fn readiness(&self) -> Readiness {
+        if metadata(self.object).is_some_and(|metadata| metadata.contains_key("deletionTimestamp")) {
+            return Readiness::Going;
+        }
+        let conditions = self.status("conditions").and_then(Json::as_array);
+        let is_ready = |condition: &Json| condition["type"] == "Ready" && condition["status"] == "True";
+        if conditions.into_iter().flatten().any(is_ready) {
+            Readiness::Ready
+        } else {
+            Readiness::NotReady
+        }
     }
 
     fn labels(&self, account: &str) -> BTreeMap<String, String> {

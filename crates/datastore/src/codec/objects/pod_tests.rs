@@ -1,5 +1,6 @@
 //! Pods and their endpoints.
 
+use buoy_api::annotations::Readiness;
 use buoy_api::v3::WorkloadEndpoint;
 
 use super::*;
@@ -141,6 +142,23 @@ fn pods_without_an_endpoint() {
     }
     let unscheduled = pod(none, json!({"nodeName": ""}), running());
     assert!(read(place::PODS, &unscheduled).is_none());
+}
+
+#[test]
+fn readiness_is_the_pods_condition_and_ends_with_its_deletion() {
+    let readiness = |conditions: Json, deleted: bool| {
+        let status = json!({"phase": "Running", "podIP": "10.65.0.7", "conditions": conditions});
+        let mut pod = pod(json!({}), json!({}), status);
+        if deleted {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        Readiness::of(&endpoint(&pod).unwrap().metadata.annotations)
+    };
+    let condition = |status: &str| json!([{"type": "Initialized", "status": "True"}, {"type": "Ready", "status": status}]);
+    assert_eq!(readiness(condition("True"), false), Some(Readiness::Ready));
+    assert_eq!(readiness(condition("False"), false), Some(Readiness::NotReady));
+    assert_eq!(readiness(json!([]), false), Some(Readiness::NotReady));
+    assert_eq!(readiness(condition("True"), true), Some(Readiness::Going));
 }
 
 #[test]
