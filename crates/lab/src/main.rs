@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use buoy_lab::checker::{self, Place, Places};
 use buoy_lab::store::Store;
-use buoy_lab::{bench, demo, kube, locker, sweep, up};
+use buoy_lab::{bench, demo, kube, locker, probe, sweep, up};
 use clap::{Parser, Subcommand};
 
 /// Networks of namespaces on this machine, with real nodes and clients. Never touches the machine's own network.
@@ -54,6 +54,12 @@ enum Command {
     },
     /// Remove what failed tests and killed runs left.
     Sweep,
+    /// Answer questions of the lab's clients, until it is told to stop.
+    #[command(hide = true)]
+    Serve {
+        /// The name that is given as an answer; the host's, if none is given.
+        name: Option<String>,
+    },
     /// Keep a store to oneself until standard input ends.
     #[command(hide = true)]
     HoldStore {
@@ -107,6 +113,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 swept.namespaces.len()
             );
         }
+        Command::Serve { name } => probe::serve_here(name)?,
         Command::HoldStore { store } => locker::hold_until_eof(&store)?,
     }
     Ok(ExitCode::SUCCESS)

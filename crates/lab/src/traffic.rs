@@ -129,6 +129,19 @@ impl Witnesses {
         self.moved_and_heard(begun, to, limit, HEARD)
     }
 
+    /// The same where nobody knows who comes next: whoever answers and is not the old owner. Returns who it is.
+    pub fn taken_over(self, begun: Instant, old: &str, limit: Duration) -> Result<(String, Seen)> {
+        let tally = self.udp.wait(limit, "another answers", |tally| {
+            tally
+                .changes
+                .last()
+                .is_some_and(|(at, who)| *at > begun && who != old)
+        })?;
+        let (_, next) = tally.changes.last().cloned().context("nobody answers")?;
+        let seen = self.moved(begun, &next, limit)?;
+        Ok((next, seen))
+    }
+
     /// The same; clients get `heard` to hear of the end of their connections.
     pub fn moved_and_heard(self, begun: Instant, to: &str, limit: Duration, heard: Duration) -> Result<Seen> {
         let is_there = |tally: &Tally| {

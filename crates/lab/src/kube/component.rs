@@ -47,6 +47,7 @@ impl Place {
 #[derive(Debug)]
 pub struct Component {
     name: &'static str,
+    program: PathBuf,
     arguments: Vec<String>,
     place: Place,
     log: PathBuf,
@@ -54,10 +55,29 @@ pub struct Component {
 }
 
 impl Component {
-    /// One that does not run yet. Its log is `<directory>/<name>.log`.
-    pub(crate) fn new(name: &'static str, place: &Place, arguments: Vec<String>, directory: &Path) -> Self {
+    /// A component of Kubernetes that does not run yet. Its log is `<directory>/<name>.log`.
+    pub(crate) fn kubernetes(
+        name: &'static str,
+        place: &Place,
+        arguments: Vec<String>,
+        directory: &Path,
+    ) -> Result<Self> {
+        let arguments = [name.to_owned()].into_iter().chain(arguments).collect();
+        let program = buoy_kubeserver::binary()?;
+        Ok(Self::new(name, place, program, arguments, directory))
+    }
+
+    /// The same for any program.
+    pub(crate) fn new(
+        name: &'static str,
+        place: &Place,
+        program: &Path,
+        arguments: Vec<String>,
+        directory: &Path,
+    ) -> Self {
         Self {
             name,
+            program: program.to_owned(),
             arguments,
             place: place.clone(),
             log: directory.join(format!("{name}.log")),
@@ -78,8 +98,8 @@ impl Component {
     /// Starts it, if need be after a kill, and does not wait until it is of use.
     pub fn start(&self) -> Result<()> {
         self.kill();
-        let mut command = self.place.command(buoy_kubeserver::binary()?);
-        command.arg(self.name).args(&self.arguments);
+        let mut command = self.place.command(&self.program);
+        command.args(&self.arguments);
         *lock(&self.process) = Some(Process::start(self.place.netns().run(), &mut command, &self.log)?);
         Ok(())
     }

@@ -68,14 +68,14 @@ impl ControlPlane {
         settings::write_files(&directory)?;
         settings::write_certificate(&directory, &NAMES)?;
         let place = Place::Namespace(netns.clone());
-        let component = |name, arguments| Component::new(name, &place, arguments, &directory);
+        let component = |name, arguments| Component::kubernetes(name, &place, arguments, &directory);
         let [clients, peers]: [SocketAddr; 2] = [ETCD[0].parse()?, ETCD[1].parse()?];
         let control = Self {
-            etcd: component("etcd", settings::etcd(&directory, clients, peers)),
-            apiserver: component("kube-apiserver", apiserver(&directory, clients)?),
-            scheduler: component("kube-scheduler", scheduler(&directory)),
-            controllers: component("kube-controller-manager", controllers(&directory)),
-            door: component("kubectl", door(&directory)),
+            etcd: component("etcd", settings::etcd(&directory, clients, peers))?,
+            apiserver: component("kube-apiserver", apiserver(&directory, clients)?)?,
+            scheduler: component("kube-scheduler", scheduler(&directory))?,
+            controllers: component("kube-controller-manager", controllers(&directory))?,
+            door: component("kubectl", door(&directory))?,
             netns: netns.clone(),
             directory: directory.clone(),
         };

@@ -12,12 +12,15 @@
 //! kubelet, kube-proxy and pods in a machine of its own ([`crate::runtime`]). Images are never pulled.
 
 mod api;
+mod buoy;
+mod cases;
 mod cni;
 mod component;
 mod control;
 mod evidence;
 pub mod image;
 mod kubelet;
+mod manifest;
 mod node;
 mod pods;
 pub mod up;
@@ -38,10 +41,13 @@ use crate::run::Run;
 use crate::segment::{NODES, Segment, peers};
 
 pub use api::Api;
+pub use buoy::{Buoy, Gate};
+pub use cases::Case;
 pub use cni::Cni;
 pub use component::Component;
 pub use control::ControlPlane;
 use control::{ADMIN, CONTROL};
+pub use manifest::{Manifest, UNREADY};
 pub use node::Node;
 use node::Surroundings;
 pub use pods::Pod;

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::component::{Component, Place};
 use super::control::{ControlPlane, PROXY};
 use super::image;
 use super::kubelet;
-use super::{Options, ProxyMode};
+use super::{Options, Pod, ProxyMode};
 use crate::daemon::Daemon;
 use crate::netns::Netns;
 use crate::runtime::containerd::{self, Client, Containerd};
@@ -64,8 +64,8 @@ impl Node {
         let kubeconfig = at.control.kubeconfig(PROXY);
         let proxy = proxy_arguments(&name, options, &kubeconfig);
         Ok(Self {
-            kubelet: Component::new("kubelet", &place, arguments, &directory),
-            proxy: Component::new("kube-proxy", &place, proxy, &directory),
+            kubelet: Component::kubernetes("kubelet", &place, arguments, &directory)?,
+            proxy: Component::kubernetes("kube-proxy", &place, proxy, &directory)?,
             name,
             addresses,
             port: format!("port{index}"),
@@ -95,6 +95,12 @@ impl Node {
     /// Its network namespace.
     pub fn netns(&self) -> &Netns {
         self.machine.netns()
+    }
+
+    /// A program that can be started on it; its log is beside those of the node's components.
+    pub fn component(&self, name: &'static str, program: &Path, arguments: Vec<String>) -> Component {
+        let place = Place::Node(Arc::clone(&self.machine));
+        Component::new(name, &place, program, arguments, &self.directory)
     }
 
     /// A command that will run on it, in its namespaces and control groups.
@@ -140,6 +146,29 @@ impl Node {
         self.containerd.import(&self.machine, archive)
     }
 
+    /// Kills the process that holds a pod's namespaces. Error: it has none.
+    pub fn kill_sandbox(&self, pod: &Pod) -> Result<()> {
+        let tasks = self
+            .containerd
+            .ctr(&self.machine, &["containers", "list", "-q", SANDBOXES])?;
+        let mut last = anyhow!("pod {} has no sandbox on {}", pod.name, self.name);
+        for id in tasks.ok()?.stdout.lines() {
+            let shown = self
+                .containerd
+                .ctr(&self.machine, &["containers", "info", id])?
+                .ok()?
+                .stdout;
+            if shown.contains(&pod.uid) {
+                let words = ["task", "kill", "--signal", "SIGKILL", id];
+                match self.containerd.ctr(&self.machine, &words)?.ok() {
+                    Ok(_) => return Ok(()),
+                    Err(error) => last = error,
+                }
+            }
+        }
+        Err(last)
+    }
+
     /// Kills containerd; containers live on.
     pub fn kill_containerd(&self) {
         self.containerd.kill();
@@ -175,6 +204,9 @@ impl Node {
         Ok(())
     }
 }
+
+/// Selects the containers that hold pods' namespaces.
+const SANDBOXES: &str = "labels.\"io.cri-containerd.kind\"==sandbox";
 
 /// What a node meets when it boots.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use anyhow::{Context, Result, anyhow, bail};
 pub use answer::Answer;
 pub use raw::RawProtocol;
 pub use reader::{Ending, Reader};
-pub use serve::Server;
+pub use serve::{Server, serve_here};
 pub use wire::{PORT, Via};
 pub(crate) use wire::{any_like, bound, domain_of};
 

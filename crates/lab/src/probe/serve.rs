@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::socket::{SockaddrStorage, recvfrom};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::os::fd::AsRawFd;
 
@@ -27,6 +29,17 @@ pub struct Server {
     threads: Vec<JoinHandle<Result<()>>>,
 }
 
+/// Serves where this process is, in a pod for instance, until it is told to end by SIGTERM. Without a name: under the
+/// host's.
+pub fn serve_here(name: Option<String>) -> Result<()> {
+    let host = nix::unistd::gethostname().context("this host has no name")?;
+    let name = name.unwrap_or_else(|| host.to_string_lossy().into_owned());
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let _server = Server::on(Sockets::open()?, &name)?;
+    signals.forever().next();
+    Ok(())
+}
+
 /// What every server thread has.
 #[derive(Clone)]
 struct Service {
@@ -37,12 +50,16 @@ struct Service {
 impl Server {
     /// Starts the servers; when it returns, they answer. `who` is the name they give (no blanks in it).
     pub fn start(netns: &Netns, who: &str) -> Result<Self> {
+        let sockets = netns.enter(Sockets::open).context("cannot start servers")?;
+        Self::on(sockets, who)
+    }
+
+    fn on(sockets: Sockets, who: &str) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let service = Service {
             who: who.to_owned(),
             stop: Arc::clone(&stop),
         };
-        let sockets = netns.enter(Sockets::open).context("cannot start servers")?;
         let mut server = Self {
             stop,
             threads: Vec::new(),

@@ -2,14 +2,17 @@
 //!
 //! OCI image layout 1.0: `oci-layout`, `index.json`, and blobs named by their SHA-256.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::tar::Tar;
+use crate::exec::{self, PATIENCE};
 
 /// Where Debian's package `busybox-static` puts it.
 const BUSYBOX: &str = "/bin/busybox";
@@ -25,7 +28,7 @@ const APPLETS: [&str; 27] = [
 pub(crate) struct Image {
     name: String,
     command: Vec<String>,
-    layer: Vec<u8>,
+    layer: Tar,
 }
 
 impl Image {
@@ -36,6 +39,26 @@ impl Image {
             layer.symlink(&format!("bin/{applet}"), "busybox")?;
         }
         Ok(Self::new(name, &["/bin/sh"], layer))
+    }
+
+    /// The same with programs of this machine in `/bin`, the libraries that they need, and a command. Error: as above, or a
+    /// program or library cannot be read.
+    pub(crate) fn with_programs(name: &str, command: &[&str], programs: &[&Path]) -> Result<Self> {
+        let mut image = Self::busybox(name)?;
+        let mut layer = image.layer;
+        let mut libraries = BTreeSet::new();
+        for program in programs {
+            let file = program.file_name().unwrap_or_default().to_string_lossy();
+            layer.file(&format!("bin/{file}"), 0o755, &read(program)?)?;
+            libraries.extend(libraries_of(program)?);
+        }
+        for library in libraries {
+            let path = library.to_string_lossy();
+            layer.file(path.trim_start_matches('/'), 0o755, &read(&library)?)?;
+        }
+        image.layer = layer;
+        image.command = words(command);
+        Ok(image)
     }
 
     /// A process that does nothing, for ever. Error: no busybox on this machine.
@@ -57,31 +80,28 @@ impl Image {
     fn new(name: &str, command: &[&str], layer: Tar) -> Self {
         Self {
             name: name.to_owned(),
-            command: command.iter().map(|word| (*word).to_owned()).collect(),
-            layer: layer.finish(),
+            command: words(command),
+            layer,
         }
     }
 
     /// The archive's bytes.
-    pub(crate) fn archive(&self) -> Result<Vec<u8>> {
+    pub(crate) fn archive(self) -> Result<Vec<u8>> {
+        let layer = self.layer.finish();
         let mut archive = Tar::new();
         archive.directory("blobs")?.directory("blobs/sha256")?;
         let config = json!({
             "architecture": architecture(),
             "os": "linux",
             "config": {"Cmd": self.command, "Env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"]},
-            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(&self.layer))]},
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))]},
         });
         let config = blob(
             &mut archive,
             "application/vnd.oci.image.config.v1+json",
             config.to_string().as_bytes(),
         )?;
-        let layer = blob(
-            &mut archive,
-            "application/vnd.oci.image.layer.v1.tar",
-            &self.layer,
-        )?;
+        let layer = blob(&mut archive, "application/vnd.oci.image.layer.v1.tar", &layer)?;
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -105,6 +125,23 @@ fn blob(archive: &mut Tar, kind: &str, bytes: &[u8]) -> Result<Value> {
     let digest = digest(bytes);
     archive.file(&format!("blobs/sha256/{digest}"), 0o644, bytes)?;
     Ok(json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len()}))
+}
+
+fn words(command: &[&str]) -> Vec<String> {
+    command.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// The shared libraries of a program, and what loads them.
+fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
+    let listed = exec::run(Command::new("ldd").arg(program), "", PATIENCE)?
+        .ok()?
+        .stdout;
+    let words = listed.split_whitespace().filter(|word| word.starts_with('/'));
+    Ok(words.map(PathBuf::from).collect())
 }
 
 /// The root file system with nothing but busybox.
