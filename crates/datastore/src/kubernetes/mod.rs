@@ -94,6 +94,7 @@ impl Kubernetes {
             shared: Arc::new(Shared {
                 name: settings.name.clone(),
                 layout: Layout {
+                    calico: settings.calico,
                     namespace: settings.namespace.clone(),
                     node: options.node,
                 },

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::pace::Rate;
 use crate::cause::chain;
+use crate::codec::objects::CalicoGroup;
 use crate::environment;
 use crate::redact::redacted;
 
@@ -25,6 +26,8 @@ pub(super) struct Settings {
     pub name: String,
     /// Namespace of the leases.
     pub namespace: String,
+    /// The group of Calico's records.
+    pub calico: CalicoGroup,
     /// How fast to ask.
     pub rate: Rate,
     source: Source,
@@ -90,6 +93,7 @@ impl Settings {
                 Source::InCluster | Source::Variables(_) => "kubernetes:".to_owned(),
             },
             namespace,
+            calico: calico_group(env("API_GROUP").as_deref())?,
             rate: rate(qps.as_deref(), burst.as_deref())?,
             source,
         })
@@ -123,6 +127,17 @@ impl Settings {
                 config.map_err(|error| complaint(&error))
             }
         }
+    }
+}
+
+/// As Calico's own programs read it.
+fn calico_group(name: Option<&str>) -> Result<CalicoGroup, String> {
+    match name {
+        None | Some("crd.projectcalico.org/v1") => Ok(CalicoGroup::Crd),
+        Some("projectcalico.org/v3") => Ok(CalicoGroup::V3),
+        Some(other) => Err(format!(
+            "CALICO_API_GROUP is none of Calico's: {other}\nset it to crd.projectcalico.org/v1 or projectcalico.org/v3"
+        )),
     }
 }
 
@@ -254,6 +269,20 @@ mod tests {
             let message = parse(&format!("kubernetes:/a?{option}"), &[]).unwrap_err();
             assert!(message.starts_with(begins), "{message}");
         }
+    }
+
+    #[test]
+    fn the_group_is_the_one_that_calico_uses() {
+        let group = |env: &[(&str, &str)]| parse("kubernetes:/a", env).map(|settings| settings.calico);
+        assert_eq!(group(&[]), Ok(CalicoGroup::Crd));
+        let of = |name| [("CALICO_API_GROUP", name)];
+        assert_eq!(group(&of("crd.projectcalico.org/v1")), Ok(CalicoGroup::Crd));
+        assert_eq!(group(&of("projectcalico.org/v3")), Ok(CalicoGroup::V3));
+        assert!(
+            group(&of("v3"))
+                .unwrap_err()
+                .starts_with("CALICO_API_GROUP is none")
+        );
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Shared {
         if objects::is_derived(key) {
             return self.create_in(key, place, value);
         }
-        let form = objects::creation(key, value).map_err(|bad| self.invalid(&bad))?;
+        let form = objects::creation(place.resource, key, value).map_err(|bad| self.invalid(&bad))?;
         let post = |what, _, object: &Extra| Request::post(what, strict(place, place.directory()), object);
         Ok(match self.send(place, form, post) {
             // Of what is made, only the namespace can be missing.
@@ -90,7 +90,8 @@ impl Shared {
             return Ok(Err(Trouble::Conflict));
         }
         let at = objects::revision(object).unwrap_or_default();
-        let form = objects::update(key, value, Some(object), at).map_err(|bad| self.invalid(&bad))?;
+        let form = objects::update(place.resource, key, value, Some(object), at)
+            .map_err(|bad| self.invalid(&bad))?;
         Ok(self.send(place, form, Request::put))
     }
 
@@ -112,7 +113,8 @@ impl Shared {
                 return Ok(Err(Trouble::Conflict));
             }
         }
-        let form = objects::update(key, value, into.as_ref(), at).map_err(|bad| self.invalid(&bad))?;
+        let form = objects::update(place.resource, key, value, into.as_ref(), at)
+            .map_err(|bad| self.invalid(&bad))?;
         Ok(self.send(place, form, Request::put))
     }
 

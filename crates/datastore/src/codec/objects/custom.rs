@@ -9,7 +9,7 @@ use buoy_core::store::{Bad, Key};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::place::{self, ApiResource, BINDINGS, Layout};
+use super::place::{self, ApiResource, BINDINGS};
 use super::{bad, name, strings};
 
 /// Where Calico keeps labels and annotations of its resources.
@@ -35,14 +35,14 @@ struct Hidden {
 
 /// Key and record of an object.
 pub(super) fn read(resource: ApiResource, object: &Extra) -> Option<(Key, Option<Result<Extra, Bad>>)> {
-    let key = place::named_key(resource, name(object)?)?;
+    let key = place::named_key(resource.canonical(), name(object)?)?;
     let mut stored = object.clone();
     if let Some(Json::Object(metadata)) = stored.get_mut("metadata") {
         for field in SERVER_S {
             metadata.remove(field);
         }
     }
-    let stored = if is_calico_s(resource) {
+    let stored = if hides(resource) {
         revealed(object, stored)
     } else {
         if resource == BINDINGS {
@@ -53,25 +53,25 @@ pub(super) fn read(resource: ApiResource, object: &Extra) -> Option<(Key, Option
     Some((key, Some(stored)))
 }
 
-/// The object of a record.
-pub(super) fn object(key: &Key, mut record: Extra) -> Result<Extra, Bad> {
-    let resource = place::of(key, &Layout::default())?.resource;
+/// The object of a record, of this resource.
+pub(super) fn object(resource: ApiResource, mut record: Extra) -> Result<Extra, Bad> {
     record.insert("apiVersion".to_owned(), resource.api_version().into());
     if let Some(Json::Object(metadata)) = record.get_mut("metadata") {
         for field in SERVER_S.iter().chain(&["creationTimestamp"]) {
             metadata.remove(*field);
         }
-        if is_calico_s(resource) {
+        if hides(resource) {
             hide(metadata)?;
         }
     }
-    if !is_calico_s(resource) {
+    if resource == BINDINGS {
         record.remove("status");
     }
     Ok(record)
 }
 
-fn is_calico_s(resource: ApiResource) -> bool {
+/// Whether Calico hides a record's own metadata in an annotation. Where people see its records, they are what is written.
+fn hides(resource: ApiResource) -> bool {
     resource.group == place::POOLS.group
 }
 

@@ -102,6 +102,20 @@ pub(super) fn object(key: &Key, mut record: Extra) -> Result<Extra, Bad> {
     })
 }
 
+/// The object as a resource of the group that Calico uses here.
+pub(super) fn within(resource: ApiResource, mut object: Extra) -> Extra {
+    if !resource.is_v3() {
+        return object;
+    }
+    object.insert("apiVersion".to_owned(), resource.api_version().into());
+    object.insert("kind".to_owned(), resource.kind.into());
+    // Only the other group has an affinity's flag as text.
+    if let Some(deleted) = object.get_mut("spec").and_then(|spec| spec.get_mut("deleted")) {
+        *deleted = (*deleted == true || *deleted == "true").into();
+    }
+    object
+}
+
 /// An object with this specification.
 pub(super) fn envelope(resource: ApiResource, name: &str, labels: Option<Json>, spec: Extra) -> Extra {
     let mut metadata = json!({"name": name});

@@ -22,7 +22,7 @@ use buoy_core::store::{Bad, Key, Prefix, Record, Revision, Value};
 use serde_json::Value as Json;
 
 pub use native::{status_part, uid};
-pub use place::{ApiResource, Collection, Layout, Place};
+pub use place::{ApiResource, CalicoGroup, Collection, Layout, Place};
 
 use super::bad;
 use super::record::{Parts, check, encode_parts};
@@ -75,13 +75,13 @@ pub fn identity() -> Collection {
 /// Reads an object; `None` if it is nobody's record.
 pub fn read(resource: ApiResource, object: &Extra) -> Option<Found> {
     let revision = revision(object)?;
-    let (key, stored) = match resource {
+    let (key, stored) = match resource.canonical() {
         place::PODS => pod::read(object)?,
         place::NODES => node::read(object)?,
         place::NAMESPACES => native::read_namespace(object)?,
         place::LEASES => native::read_lease(object)?,
         place::BLOCKS | place::AFFINITIES | place::HANDLES | place::IPAM_CONFIGS => {
-            ipam::read(resource, object)?
+            ipam::read(resource.canonical(), object)?
         }
         _ => custom::read(resource, object)?,
     };
@@ -119,15 +119,21 @@ pub fn record(key: &Key, resource: ApiResource, object: &Extra) -> Option<Record
     })
 }
 
-/// What creating a record writes that is an object of its own.
-pub fn creation(key: &Key, value: &Value) -> Result<Form, Bad> {
-    form(key, value, None)
+/// What creating a record writes that is an object of its own, of this resource.
+pub fn creation(resource: ApiResource, key: &Key, value: &Value) -> Result<Form, Bad> {
+    form(resource, key, value, None)
 }
 
 /// What an update writes, on the object of this revision: like a creation. `into` is the object that is there, for records that
 /// live in others' objects.
-pub fn update(key: &Key, value: &Value, into: Option<&Extra>, at: Revision) -> Result<Form, Bad> {
-    Ok(match form(key, value, into)? {
+pub fn update(
+    resource: ApiResource,
+    key: &Key,
+    value: &Value,
+    into: Option<&Extra>,
+    at: Revision,
+) -> Result<Form, Bad> {
+    Ok(match form(resource, key, value, into)? {
         Form::Object(object) => Form::Object(pinned(object, at)),
         Form::Patch(patch) => Form::Patch(pinned(patch, at)),
         foreign @ Form::Foreign(_) => foreign,
@@ -149,20 +155,19 @@ pub fn is_derived(key: &Key) -> bool {
     matches!(key, Key::Endpoint { .. } | Key::Node(_) | Key::Profile(_))
 }
 
-fn form(key: &Key, value: &Value, into: Option<&Extra>) -> Result<Form, Bad> {
+fn form(resource: ApiResource, key: &Key, value: &Value, into: Option<&Extra>) -> Result<Form, Bad> {
     check(key, value)?;
+    let of_ipam = |object| Form::Object(ipam::within(resource, object));
     Ok(match (key, value) {
         (_, Value::Node(node)) => Form::Patch(node::patch(node, into)?),
         (_, Value::Endpoint(endpoint)) => Form::Patch(pod::patch(endpoint)),
         (_, Value::Profile(_)) => Form::Foreign(native::PROFILE_OWNED),
         (_, Value::Lease(lease)) => Form::Object(native::lease(lease)?),
         (Key::Affinity { owner, cidr }, Value::Affinity(_)) => {
-            Form::Object(affinity::object(owner, cidr, plain(value)?))
+            of_ipam(affinity::object(owner, cidr, plain(value)?))
         }
-        (Key::Block(_) | Key::Handle(_) | Key::IpamConfig, _) => {
-            Form::Object(ipam::object(key, plain(value)?)?)
-        }
-        _ => Form::Object(custom::object(key, resource(value)?)?),
+        (Key::Block(_) | Key::Handle(_) | Key::IpamConfig, _) => of_ipam(ipam::object(key, plain(value)?)?),
+        _ => Form::Object(custom::object(resource, self::resource(value)?)?),
     })
 }
 

@@ -58,6 +58,13 @@ pub(super) const BLOCKS: ApiResource = calico("ipamblocks", "IPAMBlock");
 pub(super) const AFFINITIES: ApiResource = calico("blockaffinities", "BlockAffinity");
 pub(super) const HANDLES: ApiResource = calico("ipamhandles", "IPAMHandle");
 pub(super) const IPAM_CONFIGS: ApiResource = calico("ipamconfigs", "IPAMConfig");
+/// The only one that has another name in the other group.
+const V3_IPAM_CONFIGS: ApiResource = ApiResource {
+    group: "projectcalico.org",
+    version: "v3",
+    plural: "ipamconfigurations",
+    kind: "IPAMConfiguration",
+};
 pub(super) const BINDINGS: ApiResource = buoy("floatingipbindings", "FloatingIPBinding");
 pub(super) const EPOCH_FLOORS: ApiResource = buoy("epochfloors", "EpochFloor");
 pub(super) const PODS: ApiResource = core("pods", "Pod");
@@ -117,6 +124,37 @@ impl ApiResource {
         format!("{}/{}", self.group, self.version)
     }
 
+    /// The same records where Calico keeps them in this group.
+    fn within(self, group: CalicoGroup) -> Self {
+        match group {
+            CalicoGroup::V3 if self == IPAM_CONFIGS => V3_IPAM_CONFIGS,
+            CalicoGroup::V3 if self.group == POOLS.group => Self {
+                group: V3_IPAM_CONFIGS.group,
+                version: V3_IPAM_CONFIGS.version,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
+    /// The same records where Calico keeps them by default.
+    pub(super) fn canonical(self) -> Self {
+        match self {
+            V3_IPAM_CONFIGS => IPAM_CONFIGS,
+            resource if resource.is_v3() => Self {
+                group: POOLS.group,
+                version: POOLS.version,
+                ..resource
+            },
+            resource => resource,
+        }
+    }
+
+    /// Whether it is one of Calico's as people see it.
+    pub(super) fn is_v3(&self) -> bool {
+        self.group == V3_IPAM_CONFIGS.group
+    }
+
     /// Whether its definition knows every field there is.
     pub fn is_strict(&self) -> bool {
         self.group == BINDINGS.group
@@ -138,9 +176,21 @@ impl ApiResource {
     }
 }
 
-/// Where objects are that are not custom resources.
+/// In which of its API groups Calico keeps its records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CalicoGroup {
+    /// `crd.projectcalico.org/v1`.
+    #[default]
+    Crd,
+    /// `projectcalico.org/v3`: the same records as people see them.
+    V3,
+}
+
+/// Where objects are, as far as clusters differ in that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
+    /// The group of Calico's records.
+    pub calico: CalicoGroup,
     /// Namespace of the leases.
     pub namespace: String,
     /// The only node whose pods are wanted.
@@ -244,14 +294,14 @@ pub(super) fn of(key: &Key, layout: &Layout) -> Result<Place, Bad> {
     };
     dns(&name)?;
     Ok(Place {
-        resource,
+        resource: resource.within(layout.calico),
         namespace,
         name,
     })
 }
 
 pub(super) fn collection(prefix: &Prefix, layout: &Layout) -> Collection {
-    match prefix {
+    let collection = match prefix {
         Prefix::Pools => Collection::all(POOLS),
         Prefix::Reservations => Collection::all(RESERVATIONS),
         Prefix::Nodes => Collection::all(NODES),
@@ -279,6 +329,10 @@ pub(super) fn collection(prefix: &Prefix, layout: &Layout) -> Collection {
             labels: Some(super::native::LEASE_LABEL.join("=")),
             ..Collection::all(LEASES)
         },
+    };
+    Collection {
+        resource: collection.resource.within(layout.calico),
+        ..collection
     }
 }
 

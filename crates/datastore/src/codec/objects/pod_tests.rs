@@ -166,7 +166,7 @@ fn an_endpoint_is_noted_on_its_pod_and_taken_off() {
     let annotations = json!({"cni.projectcalico.org/containerID": "c0ffee"});
     let found = read(place::PODS, &pod(annotations, json!({}), running())).unwrap();
     let value = found.value.unwrap().unwrap();
-    let form = update(&found.key, &value, None, Revision(7)).unwrap();
+    let form = update(place::PODS, &found.key, &value, None, Revision(7)).unwrap();
     assert_eq!(
         whole(form),
         json!({"metadata": {"resourceVersion": "7", "annotations": {

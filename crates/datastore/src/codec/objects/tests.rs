@@ -5,11 +5,12 @@ use buoy_api::meta::Extra;
 use buoy_core::store::{Key, Prefix, Revision, Value};
 use serde_json::{Value as Json, json};
 
-use super::place::{self, ApiResource, Layout};
+use super::place::{self, ApiResource, CalicoGroup, Layout};
 use super::{Form, creation, is_derived, read, record, removal, update};
 
 fn layout() -> Layout {
     Layout {
+        calico: CalicoGroup::Crd,
         namespace: "buoy-system".to_owned(),
         node: None,
     }
@@ -48,9 +49,9 @@ fn key_of(prefix: &str) -> Key {
 /// Reads an object, writes its record again, and expects the same but for what is the server's.
 fn unchanged(resource: ApiResource, json: Json) -> Value {
     let (key, value) = value(resource, json.clone());
-    let written = whole(creation(&key, &value).unwrap());
+    let written = whole(creation(resource, &key, &value).unwrap());
     assert_eq!(written, json, "{key}");
-    let pinned = whole(update(&key, &value, None, Revision(7)).unwrap());
+    let pinned = whole(update(resource, &key, &value, None, Revision(7)).unwrap());
     assert_eq!(pinned["metadata"]["resourceVersion"], "7");
     value
 }
@@ -242,7 +243,7 @@ fn a_resource_of_calico_s_has_its_metadata_in_an_annotation() {
         pool.metadata.annotations["buoy.dev/floatingIPs"], "Deny",
         "what people see wins"
     );
-    let again = whole(creation(&key, &Value::Pool(pool)).unwrap());
+    let again = whole(creation(place::POOLS, &key, &Value::Pool(pool)).unwrap());
     let annotations = &again["metadata"]["annotations"];
     assert_eq!(
         annotations["kubectl.kubernetes.io/last-applied-configuration"],
@@ -253,6 +254,55 @@ fn a_resource_of_calico_s_has_its_metadata_in_an_annotation() {
         r#"{"annotations":{"buoy.dev/floatingIPs":"Deny"}}"#
     );
     assert_eq!(again["metadata"].get("generation"), None);
+}
+
+#[test]
+fn calico_s_other_group_has_the_same_records_as_people_see_them() {
+    let layout = Layout {
+        calico: CalicoGroup::V3,
+        ..layout()
+    };
+    let resource = |key: &Key| super::place(key, &layout).unwrap().resource;
+    let pools = resource(&Key::Pool("p".to_owned()));
+    assert_eq!(pools.name(), "ippools.projectcalico.org");
+    let pool = json!({
+        "apiVersion": "projectcalico.org/v3", "kind": "IPPool",
+        "metadata": {"name": "p", "uid": "u", "labels": {"a": "b"}, "annotations": {"buoy.dev/floatingIPs": "Only"}},
+        "spec": {"cidr": "10.65.0.0/16", "new": 1},
+    });
+    let Value::Pool(pool) = unchanged(pools, pool) else {
+        panic!("no pool")
+    };
+    assert_eq!(
+        (pool.metadata.labels.len(), pool.metadata.annotations.len()),
+        (1, 1)
+    );
+    let settings = resource(&Key::IpamConfig);
+    assert_eq!(settings.name(), "ipamconfigurations.projectcalico.org");
+    let config = json!({
+        "apiVersion": "projectcalico.org/v3", "kind": "IPAMConfiguration", "metadata": {"name": "default"},
+        "spec": {"strictAffinity": true, "autoAllocateBlocks": false, "maxBlocksPerHost": 3,
+            "ipCooldownSeconds": 0, "kubeVirtVMAddressPersistence": "Enabled"},
+    });
+    unchanged(settings, config);
+    let owner = AffinityOwner::Host("node-a".to_owned());
+    let affinities = super::collection(&Prefix::Affinities(owner), &layout);
+    assert!(
+        affinities
+            .url("")
+            .starts_with("/apis/projectcalico.org/v3/blockaffinities?")
+    );
+    let affinity = json!({
+        "apiVersion": "projectcalico.org/v3", "kind": "BlockAffinity",
+        "metadata": {"name": "node-a-10-65-0-0-26", "labels": {
+            "projectcalico.org/affinity-type": "host",
+            "projectcalico.org/hostname-hash": place_hash("node-a"),
+            "projectcalico.org/ip-version": "4",
+        }},
+        "spec": {"state": "pending", "node": "node-a", "type": "host", "cidr": "10.65.0.0/26", "deleted": false},
+    });
+    unchanged(affinities.resource, affinity);
+    assert_eq!(resource(&Key::EpochFloor).name(), "epochfloors.buoy.dev");
 }
 
 #[test]
@@ -284,7 +334,7 @@ fn a_lease_is_kubernetes_own() {
     assert!(read(place::LEASES, &object(others)).is_none());
     let mut old = lease.clone();
     old.spec.term.0 = u64::from(u32::MAX);
-    assert!(creation(&Key::Lease("n1".to_owned()), &Value::Lease(old)).is_err());
+    assert!(creation(place::LEASES, &Key::Lease("n1".to_owned()), &Value::Lease(old)).is_err());
 }
 
 #[test]
@@ -296,7 +346,10 @@ fn a_namespace_is_a_profile_that_nobody_writes() {
     };
     assert_eq!(found.name(), "kns.shop");
     assert_eq!(found.spec.labels_to_apply["pcns.tier"], "gold");
-    assert!(matches!(creation(&key, &profile).unwrap(), Form::Foreign(_)));
+    assert!(matches!(
+        creation(place::NAMESPACES, &key, &profile).unwrap(),
+        Form::Foreign(_)
+    ));
     assert!(matches!(removal(&key, Revision(7)), Some(Form::Foreign(_))));
     assert!(super::place(&Key::Profile("ksa.shop.default".to_owned()), &layout()).is_err());
 }
@@ -324,7 +377,14 @@ fn a_node_has_calico_s_annotations() {
         .insert("buoy.dev/agent".to_owned(), "1".to_owned());
     found.metadata.annotations.remove("theirs");
     found.spec.bgp.as_mut().unwrap().ipv4_address = Some("192.0.2.2/24".parse().unwrap());
-    let form = update(&key, &Value::Node(found.clone()), Some(&node), Revision(7)).unwrap();
+    let form = update(
+        place::NODES,
+        &key,
+        &Value::Node(found.clone()),
+        Some(&node),
+        Revision(7),
+    )
+    .unwrap();
     assert_eq!(
         whole(form),
         json!({"metadata": {"uid": "u", "resourceVersion": "7", "annotations": {
@@ -332,8 +392,17 @@ fn a_node_has_calico_s_annotations() {
             "projectcalico.org/IPv4Address": "192.0.2.2/24"}}})
     );
     found.metadata.labels.clear();
-    assert!(update(&key, &Value::Node(found.clone()), Some(&node), Revision(7)).is_err());
-    assert!(creation(&key, &Value::Node(found)).is_err());
+    assert!(
+        update(
+            place::NODES,
+            &key,
+            &Value::Node(found.clone()),
+            Some(&node),
+            Revision(7)
+        )
+        .is_err()
+    );
+    assert!(creation(place::NODES, &key, &Value::Node(found)).is_err());
     assert!(is_derived(&key));
 }
 

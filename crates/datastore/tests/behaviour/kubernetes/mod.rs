@@ -5,6 +5,7 @@ mod definitions;
 mod endpoints;
 mod failures;
 mod faults;
+mod groups;
 mod nodes;
 mod requests;
 mod restore;
