@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use buoy_core::news::Note;
 use buoy_core::store::{Key, Next, Prefix, Record, Reply, Revision, Steps, StoreError, StoreOp};
 
 pub use follow::{Feed, follow};
@@ -39,6 +40,11 @@ pub trait Datastore: Send + Sync + Debug {
 
     /// Begins to watch: every change of a record of each prefix with a revision above the one beside it.
     fn watch(&self, interest: &[(Prefix, Revision)]) -> Result<Box<dyn Watch>, WatchError>;
+
+    /// Tells people what happened to a workload, where they look for it. A store that has no place for that does nothing.
+    fn tell(&self, _note: &Note) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// How often it was found to be another than before: restored from a copy, or made anew in its place. Nothing is written
     /// into another one before it was [accepted](Self::accept).

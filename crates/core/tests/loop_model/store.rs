@@ -129,6 +129,11 @@ impl StoreSim {
             .candidates
             .retain(|candidate| candidate.node != writer.0);
         binding.status.candidates.extend(part.candidates);
+        // Conditions speak of the owner: they are its node's.
+        let owner = binding.spec.owner.as_ref();
+        if owner.is_none_or(|owner| owner.node == writer.0) {
+            binding.status.conditions = part.conditions;
+        }
         self.write(key, Value::Binding(binding))
     }
 }

@@ -11,6 +11,7 @@
 //! Not here: what objects look like (`codec::objects`), trying again, custom resources' definitions (`deploy/crds`).
 
 mod api;
+mod events;
 mod pace;
 mod read;
 mod seen;
@@ -24,6 +25,7 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buoy_core::news::Note;
 use buoy_core::store::{FailureKind, Key, Prefix, Reply, Revision, StoreError, StoreOp};
 
 use crate::cause::Cause;
@@ -116,6 +118,10 @@ impl Datastore for Kubernetes {
         let shared = &self.shared;
         let write = |key: &Key, op: &StoreOp| shared.write(key, op);
         answer(op, |key| shared.get(key), |prefix| shared.list(prefix), write)
+    }
+
+    fn tell(&self, note: &Note) -> Result<(), StoreError> {
+        self.shared.tell(note)
     }
 
     fn watch(&self, interest: &[(Prefix, Revision)]) -> Result<Box<dyn Watch>, WatchError> {

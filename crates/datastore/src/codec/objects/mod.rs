@@ -8,6 +8,7 @@
 
 mod affinity;
 mod custom;
+mod event;
 mod ipam;
 mod native;
 mod node;
@@ -21,6 +22,7 @@ use buoy_api::meta::Extra;
 use buoy_core::store::{Bad, Key, Prefix, Record, Revision, Value};
 use serde_json::Value as Json;
 
+pub use event::{event, repetition};
 pub use native::{status_part, uid};
 pub use place::{ApiResource, CalicoGroup, Collection, Layout, Place};
 

@@ -77,6 +77,12 @@ pub(super) const LEASES: ApiResource = ApiResource {
     kind: "Lease",
 };
 
+pub(super) const EVENTS: ApiResource = ApiResource {
+    group: "events.k8s.io",
+    version: "v1",
+    plural: "events",
+    kind: "Event",
+};
 const CONFIG_MAPS: ApiResource = core("configmaps", "ConfigMap");
 const NETWORK_POLICIES: ApiResource = ApiResource {
     group: "networking.k8s.io",

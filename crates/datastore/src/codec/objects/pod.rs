@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use buoy_api::annotations::{FLOATING_IPS, READINESS, Readiness};
+use buoy_api::annotations::{FLOATING_IPS, IP_ADDRS, IP_ADDRS_NO_IPAM, READINESS, Readiness};
 use buoy_api::meta::Extra;
 use buoy_api::names::{EndpointName, Orchestrator, namespace_profile, pod_link};
 use buoy_api::resource::{CALICO_V3, Kind};
@@ -145,8 +145,9 @@ impl<'a> Pod<'a> {
         let mut metadata = derived_metadata(self.object, name);
         metadata.insert("namespace".to_owned(), self.namespace.into());
         metadata.insert("labels".to_owned(), json!(self.labels(account)));
-        let annotations = json!({READINESS: self.readiness().as_str()});
-        metadata.insert("annotations".to_owned(), annotations);
+        let mut annotations = self.fixed_requests();
+        annotations.insert(READINESS.to_owned(), self.readiness().as_str().to_owned());
+        metadata.insert("annotations".to_owned(), json!(annotations));
         Extra::from_iter([
             ("apiVersion".to_owned(), CALICO_V3.into()),
             ("kind".to_owned(), WorkloadEndpointSpec::KIND.into()),
@@ -180,6 +181,15 @@ impl<'a> Pod<'a> {
             add("serviceaccount", account);
         }
         labels
+    }
+
+    /// Requests for addresses of its own. They have no effect any more: who made them later is told so.
+    fn fixed_requests(&self) -> BTreeMap<&str, &str> {
+        let asked = [IP_ADDRS, IP_ADDRS_NO_IPAM].into_iter();
+        asked
+            .map(|name| (name, self.annotation(name)))
+            .filter(|(_, text)| !text.is_empty())
+            .collect()
     }
 
     /// Requests for floating IPs, each for the first address of its family. What is not a list of texts is one request

@@ -20,6 +20,7 @@ use buoy_core::ipam::{
     Ask, Asker, AutoAssign, AutoAssignRequest, Grant, ReleaseHandle, ReserveFloating, ReserveRequest,
     Snapshot, block,
 };
+use buoy_core::news::{Note, Workload};
 use buoy_core::records;
 use buoy_core::store::{FailureKind, Key, Part, Prefix, Reply, StoreOp, Value, Writer};
 use buoy_core::time::Mono;
@@ -170,6 +171,9 @@ fn live(store: &dyn Datastore, pools: Vec<IpPool>) {
         panic!("no binding")
     };
     edit(binding.clone(), &|found| claim::restamped(found, &seen, Term(2)));
+    for count in [1, 2] {
+        store.tell(&note(now, count)).unwrap();
+    }
 
     // All of it goes again.
     for epoch in [Epoch(3), Epoch(4)] {
@@ -196,6 +200,24 @@ fn live(store: &dyn Datastore, pools: Vec<IpPool>) {
     }
     let web = get(store, &key("web")).unwrap();
     assert_eq!(store.run(&StoreOp::Delete(web.key, web.revision)), Reply::Deleted);
+}
+
+fn note(now: jiff::Timestamp, count: u32) -> Note {
+    Note {
+        about: Workload {
+            namespace: "default".to_owned(),
+            name: "web".to_owned(),
+            uid: "u".to_owned(),
+            is_pod: true,
+        },
+        number: 1,
+        reason: "FloatingIPGranted",
+        warning: false,
+        message: "it fronts this workload".to_owned(),
+        first: now,
+        last: now,
+        count,
+    }
 }
 
 fn pools() -> Vec<IpPool> {
