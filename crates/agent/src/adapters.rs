@@ -2,4 +2,5 @@
 
 pub(crate) mod bird;
 pub(crate) mod kernel;
+pub(crate) mod notes;
 pub(crate) mod store;

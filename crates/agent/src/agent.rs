@@ -7,7 +7,9 @@ mod life;
 mod ownership;
 mod restored;
 mod settle;
+mod sight;
 mod stop;
+mod tell;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use anyhow::Result;
 use buoy_api::FloatingIp;
 use buoy_core::duty::{Duty, Work};
 use buoy_core::endpoint::{AttachmentId, Phase};
+use buoy_core::news::{Herald, Limits};
 use buoy_core::store::{Delta, Key};
 use buoy_core::subject::Subject;
 use buoy_core::time::{Mono, Now};
@@ -23,14 +26,17 @@ use buoy_core::view::{Daemon, Routing, View};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tracing::{error, info, warn};
 
-use crate::adapters::bird::{Condition, Report};
+use crate::adapters::bird::{Condition, Report, Session};
 use crate::adapters::kernel::KernelAdapter;
+use crate::adapters::notes::Notes;
 use crate::adapters::store::StoreAdapter;
 use crate::answers::Answers;
 use crate::attachments::Files;
 use crate::clock;
 use crate::inputs::{Input, Outcome};
-use crate::network::Network;
+use crate::inspect;
+use crate::metrics::{Measured, Metrics};
+use crate::network::{Batch, Network};
 use crate::node_ip;
 use crate::secrets;
 use crate::settings::{Given, Settings};
@@ -47,6 +53,8 @@ pub(crate) struct Contact {
     pub(crate) synced: bool,
     /// Why there is no contact now.
     pub(crate) lost: Option<String>,
+    /// Since when there is none, if there is none.
+    lost_since: Mono,
 }
 
 /// An agent.
@@ -73,6 +81,12 @@ pub(crate) struct Agent {
     started: Mono,
     next_tick: Mono,
     announced: bool,
+    metrics: Metrics,
+    measured: Measured,
+    waiting_inputs: usize,
+    herald: Herald,
+    limits: Limits,
+    notes: Notes,
 }
 
 /// What an agent is made of.
@@ -84,6 +98,9 @@ pub(crate) struct Parts {
     pub(crate) kernel: KernelAdapter,
     pub(crate) store: StoreAdapter,
     pub(crate) identity: String,
+    pub(crate) metrics: Metrics,
+    pub(crate) measured: Measured,
+    pub(crate) notes: Notes,
 }
 
 impl Agent {
@@ -110,6 +127,12 @@ impl Agent {
             started: now,
             next_tick: now.after(TICK),
             announced: false,
+            metrics: parts.metrics,
+            measured: parts.measured,
+            waiting_inputs: 0,
+            herald: Herald::default(),
+            limits: Limits::default(),
+            notes: parts.notes,
         };
         if agent.settings.routing == Routing::Bird {
             let why = "BIRD was not looked at yet".to_owned();
@@ -137,6 +160,7 @@ impl Agent {
                 }
                 self.take(input);
             }
+            self.waiting_inputs = inputs.len();
             self.turn();
         }
     }
@@ -161,6 +185,8 @@ impl Agent {
         let now = clock::now();
         match input {
             Input::Call(call) => self.call(call, now),
+            // Whoever asked may have gone.
+            Input::Glance(reply) => drop(reply.send(inspect::glance(self, now))),
             Input::Gone(call) => self.client_gone(call),
             Input::Delta(delta) => self.changed(delta, now.mono),
             Input::Bird(report) => self.routed(report, now.mono),
@@ -173,10 +199,12 @@ impl Agent {
             Input::Unlinked(name, _, Err(error)) => self.network.link_stays(&name, &error),
             Input::Read(read) => match *read {
                 Ok(read) => {
+                    self.metrics.node.read(true);
                     self.dirty.extend(self.view.replace_learnt(read.learnt));
                     self.network.read_back(read.observed, now.mono);
                 }
                 Err(error) => {
+                    self.metrics.node.read(false);
                     error!("read back the kernel: {error}");
                     self.network.not_read(now.mono);
                 }
@@ -207,12 +235,16 @@ impl Agent {
             for subject in &dirty {
                 self.network.recalculate(&self.view, subject);
             }
+            self.tell_of(&dirty, now);
         }
         self.settle(now);
         if self.network.begin_reading(now.mono) {
             self.kernel.read();
-        } else if let Some(batch) = self.network.turn(&self.view, self.contact.synced, now.mono) {
+        } else if let Some(batch) = self.plan(now.mono) {
             self.kernel.apply(batch);
+        }
+        for (floating, programmed) in self.network.take_touched() {
+            self.dirty.extend(self.view.set_programmed(floating, programmed));
         }
         // The kernel is busy by now; what the datastore is owed is found meanwhile.
         if self.contact.synced {
@@ -220,6 +252,14 @@ impl Agent {
             self.perform_duties(now);
         }
         self.announce();
+        self.metrics.node.turned(clock::mono().since(now.mono));
+    }
+
+    fn plan(&mut self, now: Mono) -> Option<Batch> {
+        let begun = clock::mono();
+        let batch = self.network.turn(&self.view, self.contact.synced, now)?;
+        self.metrics.node.planned(clock::mono().since(begun));
+        Some(batch)
     }
 
     /// Says once that the first full comparison is applied.
@@ -251,6 +291,7 @@ impl Agent {
         self.dirty
             .extend(self.view.floating_in_use().map(Subject::Binding));
         self.look_at_attachments();
+        self.pass_over_news();
         self.network.compare_all();
         let now = clock::now();
         for (_, call) in std::mem::take(&mut self.answers.early) {
@@ -266,6 +307,7 @@ impl Agent {
     }
 
     fn changed(&mut self, delta: Delta, now: Mono) {
+        self.metrics.datastore.changed(&delta);
         let names_secrets = matches!(delta.key, Key::BgpPeer(_) | Key::BgpConfiguration(_));
         self.dirty.extend(self.view.apply(delta, now));
         if names_secrets {
@@ -296,6 +338,8 @@ impl Agent {
             }
         }
         self.dirty.extend(self.view.set_daemon(daemon, now));
+        let heard = report.sessions.iter().any(Session::is_established);
+        self.dirty.extend(self.view.set_heard(heard));
         self.report = Some(report);
     }
 
@@ -306,12 +350,17 @@ impl Agent {
 
     fn foreign(&mut self, what: &str) {
         info!("changed by somebody else: {what}");
+        self.metrics.node.foreign.inc();
         self.network.distrust();
     }
 
     fn lost(&mut self, error: String) {
         if self.contact.lost.as_ref() != Some(&error) {
             warn!("no contact with the datastore; what is programmed stays: {error}");
+        }
+        if self.contact.lost.is_none() {
+            self.contact.lost_since = clock::mono();
+            self.metrics.datastore.losses.inc();
         }
         self.contact.lost = Some(error);
         self.view.contact_lost();

@@ -92,6 +92,14 @@ impl Answers {
         }
     }
 
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        let adding = self.adding.values().map(|adding| adding.waiters.len());
+        let removing = self.removing.values().map(|removing| removing.waiters.len());
+        let parked = self.parked.values().map(Vec::len);
+        adding.chain(removing).chain(parked).sum::<usize>() + self.early.len()
+    }
+
     /// A client went away. Says which ADD nobody waits for any more.
     pub(crate) fn gone(&mut self, call: CallId) -> Option<AttachmentId> {
         self.early.retain(|(_, early)| early.id != call);

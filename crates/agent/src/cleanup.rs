@@ -1,5 +1,7 @@
 //! Removes from this node all that an agent of ours made.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use buoy_core::desired::NodeDesired;
 use buoy_core::endpoint::{Attachment, Phase};
@@ -13,7 +15,7 @@ use crate::adapters::kernel::{Hands, Namespaces, Originals};
 use crate::attachments::Files;
 use crate::clock;
 use crate::files;
-use crate::settings::Settings;
+use crate::settings::{Listen, Settings};
 
 /// Rounds after which what is left is an error: flows are ended twice, with a pause between.
 const ROUNDS: usize = 8;
@@ -38,9 +40,18 @@ pub fn cleanup(settings: &Settings) -> Result<()> {
             ..attachment
         })?;
     }
-    match std::fs::remove_file(&settings.socket) {
+    remove_file(&settings.socket)?;
+    match &settings.listen {
+        Listen::Unix(path) => remove_file(path),
+        Listen::Tcp(_) => Ok(()),
+    }
+}
+
+/// Removes a file, if there is one.
+fn remove_file(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(e).with_context(|| format!("remove: {}", settings.socket.display()))
+            Err(e).with_context(|| format!("remove: {}", path.display()))
         }
         _ => Ok(()),
     }

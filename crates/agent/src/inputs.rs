@@ -21,8 +21,10 @@ use buoy_kernel::Error;
 use buoy_kernel::netns::Netns;
 use crossbeam_channel::Sender;
 use ipnet::IpNet;
+use tokio::sync::oneshot;
 
 use crate::adapters::bird::Report;
+use crate::inspect::Glance;
 
 /// Inputs that may wait for the loop. Who brings more waits in turn.
 pub(crate) const QUEUE: usize = 1024;
@@ -33,6 +35,8 @@ pub(crate) const QUEUE: usize = 1024;
 pub(crate) enum Input {
     /// A client asks for something.
     Call(Call),
+    /// Somebody wants to know how things are.
+    Glance(oneshot::Sender<Glance>),
     /// A client went away without an answer.
     Gone(CallId),
     /// A record changed.

@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here. What is said is read from the rows, the records and the failures.
 
+mod glance;
 mod lease;
 mod routing;
 
@@ -19,6 +20,10 @@ use buoy_core::time::Now;
 use serde_json::{Value, json};
 
 use crate::agent::Agent;
+
+pub(crate) use glance::{Glance, glance};
+#[cfg(test)]
+pub(crate) use glance::{Lease, Requests};
 
 /// What would be done now.
 pub(crate) fn plan(agent: &Agent, now: Now) -> Value {
@@ -180,16 +185,7 @@ fn state(agent: &Agent, key: &RowKey) -> String {
 
 /// How the node is.
 pub(crate) fn status(agent: &Agent, now: Now) -> Value {
-    let mut counts = [0usize; 3];
-    for attachment in agent.view.attachments() {
-        for floating in agent.view.asked_by(&attachment.endpoint) {
-            match standing(&agent.view, &attachment.endpoint, floating) {
-                Standing::Owner => counts[0] += 1,
-                Standing::Standby { .. } | Standing::Undecided => counts[1] += 1,
-                Standing::Refused(_) => counts[2] += 1,
-            }
-        }
-    }
+    let requests = glance::requests(agent, now.mono);
     let health = match &agent.contact.lost {
         Some(error) => format!("no contact: {error}"),
         None if agent.view.is_held() => restored(agent, now),
@@ -206,8 +202,14 @@ pub(crate) fn status(agent: &Agent, now: Now) -> Value {
         "bgp": routing::sessions(agent),
         "notes": routing::notes(agent),
         "networkPolicy": "not enforced",
-        "endpoints": agent.view.attachments().filter(|a| a.is_wanted()).count(),
-        "floating": {"owned": counts[0], "standby": counts[1], "refused": counts[2]},
+        "endpoints": glance::workloads(agent),
+        "floating": {
+            "owned": requests.owned,
+            "unconfirmed": requests.unconfirmed,
+            "standby": requests.standby + requests.undecided,
+            "refused": requests.refused,
+        },
+        "notReady": glance::unready(agent, now.mono),
         "lease": lease::own(agent, now),
         "problems": problems(agent),
     })

@@ -16,9 +16,11 @@ mod attachments;
 mod check;
 mod cleanup;
 mod files;
+mod http;
 mod identity;
 mod inputs;
 mod inspect;
+mod metrics;
 mod network;
 mod node_ip;
 mod preflight;
@@ -27,18 +29,23 @@ mod secrets;
 mod settings;
 mod spool;
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use buoy_core::view::Routing;
 use buoy_daemon::clock;
+use buoy_datastore::Datastore;
 use buoy_kernel::netlink::OwnPorts;
 use crossbeam_channel::bounded;
 
 use crate::adapters::bird::{Bird, Place};
 use crate::adapters::kernel::KernelAdapter;
+use crate::adapters::notes::Notes;
 use crate::adapters::store::StoreAdapter;
 use crate::agent::{Agent, Parts};
 use crate::attachments::Files;
 use crate::inputs::{QUEUE, kernel, listener, signals, store};
+use crate::metrics::{Measured, Metrics};
 
 pub use crate::adapters::bird::stop as stop_bird;
 pub use crate::cleanup::cleanup;
@@ -64,12 +71,15 @@ pub fn run(given: Given, settings: Settings) -> Result<()> {
         datastore: datastore.name().to_owned(),
         ..settings
     };
+    let metrics = Metrics::new();
+    let measured = Measured::new(datastore, metrics.datastore.clone());
+    let datastore: Arc<dyn Datastore> = Arc::new(measured.clone());
     let (inputs, queue) = bounded(QUEUE);
     let own = OwnPorts::default();
     signals::watch(inputs.clone())?;
     let place = Place::new(&settings.run_dir);
     let bird = match settings.routing {
-        Routing::Bird => Some(Bird::start(place, &inputs)?),
+        Routing::Bird => Some(Bird::start(place, &metrics, &inputs)?),
         // Nobody shall announce what an earlier agent's daemon still knows.
         Routing::Kernel => {
             adapters::bird::remove(&place)?;
@@ -78,14 +88,18 @@ pub fn run(given: Given, settings: Settings) -> Result<()> {
     };
     let parts = Parts {
         files: Files::open(&settings.state_dir)?,
-        kernel: KernelAdapter::start(&settings.state_dir, bird, &own, &inputs)?,
-        store: StoreAdapter::start(&datastore, &inputs)?,
+        kernel: KernelAdapter::start(&settings.state_dir, bird, &own, &metrics, &inputs)?,
+        store: StoreAdapter::start(&datastore, &metrics, &inputs)?,
         given,
         settings: settings.clone(),
         identity: identity::of(&settings.state_dir)?,
+        metrics: metrics.clone(),
+        measured,
+        notes: Notes::start(&datastore, &metrics)?,
     };
     // Clients may come before the spool is drained: who finds no agent looks once more after it wrote there.
-    listener::listen(&settings.socket, inputs.clone())?;
+    listener::listen(&settings.socket, metrics.attachments.clone(), inputs.clone())?;
+    http::serve(&settings.listen, metrics, inputs.clone())?;
     kernel::watch(&own, settings.routing, &inputs)?;
     let agent = Agent::new(parts)?;
     store::watch(datastore, &settings.node_name, inputs)?;

@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use buoy_api::FloatingIp;
 use buoy_core::bird::Section;
 use buoy_core::calc;
-use buoy_core::desired::{NodeDesired, RowKey};
+use buoy_core::desired::{NodeDesired, RouteKey, RowKey, floating_metric};
 use buoy_core::endpoint::{IfIndex, IfName};
-use buoy_core::observed::Observed;
+use buoy_core::observed::{Observed, ObservedHop};
 use buoy_core::op::{Effect, Element, LinkRef, NftTransaction, Op};
 use buoy_core::plan::{Plan, Scope, plan};
 use buoy_core::subject::Subject;
 use buoy_core::time::Mono;
-use buoy_core::view::View;
+use buoy_core::view::{Programmed, View};
 use tracing::{debug, info, warn};
 
 use crate::inputs::{Applied, OpError};
@@ -65,6 +66,8 @@ pub(crate) struct Network {
     fallen: BTreeMap<(IfName, IfIndex), Mono>,
     trouble: BTreeMap<RowKey, Trouble>,
     wake: Option<Mono>,
+    /// Floating IPs of which something may have changed in the kernel, or should.
+    touched: BTreeSet<FloatingIp>,
 }
 
 impl Network {
@@ -77,6 +80,9 @@ impl Network {
         let changed = self.desired.replace(subject, calc::rows(view, subject));
         for key in &changed {
             self.trouble.remove(key);
+        }
+        if let Subject::Binding(floating) = subject {
+            self.touched.insert(*floating);
         }
         self.keys.extend(changed);
     }
@@ -118,6 +124,7 @@ impl Network {
             debug!("the kernel is not as it was left");
         }
         self.observed = observed;
+        self.touched.extend(self.desired.translated());
         self.known = true;
         // What changed while it was read may not be in it.
         self.stale = std::mem::take(&mut self.stale_again);
@@ -244,6 +251,8 @@ impl Network {
         self.busy = false;
         let mut failed = Vec::new();
         for Applied { op, result } in results {
+            let keys = self.keys_of(&op);
+            self.touch(&keys);
             match result {
                 Ok(effect) => self.succeeded(&op, &effect, now),
                 Err(error) => failed.push((op, error)),
@@ -342,6 +351,7 @@ impl Network {
                 .get(name)
                 .is_some_and(|link| link.attachment().is_some());
             let keys = self.observed.forget_link(name, index);
+            self.touch(&keys);
             if ours {
                 self.keys.extend(keys);
                 self.whole |= self.observed.filters.contains_key(&index);
@@ -363,6 +373,7 @@ impl Network {
         self.fallen = waiting;
         for (name, index) in due.into_keys() {
             let keys = self.observed.link_fell(&name, index);
+            self.touch(&keys);
             if !keys.is_empty() {
                 info!("set down by somebody else: {name}");
             }
@@ -430,6 +441,40 @@ impl Network {
             .filter(|(_, internal)| addresses.contains(internal));
         let nat = nat.map(|(floating, _)| RowKey::Nat(*floating));
         routes.chain(nat).chain([RowKey::Link(name.clone())]).collect()
+    }
+
+    fn touch<'a>(&mut self, keys: impl IntoIterator<Item = &'a RowKey>) {
+        let floating = keys.into_iter().filter_map(|key| match key {
+            RowKey::Nat(floating) => Some(*floating),
+            RowKey::Route(key) if key.is_floating() => FloatingIp::try_from(key.prefix.addr()).ok(),
+            _ => None,
+        });
+        self.touched.extend(floating);
+    }
+
+    /// Floating IPs of which something may have changed since this was asked last, and whether the kernel has what each
+    /// needs; nothing for one that it should not have.
+    pub(crate) fn take_touched(&mut self) -> Vec<(FloatingIp, Option<Programmed>)> {
+        let touched = std::mem::take(&mut self.touched).into_iter();
+        touched
+            .map(|floating| (floating, self.programmed(floating)))
+            .collect()
+    }
+
+    fn programmed(&self, floating: FloatingIp) -> Option<Programmed> {
+        let nat = self.desired.nat(floating)?;
+        let route = RouteKey::host(floating.addr(), floating_metric(nat.epoch));
+        let troubles = [RowKey::Nat(floating), RowKey::Route(route)];
+        if let Some(trouble) = troubles.iter().find_map(|key| self.trouble.get(key)) {
+            return Some(Programmed::Failed(trouble.error.message.clone()));
+        }
+        let is_translated = self.observed.nat.get(&floating) == Some(&nat.internal);
+        let is_routed = matches!(self.observed.routes.get(&route), Some(ObservedHop::Link(_)));
+        Some(if self.known && is_translated && is_routed {
+            Programmed::Yes
+        } else {
+            Programmed::Pending
+        })
     }
 
     /// What should be.

@@ -13,6 +13,7 @@ use buoy_cni_spec::{CniError, CniResult, ErrorCode, NetConf};
 use buoy_core::endpoint::{
     AddressRequest, Attachment, AttachmentId, EndpointId, IfName, Netns, Phase, Request, WireFamily,
 };
+use buoy_core::news::Workload;
 use buoy_core::view::Revenant;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -86,6 +87,18 @@ pub(crate) fn parse(
         addresses: None,
     };
     Ok(Parsed { conf, attachment })
+}
+
+/// The pod that an ADD is for, however the rest of it reads.
+pub(crate) fn pod_of(add: &AddRequest) -> Option<Workload> {
+    let args = CniArgs::parse(&add.args).ok()?;
+    let (namespace, name) = args.pod()?;
+    Some(Workload {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: args.pod_uid.clone()?,
+        is_pod: true,
+    })
 }
 
 /// A DEL: which attachment, and what tells what it may have left in the datastore.

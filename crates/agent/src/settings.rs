@@ -1,6 +1,6 @@
 //! Settings: a flag wins over the environment, the environment over the file.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -59,6 +59,9 @@ pub struct Given {
     #[arg(long, env = "BUOY_FLOATING_IP_YIELD", global = true)]
     #[serde(rename = "floatingIPYield")]
     pub floating_ip_yield: Option<String>,
+    /// Where metrics, /healthz and /readyz are served: path of a unix socket, or address:port
+    #[arg(long, env = "BUOY_LISTEN", global = true)]
+    pub listen: Option<String>,
     /// What to log: error, warn, info, debug, trace, or filters of the tracing crate
     #[arg(long, env = "BUOY_LOG", global = true)]
     pub log: Option<String>,
@@ -78,6 +81,15 @@ pub enum NodeIp {
     Interface(String),
     /// Those within a prefix.
     Cidr(ipnet::IpNet),
+}
+
+/// Where metrics and health are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A unix socket, for this user alone.
+    Unix(PathBuf),
+    /// An address and a port.
+    Tcp(SocketAddr),
 }
 
 /// Settings, complete.
@@ -105,6 +117,8 @@ pub struct Settings {
     pub hold: Duration,
     /// How long the routing daemon may be away before this node's workloads count as not ready.
     pub yield_time: Duration,
+    /// Where metrics and health are served.
+    pub listen: Listen,
     /// Log filter.
     pub log: String,
     /// Log format.
@@ -123,6 +137,7 @@ impl Settings {
         let text =
             |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
         let path = |value: &Option<PathBuf>, default: &str| value.clone().unwrap_or_else(|| default.into());
+        let run_dir = path(&given.run_dir, "/run/buoy");
         Ok(Self {
             node_name: given.node_name.clone().map_or_else(host_name, Ok)?,
             datastore: given
@@ -131,13 +146,17 @@ impl Settings {
                 .unwrap_or_else(buoy_datastore::default_url),
             socket: path(&given.socket, "/run/buoy/agent.sock"),
             state_dir: path(&given.state_dir, "/var/lib/buoy"),
-            run_dir: path(&given.run_dir, "/run/buoy"),
             node_ip: text(&given.node_ip, "auto").parse()?,
             secrets: secrets(given.config.as_deref()),
             routing: routing(&text(&given.routing, "bird"))?,
             floating: gate(&text(&given.floating_ips, "auto"))?,
             hold: duration(&text(&given.floating_ip_hold, "10m")).context("floating-ip-hold")?,
             yield_time: duration(&text(&given.floating_ip_yield, "3s")).context("floating-ip-yield")?,
+            listen: match &given.listen {
+                Some(text) => text.parse()?,
+                None => Listen::Unix(run_dir.join("http.sock")),
+            },
+            run_dir,
             log: text(&given.log, "info"),
             log_format: LogFormat::of_setting(&text(&given.log_format, "text"))?,
         })
@@ -178,6 +197,7 @@ impl Given {
             floating_ips: own.floating_ips.or(file.floating_ips),
             floating_ip_hold: own.floating_ip_hold.or(file.floating_ip_hold),
             floating_ip_yield: own.floating_ip_yield.or(file.floating_ip_yield),
+            listen: own.listen.or(file.listen),
             log: own.log.or(file.log),
             log_format: own.log_format.or(file.log_format),
         }
@@ -246,6 +266,20 @@ fn host_name() -> Result<String> {
         .into_string()
         .map_err(|_| anyhow::anyhow!("the host name is not text\nset node-name"))?;
     Ok(name.to_lowercase())
+}
+
+impl FromStr for Listen {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text.starts_with('/') {
+            return Ok(Self::Unix(text.into()));
+        }
+        let address = text.parse().with_context(|| {
+            format!("listen: {text}\nwrite the absolute path of a unix socket, or an address and a port: 127.0.0.1:9177 or [::1]:9177")
+        })?;
+        Ok(Self::Tcp(address))
+    }
 }
 
 impl FromStr for NodeIp {
@@ -322,6 +356,20 @@ mod tests {
         assert!(Settings::complete(&given("floatingIPs: maybe")).is_err());
         assert!(Settings::complete(&given("floatingIPHold: soon")).is_err());
         assert!(serde_saphyr::from_str::<Given>("nodename: typo").is_err());
+    }
+
+    #[test]
+    fn metrics_are_served_where_it_is_said() {
+        let listen = |file: &str| Settings::complete(&given(file)).map(|settings| settings.listen);
+        let unix = |path: &str| Listen::Unix(path.into());
+        assert_eq!(listen("nodeName: n1").unwrap(), unix("/run/buoy/http.sock"));
+        assert_eq!(listen("runDir: /run/two").unwrap(), unix("/run/two/http.sock"));
+        assert_eq!(listen("listen: /tmp/a.sock").unwrap(), unix("/tmp/a.sock"));
+        let tcp = Listen::Tcp("[::1]:9177".parse().unwrap());
+        assert_eq!(listen("listen: '[::1]:9177'").unwrap(), tcp);
+        for bad in ["9177", "':9177'", "localhost:9177", "a.sock"] {
+            assert!(listen(&format!("listen: {bad}")).is_err(), "{bad}");
+        }
     }
 
     #[test]

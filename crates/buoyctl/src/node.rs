@@ -18,6 +18,7 @@ struct Status {
     datastore: String,
     synced: bool,
     health: Json,
+    not_ready: Option<Vec<String>>,
     routing: String,
     network_policy: String,
     endpoints: u64,
@@ -53,6 +54,7 @@ struct Session {
 #[serde(default)]
 struct Floating {
     owned: u64,
+    unconfirmed: u64,
     standby: u64,
     refused: u64,
 }
@@ -87,6 +89,7 @@ fn status_text(status: &Status) -> String {
     let synced = if status.synced { "in step" } else { "not read yet" };
     let Floating {
         owned,
+        unconfirmed,
         standby,
         refused,
     } = status.floating;
@@ -94,10 +97,14 @@ fn status_text(status: &Status) -> String {
         format!("Node:           {}", status.node),
         format!("Agent:          {}", status.version),
         format!("Health:         {health}"),
+        format!("Ready:          {}", ready_text(status.not_ready.as_deref())),
         format!("Datastore:      {} ({synced})", status.datastore),
         format!("Workloads:      {}", status.endpoints),
         format!("Floating IPs:   {owned} owned, {standby} standing by, {refused} refused"),
     ];
+    if unconfirmed > 0 {
+        lines.push(format!("Unconfirmed:    {unconfirmed} of the owned"));
+    }
     let more = [
         ("Lease", &status.lease),
         ("Routing", &status.routing),
@@ -121,6 +128,18 @@ fn status_text(status: &Status) -> String {
         lines.push(sessions_text("IPv6", &bgp.ipv6));
     }
     lines.join("\n")
+}
+
+/// Whether the agent is ready, and all that keeps it from being so.
+fn ready_text(reasons: Option<&[String]>) -> String {
+    match reasons {
+        None => "unknown".to_owned(),
+        Some([]) => "yes".to_owned(),
+        Some(reasons) => {
+            let reasons: Vec<String> = reasons.iter().map(|reason| item(reason)).collect();
+            format!("no\n{}", reasons.join("\n"))
+        }
+    }
 }
 
 /// An item of a list, its hint set in below it.
@@ -164,7 +183,8 @@ mod tests {
     fn a_status_reads_like_a_page() {
         let status = serde_json::from_value(json!({
             "node": "n1", "version": "0.1.0", "datastore": "sqlite:///b.db", "synced": true, "health": "ok",
-            "endpoints": 3, "floating": {"owned": 2, "standby": 1, "refused": 1},
+            "notReady": ["routing: BIRD is starting\nlook into bird.log", "no contact"],
+            "endpoints": 3, "floating": {"owned": 2, "unconfirmed": 1, "standby": 1, "refused": 1},
             "routing": "kernel", "networkPolicy": "not enforced",
             "problems": ["record does not decode: IPPool p\nmend it"], "later": 1,
         }));
@@ -174,9 +194,14 @@ mod tests {
 Node:           n1
 Agent:          0.1.0
 Health:         ok
+Ready:          no
+  - routing: BIRD is starting
+    look into bird.log
+  - no contact
 Datastore:      sqlite:///b.db (in step)
 Workloads:      3
 Floating IPs:   2 owned, 1 standing by, 1 refused
+Unconfirmed:    1 of the owned
 Routing:        kernel
 NetworkPolicy:  not enforced
 Problems:
@@ -185,7 +210,7 @@ Problems:
         );
         let fresh = status_text(&Status::default());
         assert!(
-            fresh.contains("Health:         unknown") && fresh.ends_with("none"),
+            fresh.contains("Health:         unknown\nReady:          unknown\n") && fresh.ends_with("none"),
             "{fresh}"
         );
     }

@@ -136,6 +136,20 @@ impl Request {
 }
 
 impl Body {
+    /// What is asked, in a word.
+    pub fn command(&self) -> &'static str {
+        match self {
+            Self::Add(_) => "add",
+            Self::Del(_) => "del",
+            Self::Check(_) => "check",
+            Self::Gc { .. } => "gc",
+            Self::Status => "status",
+            Self::IpamAdd(_) => "ipam_add",
+            Self::IpamDel(_) => "ipam_del",
+            Self::Inspect(_) => "inspect",
+        }
+    }
+
     /// Says how long the client will still wait, where the request has a deadline.
     pub fn set_deadline_ms(&mut self, deadline_ms: u64) {
         match self {

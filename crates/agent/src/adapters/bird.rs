@@ -21,6 +21,7 @@ pub use remove::stop;
 pub(crate) use report::{Condition, Report, Session};
 
 use crate::inputs::{Input, OpError};
+use crate::metrics::Metrics;
 use supervisor::{Order, Supervisor};
 
 /// Configurations that may wait: the loop has one plan under way at a time.
@@ -76,10 +77,15 @@ pub(crate) struct Bird {
 
 impl Bird {
     /// Starts the thread. A daemon that runs is taken over as it is.
-    pub(crate) fn start(place: Place, inputs: &Sender<Input>) -> Result<Self> {
+    pub(crate) fn start(place: Place, metrics: &Metrics, inputs: &Sender<Input>) -> Result<Self> {
         let (orders, queue) = bounded(QUEUE);
         let loaded = Loaded(Arc::new(Mutex::new(std::fs::read_to_string(place.config()).ok())));
-        let supervisor = Supervisor::new(place, loaded.clone(), inputs.clone());
+        let supervisor = Supervisor::new(
+            place,
+            loaded.clone(),
+            metrics.node.bird_starts.clone(),
+            inputs.clone(),
+        );
         thread::Builder::new()
             .name("bird".to_owned())
             .spawn(move || supervisor.work(&queue))?;

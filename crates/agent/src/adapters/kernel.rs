@@ -12,6 +12,7 @@ mod sysctls;
 
 use std::path::Path;
 use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use buoy_core::endpoint::{IfIndex, IfName, Netns};
@@ -26,6 +27,7 @@ pub(crate) use sysctls::Originals;
 
 use crate::adapters::bird::Bird;
 use crate::inputs::{Input, ReadBack};
+use crate::metrics::Metrics;
 use crate::network::Batch;
 
 /// Orders that may wait: the loop has one plan under way at a time, and one reading.
@@ -52,6 +54,7 @@ impl KernelAdapter {
         state_dir: &Path,
         bird: Option<Bird>,
         own: &OwnPorts,
+        metrics: &Metrics,
         inputs: &Sender<Input>,
     ) -> Result<Self> {
         let namespaces = Namespaces::default();
@@ -62,6 +65,7 @@ impl KernelAdapter {
         let worker = Worker {
             hands,
             unlink,
+            metrics: metrics.clone(),
             inputs: inputs.clone(),
         };
         thread::Builder::new()
@@ -94,6 +98,7 @@ impl KernelAdapter {
 struct Worker {
     hands: Hands,
     unlink: Sender<(IfName, IfIndex)>,
+    metrics: Metrics,
     inputs: Sender<Input>,
 }
 
@@ -110,7 +115,9 @@ impl Worker {
             let input = match order {
                 Order::Read => Input::Read(Box::new(self.read().map_err(|e| e.to_string()))),
                 Order::Apply(batch) => {
+                    let begun = Instant::now();
                     let applied = self.hands.apply(batch.ops);
+                    self.metrics.node.applied(&applied, begun.elapsed());
                     for link in batch.unlink {
                         // The thread lives as long as this one.
                         self.unlink.send(link).ok();

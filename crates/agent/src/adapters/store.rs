@@ -9,6 +9,7 @@ mod written;
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use anyhow::Result;
 use buoy_api::binding::{Binding, Term};
@@ -32,6 +33,8 @@ use tracing::debug;
 use self::written::Written;
 use crate::clock;
 use crate::inputs::{Input, Outcome};
+use crate::metrics::Metrics;
+use crate::metrics::datastore::Counts;
 
 /// Threads for everything but own addresses.
 const THREADS: usize = 2;
@@ -67,16 +70,22 @@ pub(crate) struct StoreAdapter {
 
 impl StoreAdapter {
     /// Starts the threads, which end when this value goes.
-    pub(crate) fn start(store: &Arc<dyn Datastore>, inputs: &Sender<Input>) -> Result<Self> {
+    pub(crate) fn start(
+        store: &Arc<dyn Datastore>,
+        metrics: &Metrics,
+        inputs: &Sender<Input>,
+    ) -> Result<Self> {
+        let spawn =
+            |name: &str, jobs: Receiver<Job>| spawn(name, store, metrics.datastore.clone(), inputs, jobs);
         let (own, own_jobs) = bounded(AT_ONCE);
         let (lease, lease_jobs) = bounded(AT_ONCE);
         let (sighting, sighting_jobs) = bounded(AT_ONCE);
         let (other, other_jobs) = bounded(AT_ONCE);
-        spawn("store-ipam", store, inputs, own_jobs)?;
-        spawn("store-lease", store, inputs, lease_jobs)?;
-        spawn("store-sighting", store, inputs, sighting_jobs)?;
+        spawn("store-ipam", own_jobs)?;
+        spawn("store-lease", lease_jobs)?;
+        spawn("store-sighting", sighting_jobs)?;
         for n in 0..THREADS {
-            spawn(&format!("store-{n}"), store, inputs, other_jobs.clone())?;
+            spawn(&format!("store-{n}"), other_jobs.clone())?;
         }
         Ok(Self {
             own,
@@ -84,6 +93,16 @@ impl StoreAdapter {
             sighting,
             other,
         })
+    }
+
+    /// What waits for which thread.
+    pub(crate) fn queues(&self) -> [(&'static str, usize); 4] {
+        [
+            ("store-ipam", self.own.len()),
+            ("store-lease", self.lease.len()),
+            ("store-sighting", self.sighting.len()),
+            ("store", self.other.len()),
+        ]
     }
 
     /// Hands a duty over.
@@ -106,7 +125,13 @@ impl StoreAdapter {
     }
 }
 
-fn spawn(name: &str, store: &Arc<dyn Datastore>, inputs: &Sender<Input>, jobs: Receiver<Job>) -> Result<()> {
+fn spawn(
+    name: &str,
+    store: &Arc<dyn Datastore>,
+    counts: Counts,
+    inputs: &Sender<Input>,
+    jobs: Receiver<Job>,
+) -> Result<()> {
     let mut performer = Performer {
         store: Arc::clone(store),
         written: Written::default(),
@@ -115,7 +140,9 @@ fn spawn(name: &str, store: &Arc<dyn Datastore>, inputs: &Sender<Input>, jobs: R
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         for job in jobs {
             let subject = job.subject.clone();
+            let (kind, begun) = (job.duty.kind(), Instant::now());
             let outcome = performer.perform(job);
+            counts.performed(kind, &outcome, begun.elapsed());
             if let Outcome::Failed(error) = &outcome {
                 debug!("{subject}: {error}");
             }

@@ -99,7 +99,12 @@ impl Agent {
                 .map(|()| parsed)
         }) {
             Ok(parsed) => parsed,
-            Err(error) => return Waiter::from(call).answer(Err(error)),
+            Err(error) => {
+                if let Some(about) = request::pod_of(add) {
+                    self.tell_not_attached(about, &error, now);
+                }
+                return Waiter::from(call).answer(Err(error));
+            }
         };
         parsed.attachment.request.link = link;
         let id = parsed.attachment.id.clone();

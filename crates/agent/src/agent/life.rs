@@ -107,6 +107,7 @@ impl Agent {
 
     /// An ADD cannot be granted: it is undone, and whoever waits is told why.
     pub(super) fn fail(&mut self, id: &AttachmentId, error: &CniError, now: Now) {
+        self.tell_of_failure(id, error, now);
         self.answers.added(id, &Err(error.clone()));
         self.take_down(id, now);
     }

@@ -88,6 +88,7 @@ impl Agent {
         self.work.ended(subject, None, now);
         match (self.view.own_lease(), &own) {
             (Own::Held(before), Own::Held(held)) if before.term != held.term => {
+                self.metrics.floating.revoked.inc();
                 warn!(
                     "this node's lease was revoked and is taken again: term {}",
                     held.term.0
@@ -123,6 +124,10 @@ impl Agent {
         let before = self.view.sighting(node).map(|seen| seen.since);
         let dirty = if let Some(Duty::RevokeLease { .. }) = duty {
             tell_of_revocation(node, lease.as_ref());
+            let is_revoked = lease
+                .as_ref()
+                .is_some_and(|(lease, _)| lease.spec.holder.is_none());
+            self.metrics.floating.revocations.inc_by(u64::from(is_revoked));
             self.view.revoked(node, lease, ended)
         } else {
             self.view.sighted(node, lease, ended)

@@ -14,6 +14,7 @@ impl Agent {
         warn!(
             "the datastore was restored from a copy: nothing is allocated until {RESTORE_HOLD:?} after it was read, and this node writes again what it has"
         );
+        self.metrics.datastore.restores.inc();
         self.dirty.extend(self.view.restored());
     }
 

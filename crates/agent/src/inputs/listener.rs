@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use buoy_cni_spec::agent::{Response, decode_request};
@@ -21,6 +21,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFl
 use tracing::{debug, warn};
 
 use super::{Call, CallId, Input};
+use crate::metrics::attachments::Counts;
 
 /// Connections at a time; more are told to try again.
 const CONNECTIONS: usize = 512;
@@ -30,10 +31,11 @@ const READ_TIME: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// Listens on the socket for as long as the process lives. A socket that nobody answers on is replaced.
-pub(crate) fn listen(path: &Path, inputs: Sender<Input>) -> Result<()> {
+pub(crate) fn listen(path: &Path, counts: Counts, inputs: Sender<Input>) -> Result<()> {
     let listener = bind(path)?;
     let server = Arc::new(Server {
         inputs,
+        counts,
         next: AtomicU64::new(1),
         open: AtomicUsize::new(0),
     });
@@ -53,7 +55,8 @@ pub(crate) fn listen(path: &Path, inputs: Sender<Input>) -> Result<()> {
     Ok(())
 }
 
-fn bind(path: &Path) -> Result<UnixListener> {
+/// Binds a socket that only this user reaches.
+pub(crate) fn bind(path: &Path) -> Result<UnixListener> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).with_context(|| format!("make directory: {}", dir.display()))?;
     }
@@ -74,6 +77,7 @@ fn bind(path: &Path) -> Result<UnixListener> {
 
 struct Server {
     inputs: Sender<Input>,
+    counts: Counts,
     next: AtomicU64,
     open: AtomicUsize,
 }
@@ -101,10 +105,15 @@ impl Server {
 
     fn serve(&self, stream: &UnixStream) {
         let response = match check_peer(stream).and_then(|()| read_request(stream)) {
-            Ok(Some((body, netns))) => match self.ask(stream, body, netns) {
-                Some(response) => response,
-                None => return,
-            },
+            Ok(Some((body, netns))) => {
+                let (command, begun) = (body.command(), Instant::now());
+                let Some(response) = self.ask(stream, body, netns) else {
+                    return;
+                };
+                let code = response.as_ref().err().map(|error| error.code.0);
+                self.counts.answered(command, code, begun.elapsed());
+                response
+            }
             Ok(None) => return,
             Err(error) => Err(error),
         };

@@ -16,10 +16,10 @@ impl Shared {
         let node = self.layout.node.as_deref().unwrap_or("unknown");
         let request = if note.count > 1 {
             let (place, series) = objects::repetition(note);
-            Request::patch(place.resource.name(), place.path(), &series)
+            Request::patch(place.resource, place.path(), &series)
         } else {
             let (place, event) = objects::event(note, node);
-            Request::post(place.resource.name(), place.directory(), &event)
+            Request::post(place.resource, place.directory(), &event)
         };
         let told = self.threads.wait(self.api.call(&request));
         told.map(|_| ()).map_err(|trouble| self.error(trouble))

@@ -40,6 +40,13 @@ pub(crate) struct Session {
     pub(crate) filtered: u64,
 }
 
+impl Session {
+    /// Whether routes are exchanged over it.
+    pub(crate) fn is_established(&self) -> bool {
+        self.info.starts_with("Established")
+    }
+}
+
 impl Report {
     /// No daemon that answers.
     pub(super) fn away(why: impl Into<String>) -> Self {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use prometheus_client::metrics::counter::Counter;
 use tracing::{info, warn};
 
 use super::control::{Control, Mute, is_refusal, last};
@@ -35,6 +36,7 @@ pub(super) struct Order {
 pub(super) struct Supervisor {
     place: Place,
     loaded: Loaded,
+    begun: Counter,
     inputs: Sender<Input>,
     told: Option<Report>,
     answers: bool,
@@ -47,10 +49,11 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(place: Place, loaded: Loaded, inputs: Sender<Input>) -> Self {
+    pub(super) fn new(place: Place, loaded: Loaded, begun: Counter, inputs: Sender<Input>) -> Self {
         Self {
             place,
             loaded,
+            begun,
             inputs,
             told: None,
             answers: false,
@@ -164,6 +167,7 @@ impl Supervisor {
             // The daemon reads the file as it is now.
             None => {
                 info!("BIRD is started");
+                self.begun.inc();
                 self.owed = false;
             }
             Some(why) => warn!("{why}"),

@@ -146,7 +146,7 @@ impl<'a> Pod<'a> {
         metadata.insert("namespace".to_owned(), self.namespace.into());
         metadata.insert("labels".to_owned(), json!(self.labels(account)));
         let mut annotations = self.fixed_requests();
-        annotations.insert(READINESS.to_owned(), self.readiness().as_str().to_owned());
+        annotations.insert(READINESS, self.readiness().as_str());
         metadata.insert("annotations".to_owned(), json!(annotations));
         Extra::from_iter([
             ("apiVersion".to_owned(), CALICO_V3.into()),

@@ -1,0 +1,72 @@
+//! Tells the people of workloads what happens to their requests: in the log, and where the datastore has a place for it.
+
+use std::collections::BTreeSet;
+
+use buoy_cni_spec::CniError;
+use buoy_core::endpoint::{AttachmentId, EndpointId};
+use buoy_core::news::{Left, News, What, Workload};
+use buoy_core::subject::Subject;
+use buoy_core::time::Now;
+use tracing::{info, warn};
+
+use super::Agent;
+
+impl Agent {
+    /// Tells what is new about these subjects.
+    pub(super) fn tell_of(&mut self, dirty: &BTreeSet<Subject>, now: Now) {
+        for endpoint in self.endpoints_of(dirty) {
+            for news in self.herald.news(&self.view, &endpoint) {
+                self.metrics.floating.changed(news.what.change());
+                self.tell(&news, now);
+            }
+        }
+    }
+
+    /// What an agent before this one told already.
+    pub(super) fn pass_over_news(&mut self) {
+        let running = self.view.attachments().filter(|a| !a.is_adding());
+        let running: BTreeSet<EndpointId> = running.map(|a| a.endpoint.clone()).collect();
+        for endpoint in running {
+            self.herald.news(&self.view, &endpoint);
+        }
+    }
+
+    fn endpoints_of(&self, dirty: &BTreeSet<Subject>) -> BTreeSet<EndpointId> {
+        let mut endpoints = BTreeSet::new();
+        for subject in dirty {
+            match subject {
+                Subject::Endpoint(endpoint) => drop(endpoints.insert(endpoint.clone())),
+                Subject::Binding(floating) => endpoints.extend(self.view.asking(*floating).cloned()),
+                _ => {}
+            }
+        }
+        endpoints
+    }
+
+    /// An ADD cannot be granted now.
+    pub(super) fn tell_of_failure(&mut self, id: &AttachmentId, error: &CniError, now: Now) {
+        if let Some(attachment) = self.view.attachment(id) {
+            self.tell_not_attached(Workload::of(attachment), error, now);
+        }
+    }
+
+    pub(super) fn tell_not_attached(&mut self, about: Workload, error: &CniError, now: Now) {
+        let what = What::NotAttached(error.to_string());
+        self.tell(&News { about, what }, now);
+    }
+
+    fn tell(&mut self, news: &News, now: Now) {
+        let note = match self.limits.admit(news, now) {
+            Ok(note) => note,
+            Err(Left::Counted) => return self.metrics.floating.told("counted"),
+            Err(Left::Dropped) => return self.metrics.floating.told("dropped"),
+        };
+        let about = format!("{}/{}", note.about.namespace, note.about.name);
+        if note.warning {
+            warn!("{about}: {}", note.message);
+        } else {
+            info!("{about}: {}", note.message);
+        }
+        self.notes.offer(note);
+    }
+}
