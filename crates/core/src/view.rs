@@ -157,6 +157,7 @@ pub struct View {
     attachments: BTreeMap<AttachmentId, Attachment>,
     by_endpoint: BTreeMap<EndpointId, BTreeSet<AttachmentId>>,
     by_address: BTreeMap<IpAddr, BTreeSet<AttachmentId>>,
+    readable: BTreeMap<EndpointId, (String, BTreeSet<FloatingIp>)>,
     asked: BTreeMap<EndpointId, BTreeSet<FloatingIp>>,
     asking: BTreeMap<FloatingIp, BTreeSet<EndpointId>>,
     by_workload: BTreeMap<Workload, BTreeSet<EndpointId>>,
@@ -198,6 +199,7 @@ impl View {
             attachments: BTreeMap::new(),
             by_endpoint: BTreeMap::new(),
             by_address: BTreeMap::new(),
+            readable: BTreeMap::new(),
             asked: BTreeMap::new(),
             asking: BTreeMap::new(),
             by_workload: BTreeMap::new(),
@@ -220,6 +222,7 @@ impl View {
                 namespace: namespace.clone(),
                 name: name.clone(),
             };
+            self.note_requests(&id);
             dirty.extend(self.reindex(&id));
             self.note_readiness(&id, now);
         }

@@ -57,17 +57,28 @@ impl View {
         self.asked.get(endpoint).into_iter().flatten().copied()
     }
 
-    /// Looks again at what an endpoint asks for: in its record or, before there is one, in its ADD. Where
-    /// nothing of it can be read, what it asked for before stays in force.
+    /// Remembers what an endpoint's record asks for, as far as that can be read.
+    pub(super) fn note_requests(&mut self, endpoint: &EndpointId) {
+        let Some(record) = self.endpoints.get(endpoint) else {
+            self.readable.remove(endpoint);
+            return;
+        };
+        if let Some(requests) = requests(record) {
+            let readable = (record.spec.container_id.clone(), requests);
+            self.readable.insert(endpoint.clone(), readable);
+        }
+    }
+
+    /// Looks again at what an endpoint asks for: in its record as it could be read last or, before there is one, in its ADD.
     pub(super) fn reindex(&mut self, endpoint: &EndpointId) -> BTreeSet<Subject> {
-        let before = self.asked.remove(endpoint).unwrap_or_default();
         let now = match self.attachment_of(endpoint) {
             None => BTreeSet::new(),
-            Some(attachment) => match self.record_of(attachment) {
-                Some(record) => requests(record).unwrap_or_else(|| before.clone()),
-                None => attachment.request.floating.iter().copied().collect(),
+            Some(attachment) => match self.readable.get(endpoint) {
+                Some((container, requests)) if *container == attachment.id.container => requests.clone(),
+                _ => attachment.request.floating.iter().copied().collect(),
             },
         };
+        let before = self.asked.remove(endpoint).unwrap_or_default();
         for floating in before.difference(&now) {
             if let Some(endpoints) = self.asking.get_mut(floating) {
                 endpoints.remove(endpoint);
