@@ -187,3 +187,65 @@ impl Stream {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use buoy_core::store::Prefix;
+
+    use super::super::super::{Kubernetes, Options};
+    use super::*;
+
+    fn stream() -> Stream {
+        let store = Kubernetes::open("kubernetes:/nowhere", |_| None, Options::default()).unwrap();
+        let collection = objects::collection(&Prefix::Reservations, &store.shared.layout);
+        Stream::new(Arc::clone(&store.shared), collection, Revision(5))
+    }
+
+    fn event(kind: &str, name: &str, at: u64) -> String {
+        format!(
+            r#"{{"type": "{kind}", "object": {{"metadata": {{"name": "{name}", "resourceVersion": "{at}"}}, "spec": {{}}}}}}"#
+        )
+    }
+
+    fn revisions(changes: &[Change]) -> Vec<u64> {
+        changes.iter().map(|change| change.revision().0).collect()
+    }
+
+    #[test]
+    fn events_come_in_any_pieces_and_each_once() {
+        let mut stream = stream();
+        let text = [
+            event("ADDED", "a", 5),
+            event("ADDED", "b", 6),
+            event("DELETED", "b", 7),
+        ];
+        let text = format!("{}\n", text.join("\n"));
+        let mut changes = Vec::new();
+        for piece in text.as_bytes().chunks(7) {
+            changes.extend(stream.take(piece).unwrap());
+        }
+        assert_eq!(revisions(&changes), [6, 7], "what is known does not come again");
+        assert_eq!(changes[1].key(), Some(&Key::Reservation("b".to_owned())));
+        let bookmark = event("BOOKMARK", "", 9) + "\n";
+        assert_eq!(revisions(&stream.take(bookmark.as_bytes()).unwrap()), [9]);
+    }
+
+    #[test]
+    fn an_event_without_an_end_is_not_taken_in_for_ever() {
+        let mut stream = stream();
+        let piece = vec![b'x'; LARGEST_EVENT / 2];
+        assert!(stream.take(&piece).unwrap().is_empty());
+        assert!(stream.take(&piece).unwrap().is_empty());
+        assert_eq!(stream.take(b"x").unwrap_err(), Trouble::TooLarge);
+    }
+
+    #[test]
+    fn what_is_no_event_ends_the_watch() {
+        let lost = stream().take(b"<html>\n").unwrap_err();
+        assert!(matches!(lost, Trouble::Lost(_)), "{lost:?}");
+        let gone = br#"{"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired"}}"#;
+        let mut line = gone.to_vec();
+        line.push(b'\n');
+        assert_eq!(stream().take(&line).unwrap_err(), Trouble::Gone);
+    }
+}
