@@ -252,7 +252,8 @@ fn available(path: &Path) -> Option<u64> {
     output.lines().nth(1)?.trim().parse().ok()
 }
 
-fn copy_directory(from: &Path, to: &Path) -> Result<()> {
+/// Copies a directory with all that is in it.
+pub fn copy_directory(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
@@ -266,6 +267,7 @@ fn copy_directory(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn free(host: IpAddr) -> Result<SocketAddr> {
+/// A port of an address that nobody listens on at present.
+pub fn free(host: IpAddr) -> Result<SocketAddr> {
     Ok(TcpListener::bind((host, 0))?.local_addr()?)
 }

@@ -1,7 +1,7 @@
 //! A real etcd of one member or three, each on an address of its own, for as long as a test lasts.
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use buoy_datastore::Datastore;
 use buoy_datastore::etcd::{Etcd, Options};
+use buoy_kubeserver::copy_directory;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -172,7 +173,7 @@ impl Server {
     pub(crate) fn copy_files(&mut self) -> PathBuf {
         let copy = self.member.directory.path().join("files");
         self.kill();
-        copy_directory(&self.member.data(), &copy);
+        copy_directory(&self.member.data(), &copy).unwrap();
         self.start_again();
         copy
     }
@@ -181,7 +182,7 @@ impl Server {
     pub(crate) fn put_files_back(&mut self, copy: &Path) {
         self.kill();
         std::fs::remove_dir_all(self.member.data()).unwrap();
-        copy_directory(copy, &self.member.data());
+        copy_directory(copy, &self.member.data()).unwrap();
         self.start_again();
     }
 
@@ -273,19 +274,6 @@ pub(crate) fn url_of(servers: &[Server]) -> String {
     format!("etcd://{}", addresses.join(","))
 }
 
-fn copy_directory(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_directory(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
-
 fn directory() -> TempDir {
     buoy_kubeserver::directory().unwrap()
 }
@@ -299,7 +287,7 @@ pub(crate) fn own_address() -> IpAddr {
 }
 
 pub(crate) fn free(host: IpAddr) -> SocketAddr {
-    TcpListener::bind((host, 0)).unwrap().local_addr().unwrap()
+    buoy_kubeserver::free(host).unwrap()
 }
 
 impl Member {

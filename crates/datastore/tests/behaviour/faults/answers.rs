@@ -98,13 +98,14 @@ fn writers_over_breaking_connections_know_what_they_wrote() {
     let server = Server::start();
     let proxy = Proxy::to(server.address);
     let url = proxy.url();
-    is_known_over_breaking_connections(&*server.store(), &proxy, &|| Arc::new(hasty(&url)));
+    let every = Duration::from_millis(15);
+    is_known_over_breaking_connections(&*server.store(), (&proxy, every), &|| Arc::new(hasty(&url)));
 }
 
-/// Two clients behind a relay count up one counter; `direct` is a client beside it.
+/// Two clients behind a relay that breaks every so often count up one counter; `direct` is a client beside it.
 pub(crate) fn is_known_over_breaking_connections(
     direct: &dyn Datastore,
-    proxy: &Proxy,
+    (proxy, every): (&Proxy, Duration),
     client: &(dyn Fn() -> Arc<dyn Datastore> + Sync),
 ) {
     const EACH: u64 = 300;
@@ -113,7 +114,7 @@ pub(crate) fn is_known_over_breaking_connections(
     let (written, unknown) = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(15));
+                std::thread::sleep(every);
                 proxy.cut();
             }
         });
