@@ -1,5 +1,8 @@
 //! Calico's how-to guides on a real Kubernetes, with a client beyond an external router.
 
+#[path = "kube/service.rs"]
+mod service;
+
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -7,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 use buoy_lab::ask::answered_by;
 use buoy_lab::kube::{Buoy, Case, Cluster, Cni, Gate, Manifest, Options, Pod, UNREADY};
 use buoy_lab::probe::{self, RawProtocol, Via};
-use buoy_lab::traffic::Witnesses;
+use buoy_lab::traffic::{Traffic, Witnesses};
+use service::reached;
 
 /// Generous: a busy machine takes its time.
 const SOON: Duration = Duration::from_secs(30);
@@ -16,18 +20,21 @@ const SOON: Duration = Duration::from_secs(30);
 const TAKEOVER: Duration = Duration::from_secs(60);
 
 /// Guide 1: *Add a floating IP to a pod*; guide 2: *Use a specific IP address with a pod*; then what follows from them.
-const CASES: [Case; 13] = [
+const CASES: [Case; 16] = [
     ("floating-ip", floating_ip),
     ("floating-ip-needs-the-gate", floating_ip_needs_the_gate),
     ("floating-ip-outside-pools", floating_ip_outside_pools),
+    ("several-floating-ips", several_floating_ips),
+    ("two-namespaces", two_namespaces),
     ("fixed-ip", fixed_ip),
     ("fixed-ip-refused", fixed_ip_refused),
     ("fixed-ip-recreate", fixed_ip_recreate),
     ("fixed-ip-rolling-update", fixed_ip_rolling_update),
     ("live-edit", live_edit),
     ("stateful-set", stateful_set),
-    ("host-port-and-service", host_port_and_service),
+    ("host-port-and-service", service::host_port_and_service),
     ("sandbox-restarted", sandbox_restarted),
+    ("faults", faults),
     ("deployment-of-three", deployment_of_three),
     ("node-dies", node_dies),
 ];
@@ -87,6 +94,32 @@ fn floating_ip_outside_pools(cluster: &Cluster, buoy: &Buoy<'_>, here: &str) -> 
         "172.31.1.1".parse()?,
         Duration::from_millis(300),
     )
+}
+
+fn several_floating_ips(cluster: &Cluster, _: &Buoy<'_>, here: &str) -> Result<()> {
+    let addresses = ["172.16.1.110", "172.16.1.111", "fd16::110", "fd16::111"];
+    let manifest = Manifest::new(here, "web-0").floating(&addresses);
+    cluster.apply(&manifest.pod().to_string())?;
+    cluster.wait_for_pod(here, "web-0")?;
+    addresses
+        .iter()
+        .try_for_each(|address| reached(cluster, address, "web-0"))
+}
+
+/// Who comes second runs without the address, and is told whose it is.
+fn two_namespaces(cluster: &Cluster, buoy: &Buoy<'_>, here: &str) -> Result<()> {
+    let floating = "172.16.1.100";
+    let there = format!("{here}-other");
+    cluster.namespace(&there)?;
+    for (namespace, name) in [(here, "first"), (&there, "second")] {
+        let pod = Manifest::new(namespace, name).floating(&[floating]).pod();
+        cluster.apply(&pod.to_string())?;
+        cluster.wait_for_pod(namespace, name)?;
+        reached(cluster, floating, "first")?;
+    }
+    let why = buoy.ctl(&format!("fip why {floating}"))?;
+    ensure!(why.contains(&format!("owned in another namespace: {here}")), "{why}");
+    Ok(())
 }
 
 fn fixed_ip(cluster: &Cluster, _: &Buoy<'_>, here: &str) -> Result<()> {
@@ -215,43 +248,6 @@ fn stateful_set(cluster: &Cluster, _: &Buoy<'_>, here: &str) -> Result<()> {
     Ok(())
 }
 
-/// portmap and kube-proxy beside a floating IP of the same pod.
-fn host_port_and_service(cluster: &Cluster, _: &Buoy<'_>, here: &str) -> Result<()> {
-    let manifest = Manifest::new(here, "web")
-        .floating(&["172.16.1.50"])
-        .host_port(7070);
-    cluster.apply(&manifest.deployment(1, "Recreate").to_string())?;
-    cluster.apply(&manifest.service("10.96.8.8", 30070).to_string())?;
-    cluster.apply(&Manifest::new(here, "other").pod().to_string())?;
-    let pod = cluster.until("the pod is ready", |_| {
-        let pods = cluster.pods(here)?;
-        let found = pods.into_iter().find(|pod| pod.name != "other" && pod.ready);
-        found.context("it is not")
-    })?;
-    reached(cluster, "172.16.1.50", &pod.name)?;
-    let other = cluster.wait_for_pod(here, "other")?;
-    let node = cluster.node(&pod.node)?;
-    for place in [
-        format!("{} 7070", node.addresses()[0]),
-        format!("{} 30070", cluster.nodes()[0].addresses()[0]),
-    ] {
-        cluster.until(&format!("{place} answers"), |_| {
-            let said = cluster.client.exec(&format!("timeout 2 busybox nc {place}"));
-            let said = said.map_or_else(|error| format!("{error:#}"), |finished| finished.stdout);
-            ensure!(said.contains(&pod.name), "{said}");
-            Ok(())
-        })?;
-    }
-    for place in ["10.96.8.8", "172.16.1.50"] {
-        cluster.until(&format!("{place} answers a pod"), |_| {
-            let said = cluster.exec(&other, &["sh", "-c", &format!("nc {place} 7007 </dev/null")])?;
-            ensure!(said.contains(&pod.name), "{said}");
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
 /// The process that holds a pod's namespaces ends: the kubelet makes a new sandbox for the same pod.
 fn sandbox_restarted(cluster: &Cluster, _: &Buoy<'_>, here: &str) -> Result<()> {
     let manifest = Manifest::new(here, "web-0")
@@ -267,6 +263,65 @@ fn sandbox_restarted(cluster: &Cluster, _: &Buoy<'_>, here: &str) -> Result<()> 
     }
     ensure!(cluster.pod(here, "web-0")?.uid == pod.uid, "the pod was replaced");
     Ok(())
+}
+
+/// Each component killed or frozen in turn while clients talk to a floating IP: nothing is lost.
+fn faults(cluster: &Cluster, buoy: &Buoy<'_>, here: &str) -> Result<()> {
+    let floating = "172.16.1.90";
+    cluster.apply(
+        &Manifest::new(here, "web-0")
+            .floating(&[floating])
+            .pod()
+            .to_string(),
+    )?;
+    let pod = cluster.wait_for_pod(here, "web-0")?;
+    let node = cluster.node(&pod.node)?;
+    let traffic = Traffic::start(&cluster.client, floating.parse()?)?;
+    let control = &cluster.control;
+    for component in [
+        &node.kubelet,
+        buoy.agent(&pod.node)?,
+        &control.apiserver,
+        &control.etcd,
+    ] {
+        let name = component.name();
+        component.freeze()?;
+        outlasts(&traffic).with_context(|| format!("{name} is frozen"))?;
+        component.thaw()?;
+        component.kill();
+        outlasts(&traffic).with_context(|| format!("{name} was killed"))?;
+        component.start()?;
+    }
+    node.freeze_containerd()?;
+    outlasts(&traffic).context("containerd is frozen")?;
+    node.thaw_containerd()?;
+    node.kill_containerd();
+    outlasts(&traffic).context("containerd was killed")?;
+    node.start_containerd()?;
+    control.wait_until_it_serves()?;
+    cluster.wait_for_nodes()?;
+    buoy.wait_for_sessions()?;
+    for (via, tally) in traffic.unharmed()? {
+        eprintln!("  {}: {tally}", via.name());
+    }
+    ensure!(cluster.pod(here, "web-0")?.uid == pod.uid, "the pod was replaced");
+    // It can still be changed and taken down.
+    let words = "cni.projectcalico.org/floatingIPs=[\"172.16.1.91\"]";
+    cluster
+        .try_kubectl(
+            &["annotate", "--overwrite", "-n", here, "pod", "web-0", words],
+            "",
+        )?
+        .ok()?;
+    reached(cluster, "172.16.1.91", "web-0")?;
+    cluster.api().delete(&pod.path())?;
+    cluster.wait_until_gone(&pod)
+}
+
+/// Traffic goes on for as long as it takes others to notice.
+fn outlasts(traffic: &Traffic) -> Result<()> {
+    std::thread::sleep(Duration::from_secs(1));
+    traffic.progress()
 }
 
 /// One owner, two that stand by: the address goes with deletion, readiness and a drain.
@@ -323,14 +378,6 @@ fn node_dies(cluster: &Cluster, buoy: &Buoy<'_>, here: &str) -> Result<()> {
         owner.name, next.0, next.1
     );
     Ok(())
-}
-
-/// By ping, TCP and UDP, from beyond the router.
-fn reached(cluster: &Cluster, address: &str, who: &str) -> Result<()> {
-    for via in [Via::Tcp, Via::Udp] {
-        answered_by(&cluster.client, via, address, who)?;
-    }
-    probe::ask(&cluster.client, Via::Ping, address.parse()?, SOON).map(drop)
 }
 
 /// The pod that answers at an address.
