@@ -33,7 +33,13 @@ fn the_plain_manifest_is_the_chart_with_default_values() {
 #[test]
 fn an_api_server_takes_what_is_rendered() {
     let server = ApiServer::start(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
-    server.create(&[&deploy("crds"), &deploy("rbac.yaml")]).unwrap();
+    server
+        .create(&[
+            &deploy("crds"),
+            &deploy("rbac.yaml"),
+            &deploy("rbac-controller.yaml"),
+        ])
+        .unwrap();
     for values in [
         &[][..],
         &["uninstall=true"],
