@@ -120,15 +120,25 @@ fn a_value_that_is_not_known_is_refused() {
     }
 }
 
+#[test]
+fn the_guide_says_what_each_capability_is_for() {
+    let guide = std::fs::read_to_string(deploy("../docs/guide/kubernetes.md")).unwrap();
+    for values in [&["agent.hostPID=true"], &["uninstall=true"]] {
+        for container in containers(&render("default", values).unwrap()) {
+            let added = container["securityContext"]["capabilities"]["add"].as_array();
+            for name in added.into_iter().flatten().filter_map(Json::as_str) {
+                assert!(guide.contains(&format!("\n| `{name}` | ")), "{name}");
+            }
+        }
+    }
+}
+
 /// Nothing runs privileged, or may write where it need not.
 #[test]
 fn containers_are_confined() {
     for values in [&[][..], &["uninstall=true"], &["agent.hostPID=true"]] {
         let text = render("default", values).unwrap();
-        let objects = objects(&text);
-        let pods = objects.iter().map(|object| &object["spec"]["template"]["spec"]);
-        let lists = pods.flat_map(|pod| [&pod["initContainers"], &pod["containers"]]);
-        let containers: Vec<&Json> = lists.filter_map(Json::as_array).flatten().collect();
+        let containers = containers(&text);
         assert!(containers.len() > 1);
         for container in containers {
             let security = &container["securityContext"];
@@ -142,6 +152,14 @@ fn containers_are_confined() {
             assert_eq!(security["privileged"], Json::Null, "{container}");
         }
     }
+}
+
+/// All containers of a manifest.
+fn containers(text: &str) -> Vec<Json> {
+    let objects = objects(text);
+    let pods = objects.iter().map(|object| &object["spec"]["template"]["spec"]);
+    let lists = pods.flat_map(|pod| [&pod["initContainers"], &pod["containers"]]);
+    lists.filter_map(Json::as_array).flatten().cloned().collect()
 }
 
 /// The network configuration, with a number where a runtime finds one.
