@@ -3,7 +3,8 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test ends where it cannot go on"
+    clippy::print_stdout,
+    reason = "a test ends where it cannot go on, and shows what it measured"
 )]
 
 #[path = "behaviour/server.rs"]
