@@ -11,10 +11,10 @@ use super::Agent;
 impl Agent {
     /// The datastore may say that something is free, or another's, which this node has.
     pub(super) fn restored(&mut self) {
+        self.metrics.datastore.restores.inc();
         warn!(
             "the datastore was restored from a copy: nothing is allocated until {RESTORE_HOLD:?} after it was read, and this node writes again what it has"
         );
-        self.metrics.datastore.restores.inc();
         self.dirty.extend(self.view.restored());
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use buoy_core::news::Note;
 use buoy_core::store::{Delta, Prefix, Reply, Revision, StoreError, StoreOp};
 use buoy_core::time::Mono;
-use buoy_datastore::{Datastore, Watch, WatchError};
+use buoy_datastore::{Datastore, Requests, Watch, WatchError};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -297,6 +297,10 @@ impl Datastore for Measured {
 
     fn accept(&self, replaced: u64) {
         self.store.accept(replaced);
+    }
+
+    fn requests(&self) -> Requests {
+        self.store.requests()
     }
 }
 
