@@ -2,6 +2,7 @@
 //! and control groups.
 
 mod cgroup;
+mod confined;
 pub(crate) mod containerd;
 pub(crate) mod machine;
 pub(crate) mod oci;
@@ -17,6 +18,8 @@ use crate::exec::{self, Finished, PATIENCE, Process, eventually, tail};
 use crate::netns::Netns;
 use containerd::{CONTAINER_PATIENCE, Client, Containerd};
 use machine::{Machine, Places};
+
+pub use confined::{Confined, Mount};
 
 /// The name of the image that containers run.
 pub const IMAGE: &str = "docker.io/buoy-lab/busybox:1";
@@ -50,6 +53,11 @@ impl Runtime {
         fs::write(&archive, oci::Image::busybox(IMAGE)?.archive()?)?;
         containerd.import(&machine, &archive)?;
         Ok(Self { containerd, machine })
+    }
+
+    /// A command that will run on the node.
+    pub fn command(&self, program: &str) -> Command {
+        self.machine.command(program)
     }
 
     /// Runs `ctr` on the node to its end, however it ends.
