@@ -65,7 +65,7 @@ test: deps-build deps-lab ## all tests; those of kernel and lab make namespaces 
 
 test-kube: deps-build deps-lab ## tests on a real Kubernetes, with whole nodes in namespaces (root)
 	@echo '== build: programs and tests (dev profile); beside it, once per machine, Kubernetes'
-	@scripts/kube-binary >/dev/null & kube=$$!; \
+	@{ scripts/kube-binary && scripts/helm-binary; } >/dev/null & kube=$$!; \
 	    cargo build $(CARGO_FLAGS) --workspace --bins --tests; built=$$?; \
 	    wait $$kube && exit $$built
 	@echo '== nodes with kubelet, containerd and kube-proxy; a control plane'
