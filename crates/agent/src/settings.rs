@@ -276,7 +276,7 @@ impl FromStr for Listen {
             return Ok(Self::Unix(text.into()));
         }
         let address = text.parse().with_context(|| {
-            format!("listen: {text}\nwrite the absolute path of a unix socket, or an address and a port: 127.0.0.1:9099 or [::1]:9099")
+            format!("listen: {text}\nwrite the absolute path of a unix socket, or an address and a port: 127.0.0.1:9177 or [::1]:9177")
         })?;
         Ok(Self::Tcp(address))
     }
@@ -365,9 +365,9 @@ mod tests {
         assert_eq!(listen("nodeName: n1").unwrap(), unix("/run/buoy/http.sock"));
         assert_eq!(listen("runDir: /run/two").unwrap(), unix("/run/two/http.sock"));
         assert_eq!(listen("listen: /tmp/a.sock").unwrap(), unix("/tmp/a.sock"));
-        let tcp = Listen::Tcp("[::1]:9099".parse().unwrap());
-        assert_eq!(listen("listen: '[::1]:9099'").unwrap(), tcp);
-        for bad in ["9099", "':9099'", "localhost:9099", "a.sock"] {
+        let tcp = Listen::Tcp("[::1]:9177".parse().unwrap());
+        assert_eq!(listen("listen: '[::1]:9177'").unwrap(), tcp);
+        for bad in ["9177", "':9177'", "localhost:9177", "a.sock"] {
             assert!(listen(&format!("listen: {bad}")).is_err(), "{bad}");
         }
     }
