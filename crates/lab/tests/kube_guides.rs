@@ -88,6 +88,8 @@ fn floating_ip_outside_pools(cluster: &Cluster, buoy: &Buoy<'_>, here: &str) -> 
     cluster.wait_for_pod(here, "web-0")?;
     let why = buoy.ctl("fip why 172.31.1.1")?;
     ensure!(why.contains("pool"), "{why}");
+    let said = cluster.wait_for_event(here, "web-0", "floating IP 172.31.1.1 is refused")?;
+    eprintln!("  {said}");
     probe::nobody_answers(
         &cluster.client,
         Via::Udp,
@@ -107,7 +109,7 @@ fn several_floating_ips(cluster: &Cluster, _: &Buoy<'_>, here: &str) -> Result<(
 }
 
 /// Who comes second runs without the address, and is told whose it is.
-fn two_namespaces(cluster: &Cluster, buoy: &Buoy<'_>, here: &str) -> Result<()> {
+fn two_namespaces(cluster: &Cluster, _: &Buoy<'_>, here: &str) -> Result<()> {
     let floating = "172.16.1.100";
     let there = format!("{here}-other");
     cluster.namespace(&there)?;
@@ -117,8 +119,8 @@ fn two_namespaces(cluster: &Cluster, buoy: &Buoy<'_>, here: &str) -> Result<()> 
         cluster.wait_for_pod(namespace, name)?;
         reached(cluster, floating, "first")?;
     }
-    let why = buoy.ctl(&format!("fip why {floating}"))?;
-    ensure!(why.contains(&format!("owned in another namespace: {here}")), "{why}");
+    let said = cluster.wait_for_event(&there, "second", &format!("owned in another namespace: {here}"))?;
+    eprintln!("  {said}");
     Ok(())
 }
 
@@ -136,11 +138,12 @@ fn fixed_ip(cluster: &Cluster, _: &Buoy<'_>, here: &str) -> Result<()> {
             reached(cluster, &address.to_string(), name)?;
         }
     }
-    // Given later, the annotation has no effect.
+    // Given later, the annotation has no effect, and that is said.
     let words = "cni.projectcalico.org/ipAddrs=[\"10.65.7.9\"]";
     cluster
         .try_kubectl(&["annotate", "--overwrite", "-n", here, "pod", "four", words], "")?
         .ok()?;
+    cluster.wait_for_event(here, "four", "has no effect")?;
     reached(cluster, "10.65.7.1", "four")?;
     probe::nobody_answers(
         &cluster.client,
@@ -215,8 +218,8 @@ fn live_edit(cluster: &Cluster, _: &Buoy<'_>, here: &str) -> Result<()> {
     reached(cluster, "172.16.1.31", "web-0")?;
     buoy_lab::ask::silent(&cluster.client, "172.16.1.30")?;
     annotate("cni.projectcalico.org/floatingIPs=no list")?;
-    // What cannot be read changes nothing.
-    std::thread::sleep(Duration::from_secs(1));
+    // What cannot be read changes nothing, and is said.
+    cluster.wait_for_event(here, "web-0", "not an IP address")?;
     reached(cluster, "172.16.1.31", "web-0")?;
     annotate("cni.projectcalico.org/floatingIPs-")?;
     buoy_lab::ask::silent(&cluster.client, "172.16.1.31")?;
