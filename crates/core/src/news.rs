@@ -177,7 +177,7 @@ impl fmt::Display for What {
             }
             Self::Malformed(text) => write!(
                 f,
-                "annotation {FLOATING_IPS}: not an IP address, so it asks for nothing: {text}\nwrite it as [\"172.16.1.3\"]"
+                "annotation {FLOATING_IPS}: not an IP address, so it is passed over: {text}\nwrite it as [\"172.16.1.3\"]"
             ),
             Self::TooLate(annotation, text) => write!(
                 f,
