@@ -29,7 +29,7 @@ lab_tests  = $(call named,$(filter-out $(kube_files),$(wildcard crates/lab/tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo lab test test-kube bench lint image install install-built clean deps-build deps-lab deps-bench
+.PHONY: help build demo demo-kube lab test test-kube bench lint image install install-built clean deps-build deps-lab deps-bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -39,6 +39,10 @@ build: deps-build ## build all programs (release)
 
 demo: deps-lab build ## the story of a floating IP, on one node and on three, in namespaces of this machine (root); BUOY_DEMO_STORE=etcd
 	@$(target)/release/buoy-lab demo
+
+demo-kube: deps-lab build ## the same in a real Kubernetes of three nodes, installed as an operator does (root)
+	@scripts/kube-binary >/dev/null
+	@$(target)/release/buoy-lab kube demo
 
 lab: deps-lab build ## such a network to play in, until Ctrl-C (root)
 	@$(target)/release/buoy-lab up

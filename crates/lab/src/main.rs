@@ -35,7 +35,7 @@ enum Command {
     },
     /// Make a node and a client to play with; Ctrl-C removes them.
     Up,
-    /// A real Kubernetes to play with; Ctrl-C removes it.
+    /// A real Kubernetes, to look at or to play with.
     Kube {
         #[command(subcommand)]
         command: KubeCommand,
@@ -70,7 +70,7 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum KubeCommand {
-    /// Make three nodes with a control plane, a router and a client.
+    /// Make three nodes with a control plane, a router and a client; Ctrl-C removes them.
     Up {
         /// How many nodes: one to three.
         #[arg(long, value_name = "COUNT", default_value_t = 3)]
@@ -82,6 +82,8 @@ enum KubeCommand {
         #[arg(long)]
         nftables: bool,
     },
+    /// Tell how Buoy is installed and what it does there, each step checked (a minute or two).
+    Demo,
 }
 
 fn main() -> ExitCode {
@@ -99,7 +101,17 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo => return demo::run(),
         Command::Bench { only, quick, out } => bench::run(&bench::Options { only, quick, out })?,
         Command::Up => up::run()?,
-        Command::Kube { command } => kube_up(&command)?,
+        Command::Kube {
+            command: KubeCommand::Demo,
+        } => return demo::kubernetes::run(),
+        Command::Kube {
+            command:
+                KubeCommand::Up {
+                    nodes,
+                    no_cni,
+                    nftables,
+                },
+        } => kube_up(nodes, no_cni, nftables)?,
         Command::Check { store, nodes, router } => {
             let store = Store::File(store);
             let places = Places { store, nodes, router };
@@ -119,25 +131,17 @@ fn run(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn kube_up(
-    KubeCommand::Up {
-        nodes,
-        no_cni,
-        nftables,
-    }: &KubeCommand,
-) -> Result<()> {
+fn kube_up(nodes: usize, no_cni: bool, nftables: bool) -> Result<()> {
+    let cni = if no_cni { kube::Cni::None } else { kube::Cni::Stock };
+    let proxy = if nftables {
+        kube::ProxyMode::Nftables
+    } else {
+        kube::ProxyMode::Iptables
+    };
     kube::up::run(&kube::Options {
-        nodes: *nodes,
-        cni: if *no_cni {
-            kube::Cni::None
-        } else {
-            kube::Cni::Stock
-        },
-        proxy: if *nftables {
-            kube::ProxyMode::Nftables
-        } else {
-            kube::ProxyMode::Iptables
-        },
+        nodes,
+        cni,
+        proxy,
         ..kube::Options::default()
     })
 }

@@ -3,6 +3,7 @@
 
 mod fail_over;
 mod faults;
+pub mod kubernetes;
 mod network;
 mod reach;
 mod remove;

@@ -22,6 +22,7 @@ pub mod image;
 mod kubelet;
 mod manifest;
 mod node;
+pub mod operator;
 mod pods;
 pub mod up;
 
