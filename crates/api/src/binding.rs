@@ -170,7 +170,7 @@ pub struct BindingStatus {
     /// Who asks for the address and may have it; each written only by its node's agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
-    /// `Accepted`, `Programmed`, `Advertised`; written by the owner's node.
+    /// `Accepted`, `Programmed`, `Advertised`, written by the owner's node; [`CONTESTED`], written by [`CONTROLLER`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Everything else.
@@ -235,12 +235,29 @@ impl Candidate {
     }
 }
 
+/// Type of the condition that says that nodes without an agent of this project may serve the address, too: nobody claims it
+/// meanwhile. Its message names them.
+pub const CONTESTED: &str = "Contested";
+/// The writer of [`CONTESTED`], which is no node.
+pub const CONTROLLER: &str = "buoy-controller";
+
+impl BindingStatus {
+    /// Why nobody may claim the address, if [`CONTESTED`] is true.
+    pub fn contested(&self) -> Option<&str> {
+        let condition = self
+            .conditions
+            .iter()
+            .find(|condition| condition.kind == CONTESTED)?;
+        (condition.status == "True").then_some(condition.message.as_str())
+    }
+}
+
 /// A statement about a binding, as Kubernetes conditions are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// `Accepted`, `Programmed`, `Advertised`.
+    /// `Accepted`, `Programmed`, `Advertised`, `Contested`.
     #[serde(rename = "type")]
     pub kind: String,
     /// `True`, `False` or `Unknown`.

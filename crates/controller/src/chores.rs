@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use buoy_api::ip::FloatingIp;
-use buoy_core::cluster::{Chore, Cluster};
+use buoy_core::cluster::{Chore, Cluster, ELECTION, contested};
 use buoy_core::edit::{Change, Edit};
 use buoy_core::floating::lease::{self, Begun, RevokeLease, Sighting};
 use buoy_core::floating::{claim, collect};
@@ -29,6 +29,14 @@ pub(crate) fn done(store: &dyn Datastore, cluster: &Cluster, chore: &Chore, now:
                 writer,
                 Part::default(),
             )))
+        }
+        Chore::Contest { floating, nodes } => {
+            let part = Part {
+                candidates: Vec::new(),
+                conditions: contested(nodes).into_iter().collect(),
+            };
+            let writer = Writer(ELECTION.to_owned());
+            settled(store.run(&StoreOp::Apply(claim::binding_key(*floating), writer, part)))
         }
         Chore::RevokeLease { node, owner, .. } => {
             let seen = Sighting {

@@ -5,6 +5,7 @@
 //! itself, and does only what stands there, too; and each write is tied to what was read. So nothing depends on a watch that
 //! is late, and two that look after one cluster at once do no harm.
 
+mod contested;
 mod endpoints;
 mod leaks;
 mod remains;
@@ -15,7 +16,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use buoy_api::binding::{Binding, Term};
+use buoy_api::binding::{Binding, CONTROLLER, Term};
 use buoy_api::ip::{Family, FloatingIp};
 use buoy_api::ipam::{AffinityOwner, Block};
 use buoy_api::lease::NodeLease;
@@ -24,6 +25,7 @@ use buoy_api::v3::Node;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+pub use self::contested::condition as contested;
 use self::endpoints::Endpoints;
 pub use self::ripening::Ripening;
 use crate::endpoint::EndpointId;
@@ -32,7 +34,7 @@ use crate::store::{Bad, Delta, Key, Prefix, Revision, Value};
 use crate::view::Records;
 
 /// Name of the lease that whoever looks after the cluster holds, among those of nodes.
-pub const ELECTION: &str = "buoy-controller";
+pub const ELECTION: &str = CONTROLLER;
 
 /// How long things must stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,13 @@ pub enum Chore {
         floating: FloatingIp,
         /// The node.
         node: String,
+    },
+    /// Nodes without an agent serve an address, too: say so in its binding, or that it is so no more.
+    Contest {
+        /// The floating IP.
+        floating: FloatingIp,
+        /// The nodes.
+        nodes: Vec<String>,
     },
     /// The node of owners is gone: revoke its lease, at this revision, or make the one that is missing.
     RevokeLease {
@@ -130,6 +139,16 @@ impl fmt::Display for Chore {
             Self::GiveUpBlock { owner, cidr } => write!(f, "take block {cidr} from {owner}: it is gone"),
             Self::ForgetCandidates { floating, node } => {
                 write!(f, "forget candidates for {floating} on node {node}: it is gone")
+            }
+            Self::Contest { floating, nodes } if nodes.is_empty() => {
+                write!(f, "{floating} is not contested any more")
+            }
+            Self::Contest { floating, nodes } => {
+                write!(
+                    f,
+                    "{floating} is contested, by workloads on nodes without an agent: {}",
+                    nodes.join(", ")
+                )
             }
             Self::RevokeLease { node, .. } => write!(f, "revoke the lease of node {node}: it is gone"),
             Self::Disown { floating, .. } => {
@@ -235,6 +254,7 @@ impl Cluster {
     pub fn standing(&self, now: Timestamp) -> BTreeMap<Chore, Duration> {
         let mut standing = leaks::standing(self);
         standing.append(&mut remains::standing(self));
+        standing.append(&mut contested::standing(self));
         standing.extend(self.unwanted(now).map(|chore| (chore, Duration::ZERO)));
         standing
     }
@@ -242,7 +262,9 @@ impl Cluster {
     fn unwanted(&self, now: Timestamp) -> impl Iterator<Item = Chore> {
         self.bindings.iter().filter_map(move |(floating, binding)| {
             let (_, revision) = self.bindings.versioned(floating)?;
-            let is_wanted = binding.spec.owner.is_some() || !binding.status.candidates.is_empty();
+            let status = &binding.status;
+            let is_wanted =
+                binding.spec.owner.is_some() || !status.candidates.is_empty() || status.contested().is_some();
             let is_over = now >= hold_ends(binding, self.settings.hold);
             (!is_wanted && is_over).then_some(Chore::Collect {
                 floating: *floating,

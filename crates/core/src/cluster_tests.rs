@@ -288,3 +288,43 @@ fn leases_of_nodes_that_are_gone_are_deleted_once_they_stand_for_nothing() {
     owned(&mut cluster);
     assert_eq!(standing(&cluster), []);
 }
+
+#[test]
+fn an_address_that_is_asked_for_on_a_node_without_an_agent_is_contested() {
+    let mut cluster = cluster();
+    owned(&mut cluster);
+    let asks = record(&pod("web-0", 7), &[("10.65.0.7", FLOATING)]);
+    put(&mut cluster, Value::Endpoint(asks));
+    let nodes = |nodes: &[&str]| Chore::Contest {
+        floating: floating(FLOATING),
+        nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+    };
+    assert_eq!(standing(&cluster), [(nodes(&["n1"]), 0)]);
+    let mut binding = cluster.binding(floating(FLOATING)).unwrap().0.clone();
+    binding.status.conditions.extend(contested(&["n1".to_owned()]));
+    put(&mut cluster, Value::Binding(binding.clone()));
+    assert_eq!(standing(&cluster), [], "it is said");
+    // An agent begins there.
+    let mut marked = node("n1", "192.0.2.1/24");
+    let mark = (buoy_api::annotations::AGENT.to_owned(), "0.1.0".to_owned());
+    marked.metadata.annotations.extend([mark]);
+    put(&mut cluster, Value::Node(marked));
+    assert_eq!(standing(&cluster), [(nodes(&[]), 0)]);
+    binding.status.conditions.clear();
+    put(&mut cluster, Value::Binding(binding));
+    assert_eq!(standing(&cluster), []);
+}
+
+#[test]
+fn a_binding_that_is_contested_is_not_collected() {
+    let mut cluster = cluster();
+    let mut contested = binding(None);
+    contested
+        .status
+        .conditions
+        .extend(super::contested(&["n1".to_owned()]));
+    put(&mut cluster, Value::Binding(contested));
+    let asks = record(&pod("web-0", 7), &[("10.65.0.7", FLOATING)]);
+    put(&mut cluster, Value::Endpoint(asks));
+    assert_eq!(standing(&cluster), []);
+}

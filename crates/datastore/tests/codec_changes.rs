@@ -236,6 +236,28 @@ fn without_an_owner_no_conditions_stay() {
 }
 
 #[test]
+fn one_condition_is_the_controllers_and_no_node_takes_it_away() {
+    for owner in [Some("n1"), None] {
+        let mut binding = binding(owner);
+        assert!(apply(&mut binding, "buoy-controller", &[], &["Contested"]));
+        assert!(apply(&mut binding, "n1", &["w0"], &["Accepted"]));
+        assert!(apply(&mut binding, "n1", &[], &[]));
+        let kinds = |binding: &Binding| {
+            let kinds = binding
+                .status
+                .conditions
+                .iter()
+                .map(|condition| condition.kind.clone());
+            kinds.collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(&binding), ["Contested"]);
+        assert!(apply(&mut binding, "n1", &["w0"], &["Accepted"]));
+        assert!(apply(&mut binding, "buoy-controller", &[], &[]));
+        assert_eq!(kinds(&binding), ["Accepted"], "nor does it take what is theirs");
+    }
+}
+
+#[test]
 fn a_part_with_somebody_elses_candidate_is_refused() {
     let stored = encode(&Value::Binding(binding(None))).unwrap();
     let part = Part {

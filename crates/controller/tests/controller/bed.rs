@@ -7,13 +7,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use buoy_api::annotations::{AGENT, FLOATING_IPS};
 use buoy_api::binding::{Binding, BindingSpec, Candidate, Epoch, Term};
 use buoy_api::ip::FloatingIp;
 use buoy_api::ipam::Block;
 use buoy_api::lease::{NodeLease, NodeLeaseSpec};
 use buoy_api::meta::ObjectMeta;
 use buoy_api::names::binding_name;
-use buoy_api::v3::{IpPool, IpPoolSpec, Node, NodeSpec, WorkloadEndpoint, WorkloadEndpointSpec};
+use buoy_api::v3::{IpNat, IpPool, IpPoolSpec, Node, NodeSpec, WorkloadEndpoint, WorkloadEndpointSpec};
 use buoy_core::cluster::ELECTION;
 use buoy_core::ipam::{
     Ask, Asker, AutoAssign, AutoAssignRequest, Grant, ReserveFloating, ReserveRequest, Snapshot,
@@ -137,12 +138,13 @@ impl Bed {
         }
     }
 
-    fn add_pod(&self, node: &str, pod: &str) {
+    fn add_pod(&self, node: &str, pod: &str, floating: &[&str]) {
         let Place::Kubernetes(server) = &self.place else {
             return;
         };
         let pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "namespace": "default"},
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "namespace": "default",
+                "annotations": {FLOATING_IPS: json!(floating).to_string()}},
             "spec": {"nodeName": node, "containers": [{"name": "main", "image": "main"}]},
         });
         server.kubectl(&["create", "-f", "-"], &pod.to_string()).unwrap();
@@ -216,12 +218,58 @@ impl Bed {
     }
 
     pub(crate) fn publish(&self, node: &str, pod: &str, address: ipnet::IpNet) {
-        self.add_pod(node, pod);
+        self.publish_with(node, pod, address, &[]);
+    }
+
+    /// The same for a pod that asks for a floating IP.
+    pub(crate) fn publish_asking(&self, node: &str, pod: &str, address: ipnet::IpNet, floating: &str) {
+        self.publish_with(node, pod, address, &[floating]);
+    }
+
+    /// A node has an agent.
+    pub(crate) fn mark(&self, name: &str) {
+        match &self.place {
+            Place::File => {
+                let record = self.get(Key::Node(name.to_owned())).unwrap();
+                let Ok(Value::Node(mut node)) = record.value else {
+                    panic!("no node")
+                };
+                node.metadata
+                    .annotations
+                    .insert(AGENT.to_owned(), "0.1.0".to_owned());
+                let update = StoreOp::Update(record.key, Value::Node(node), record.revision);
+                assert!(matches!(self.store.run(&update), Reply::Written(_)));
+            }
+            Place::Kubernetes(server) => {
+                let mark = format!("{AGENT}=0.1.0");
+                server.kubectl(&["annotate", "node", name, &mark], "").unwrap();
+            }
+        }
+    }
+
+    /// Why nobody may claim the floating IP.
+    pub(crate) fn contested(&self) -> Option<String> {
+        let name = binding_name(FLOATING.parse().unwrap());
+        match self.get(Key::Binding(name))?.value.unwrap() {
+            Value::Binding(binding) => binding.status.contested().map(str::to_owned),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn publish_with(&self, node: &str, pod: &str, address: ipnet::IpNet, floating: &[&str]) {
+        self.add_pod(node, pod, floating);
         let spec = WorkloadEndpointSpec {
             node: node.to_owned(),
             container_id: format!("c-{pod}"),
             pod: pod.to_owned(),
             ip_networks: vec![address],
+            ip_nats: floating
+                .iter()
+                .map(|floating| IpNat {
+                    internal_ip: address.addr().to_string(),
+                    external_ip: (*floating).to_owned(),
+                })
+                .collect(),
             ..WorkloadEndpointSpec::default()
         };
         let name = format!("{node}-k8s-{pod}-eth0");

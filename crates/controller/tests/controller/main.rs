@@ -66,6 +66,22 @@ fn frees_what_is_gone(bed: &Bed) {
 }
 
 #[test]
+fn an_address_that_a_node_without_an_agent_serves_is_contested() {
+    for bed in [Bed::embedded(), Bed::kubernetes()] {
+        bed.bind("web-0");
+        let address = bed.assign("n1", "plain");
+        bed.publish_asking("n1", "plain", address, FLOATING);
+        let _controller = bed.controller();
+        bed.until("it is said", || {
+            bed.contested().is_some_and(|why| why.contains("n1"))
+        });
+        bed.mark("n1");
+        bed.until("it is taken back", || bed.contested().is_none());
+        assert_eq!(bed.denied(), Vec::<serde_json::Value>::new());
+    }
+}
+
+#[test]
 fn of_two_controllers_one_works_and_the_other_takes_over() {
     let bed = Bed::embedded();
     let first = bed.controller();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use buoy_api::ip::FloatingIp;
 use buoy_api::v3::WorkloadEndpoint;
 
 use crate::endpoint::EndpointId;
@@ -14,6 +15,7 @@ struct Endpoint {
     node: String,
     pod: String,
     addresses: Vec<IpAddr>,
+    asks: BTreeSet<FloatingIp>,
 }
 
 /// Endpoints by their names, pods and addresses.
@@ -45,6 +47,11 @@ impl Endpoints {
             node: spec.node.clone(),
             pod: spec.pod.clone(),
             addresses: spec.ip_networks.iter().map(|net| net.addr()).collect(),
+            asks: spec
+                .ip_nats
+                .iter()
+                .filter_map(|nat| nat.external_ip.parse().ok())
+                .collect(),
         };
         let pod = (id.namespace.clone(), endpoint.pod.clone());
         self.of_pod.entry(pod).or_default().insert(id.clone());
@@ -92,6 +99,17 @@ impl Endpoints {
             .range(first..)
             .take_while(|(id, _)| id.namespace == namespace)
             .any(|(_, endpoint)| endpoint.is_none())
+    }
+
+    /// Requests for floating IPs, each with the node of the workload that asks.
+    pub(super) fn requests(&self) -> impl Iterator<Item = (FloatingIp, &str)> {
+        let readable = self.by_id.values().flatten();
+        readable.flat_map(|endpoint| {
+            endpoint
+                .asks
+                .iter()
+                .map(|floating| (*floating, endpoint.node.as_str()))
+        })
     }
 
     /// Whether any workload says that it has an address.

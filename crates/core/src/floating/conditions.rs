@@ -58,6 +58,7 @@ fn reason(refusal: &Refusal) -> &'static str {
         Refusal::BadSelector { .. } => "BadSelector",
         Refusal::NodeAddress { .. } => "NodeAddress",
         Refusal::InUse { .. } => "InUse",
+        Refusal::Contested { .. } => "Contested",
         Refusal::BadRecord { .. } => "BadRecord",
         Refusal::HeldBy { .. } => "HeldByOther",
     }

@@ -281,7 +281,8 @@ fn publish(case: &Case) -> Option<Decision> {
 
 fn collect(case: &Case, now: Now) -> Decision {
     let binding = case.binding;
-    if binding.spec.owner.is_some() || !binding.status.candidates.is_empty() {
+    let is_contested = binding.status.contested().is_some();
+    if binding.spec.owner.is_some() || !binding.status.candidates.is_empty() || is_contested {
         return Decision::Hold;
     }
     let over = hold_ends(binding, case.hold);

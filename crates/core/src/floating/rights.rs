@@ -57,6 +57,11 @@ pub enum Refusal {
         /// Handle that holds it, and whose it is.
         holder: String,
     },
+    /// A node without an agent of this project serves it, too.
+    Contested {
+        /// Which, for people.
+        why: String,
+    },
     /// Its binding does not decode.
     BadRecord {
         /// What is wrong.
@@ -96,6 +101,7 @@ impl fmt::Display for Refusal {
             Self::BadSelector { pool, reason } => write!(f, "namespaceSelector of IP pool {pool}: {reason}"),
             Self::NodeAddress { node } => write!(f, "the address of a node: {node}"),
             Self::InUse { holder } => write!(f, "in use as a workload's own address: {holder}"),
+            Self::Contested { why } => write!(f, "contested: {why}\ninstall the agent on that node, or take the request off the workload"),
             Self::BadRecord { reason } => write!(f, "its binding cannot be read: {reason}"),
             Self::HeldBy { namespace, until: None } => write!(f, "owned in another namespace: {namespace}"),
             Self::HeldBy { namespace, until: Some(until) } => write!(
@@ -110,7 +116,14 @@ impl fmt::Display for Refusal {
 pub fn check(view: &View, namespace: &str, floating: FloatingIp) -> Result<(), Refusal> {
     pool(view, namespace, floating)?;
     not_a_node(view, floating)?;
+    not_contested(view, floating)?;
     not_in_use(view, floating)
+}
+
+fn not_contested(view: &View, floating: FloatingIp) -> Result<(), Refusal> {
+    let binding = view.bindings.get(&floating);
+    let why = binding.and_then(|binding| binding.status.contested());
+    why.map_or(Ok(()), |why| Err(Refusal::Contested { why: why.to_owned() }))
 }
 
 fn outside(view: &View) -> Refusal {

@@ -172,6 +172,19 @@ fn an_address_that_somebody_has_is_refused_and_says_who() {
 }
 
 #[test]
+fn an_address_that_a_node_without_an_agent_serves_is_nobodys() {
+    let mut contested = crate::fixtures::binding(None);
+    contested.status.conditions = crate::cluster::contested(&["n9".to_owned()])
+        .into_iter()
+        .collect();
+    assert_eq!(
+        answer("shop", |view| drop(put(view, Value::Binding(contested)))),
+        "contested: workloads on nodes without an agent ask for it: n9\n\
+         install the agent on that node, or take the request off the workload"
+    );
+}
+
+#[test]
 fn every_other_refusal_says_what_to_do() {
     for (refusal, text) in [
         (Refusal::NotRunning, "the workload is not running"),

@@ -1,6 +1,7 @@
 //! What an operation makes of a stored record. Pure, so that every backend that keeps bytes does the same.
 
 use buoy_api::Condition;
+use buoy_api::binding::{CONTESTED, CONTROLLER};
 use buoy_api::meta::Extra;
 use buoy_core::store::{Bad, Key, Part, Revision, StoreOp, Value, Writer};
 use jiff::Timestamp;
@@ -136,18 +137,24 @@ fn applied(key: &Key, stored: &[u8], writer: &Writer, part: &Part) -> Result<Opt
     binding.status.candidates.extend(part.candidates.iter().cloned());
     binding.status.candidates.sort();
     let owner = binding.spec.owner.as_ref().map(|owner| owner.node.as_str());
-    if let Some(conditions) = conditions(part, owner, node) {
-        binding.status.conditions = conditions;
-    }
+    let conditions = conditions(&before.status.conditions, part, owner, node);
+    binding.status.conditions = conditions;
     if binding == before {
         return Ok(None);
     }
     encode(&Value::Binding(binding)).map(Some)
 }
 
-/// Conditions speak of the owner: its node writes them and takes them away; without an owner there is nothing for
-/// them to speak of.
-fn conditions(part: &Part, owner: Option<&str>, writer: &str) -> Option<Vec<Condition>> {
-    let given = !part.conditions.is_empty();
-    (given || owner.is_none_or(|owner| owner == writer)).then(|| part.conditions.clone())
+/// One condition is the controller's. The others speak of the owner: its node writes them and takes them away; without an
+/// owner there is nothing for them to speak of.
+fn conditions(before: &[Condition], part: &Part, owner: Option<&str>, writer: &str) -> Vec<Condition> {
+    let is_controller = writer == CONTROLLER;
+    let is_owner = owner.is_none_or(|owner| owner == writer);
+    if part.conditions.is_empty() && !is_controller && !is_owner {
+        return before.to_vec();
+    }
+    let others = before
+        .iter()
+        .filter(|condition| (condition.kind == CONTESTED) != is_controller);
+    others.chain(&part.conditions).cloned().collect()
 }
