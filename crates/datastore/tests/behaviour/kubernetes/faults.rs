@@ -24,9 +24,14 @@ fn hasty() -> Options {
     }
 }
 
+/// A client that waits long enough for a server on a busy machine.
 fn behind(backend: &ApiServerBackend) -> (Proxy, Arc<dyn Datastore>) {
     let proxy = Proxy::to(backend.server().address);
-    let store = client(&by_way_of(&proxy, &[backend]), hasty());
+    let options = Options {
+        timeout: Duration::from_secs(5),
+        ..Options::default()
+    };
+    let store = client(&by_way_of(&proxy, &[backend]), options);
     (proxy, store)
 }
 
