@@ -18,8 +18,9 @@ use crate::time::Mono;
 pub const BGP_DEFAULT: &str = "default";
 /// How long a routing daemon is well before it counts no more that it was away.
 const STEADY: Duration = Duration::from_secs(10);
-/// So often it may go away before that: one that comes back for moments only is away all the time.
-const OFTEN: u32 = 3;
+/// So often it may go away before that: one that comes back for moments only is away all the time. It may be killed, ended
+/// in order and die once more, and be back in a moment each time.
+const OFTEN: u32 = 4;
 
 /// How the routing daemon was lately.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,11 +47,13 @@ impl Health {
         }
     }
 
+    /// Before it was ever there it begins, and that is not counted.
     fn goes_away(&mut self, at: Mono) {
-        if self.well.take().is_some_and(|well| at >= well.after(STEADY)) {
+        let (begins, well) = (self.well.is_none() && self.away.is_none(), self.well.take());
+        if begins || well.is_some_and(|well| at >= well.after(STEADY)) {
             *self = Self::default();
         }
-        self.times += 1;
+        self.times += u32::from(!begins);
         let first = self.away.map_or(at, |(first, _)| first);
         self.away = Some((first, at));
     }

@@ -142,17 +142,18 @@ fn a_daemon_that_is_away_for_a_moment_moves_nothing() {
 fn a_daemon_that_ends_again_and_again_is_away() {
     for moment in [Daemon::Ready, not_ready(false)] {
         let mut told = told();
-        for second in [100, 102, 104] {
+        // It begins, and then ends four times.
+        for second in [100, 102, 104, 106, 108] {
             told.is(second, not_ready(true));
-            assert_eq!(told.is_ready(second), second < 104);
+            assert_eq!(told.is_ready(second), second < 108);
             told.is(second + 1, moment.clone());
         }
-        told.is(106, Daemon::Ready);
-        let well = if moment == Daemon::Ready { 115 } else { 116 };
+        told.is(110, Daemon::Ready);
+        let well = if moment == Daemon::Ready { 119 } else { 120 };
         assert!(!told.is_ready(well - 1), "it may end again");
         assert!(told.is_ready(well));
-        told.is(120, not_ready(true));
-        assert!(told.is_ready(122), "that was long ago");
-        assert!(!told.is_ready(123));
+        told.is(130, not_ready(true));
+        assert!(told.is_ready(132), "that was long ago");
+        assert!(!told.is_ready(133));
     }
 }
