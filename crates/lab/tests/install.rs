@@ -24,16 +24,20 @@ use serde_json::{Value, json};
 const FLOATING: &str = "172.16.1.3";
 const SOON: Duration = Duration::from_secs(30);
 
+const SETTINGS: &str = "etc/buoy/agent.yaml";
+const AGENT: &str = "usr/bin/buoy-agent";
+const UNIT: &str = "usr/lib/systemd/system/buoy-agent.service";
+
 /// What is installed, and with which rights.
 const FILES: [(&str, u32); 8] = [
-    ("etc/buoy/agent.yaml", 0o644),
+    (SETTINGS, 0o644),
     ("etc/iproute2/rt_protos.d/buoy.conf", 0o644),
     ("opt/cni/bin/calico", 0o755),
     ("opt/cni/bin/calico-ipam", 0o755),
-    ("usr/bin/buoy-agent", 0o755),
+    (AGENT, 0o755),
     ("usr/bin/buoy-controller", 0o755),
     ("usr/bin/buoyctl", 0o755),
-    ("usr/lib/systemd/system/buoy-agent.service", 0o644),
+    (UNIT, 0o644),
 ];
 
 /// A directory into which Buoy is installed, as if it were a machine's root.
@@ -68,7 +72,7 @@ impl Installed {
     }
 
     fn unit(&self) -> Result<String> {
-        Ok(fs::read_to_string(self.0.join(FILES[6].0))?)
+        Ok(fs::read_to_string(self.0.join(UNIT))?)
     }
 
     /// The value of a key of the unit, which must be there once.
@@ -173,7 +177,7 @@ fn an_installation_is_whole_and_may_be_repeated() {
         ensure!(installed.files()? == expected, "{:?}", installed.files()?);
 
         // Settings are the operator's from the first time on; the rest is replaced.
-        let (settings, agent) = (root.join(FILES[0].0), root.join(FILES[4].0));
+        let (settings, agent) = (root.join(SETTINGS), root.join(AGENT));
         fs::write(&settings, "nodeName: mine\n")?;
         fs::write(&agent, "an older version")?;
         fs::set_permissions(&agent, fs::Permissions::from_mode(0o700))?;
@@ -198,7 +202,7 @@ fn the_unit_is_what_a_service_manager_accepts() {
         let netns = Netns::make(&run, "n1")?;
         let machine = Machine::with(&installed, &netns)?;
         let verify = |unit: &str| machine.run(&["systemd-analyze", "verify", unit], "");
-        let found = verify(&format!("/{}", FILES[6].0))?;
+        let found = verify(&format!("/{UNIT}"))?;
         let said = format!("{}{}", found.stdout, found.stderr);
         ensure!(
             found.status.success() && !said.contains("buoy-agent"),
@@ -238,7 +242,7 @@ fn the_unit_is_what_a_service_manager_accepts() {
 fn what_is_installed_serves_a_workload_and_bird_outlives_the_agent() {
     Lab::bare().unwrap().test(|lab| {
         let installed = Installed::into(&lab.run().base().join("root"))?;
-        fs::write(installed.0.join(FILES[0].0), "nodeName: n1\nrouting: bird\n")?;
+        fs::write(installed.0.join(SETTINGS), "nodeName: n1\nrouting: bird\n")?;
         let machine = Machine::with(&installed, lab.node.netns())?;
         let line = installed.unit_says("ExecStart")?;
         let words: Vec<&str> = line.split(' ').collect();
