@@ -170,7 +170,7 @@ pub struct BindingStatus {
     /// Who asks for the address and may have it; each written only by its node's agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
-    /// `Accepted`, `Programmed`, `Advertised`, written by the owner's node; [`CONTESTED`], written by [`CONTROLLER`].
+    /// `Accepted`, `Programmed`, `Advertised`, written by the owner's node; `Contested`, written by the controller.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Everything else.
