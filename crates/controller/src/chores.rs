@@ -3,11 +3,11 @@
 use anyhow::{Context, Result, anyhow, bail};
 use buoy_api::ip::FloatingIp;
 use buoy_core::cluster::{Chore, Cluster, ELECTION, contested};
-use buoy_core::edit::{Change, Edit};
+use buoy_core::floating::claim;
+use buoy_core::floating::collect::{self, Collect, Free};
 use buoy_core::floating::lease::{self, Begun, RevokeLease, Sighting};
-use buoy_core::floating::{claim, collect};
-use buoy_core::ipam::{GiveUpBlock, IpamError, ReleaseAddress, ReleaseReservation, Released};
-use buoy_core::store::{Key, Part, Reply, Revision, StoreOp, Writer};
+use buoy_core::ipam::{GiveUpBlock, IpamError, ReleaseAddress, Released};
+use buoy_core::store::{Part, Reply, Revision, StoreOp, Writer};
 use buoy_core::time::Now;
 use buoy_datastore::{Datastore, drive};
 
@@ -18,9 +18,7 @@ pub(crate) fn done(store: &dyn Datastore, cluster: &Cluster, chore: &Chore, now:
             let release = ReleaseAddress::new(*address, handle.clone(), Some(*stamp));
             freed(drive(store, release))
         }),
-        Chore::FreeReservation { floating, stamp } => {
-            freed(drive(store, ReleaseReservation::new(*floating, *stamp)))
-        }
+        Chore::FreeReservation { floating, stamp } => Ok(drive(store, Free::new(*floating, *stamp))?),
         Chore::GiveUpBlock { owner, cidr } => Ok(drive(store, GiveUpBlock::new(owner.clone(), *cidr))?),
         Chore::ForgetCandidates { floating, node } => {
             let writer = Writer(node.clone());
@@ -54,38 +52,15 @@ pub(crate) fn done(store: &dyn Datastore, cluster: &Cluster, chore: &Chore, now:
             let seen = seen(cluster, *floating, *revision)?;
             settled(store.run(&claim::given_away(&seen, None, now.wall)))
         }
-        Chore::Collect { floating, revision } => collected(store, cluster, *floating, *revision),
+        Chore::Collect { floating, revision } => {
+            let (binding, _) = seen(cluster, *floating, *revision)?;
+            let block = cluster.block_of(floating.addr());
+            let reservation = block.and_then(|block| collect::reserved_in(block, *floating));
+            Ok(drive(store, Collect::new(*floating, binding, reservation))?)
+        }
         Chore::DeleteLease { node, revision } => {
             settled(store.run(&StoreOp::Delete(lease::key(node), *revision)))
         }
-    }
-}
-
-/// The floor first, then the binding, then the reservation that it had: so epochs never fall, and a claim in between wins.
-fn collected(
-    store: &dyn Datastore,
-    cluster: &Cluster,
-    floating: FloatingIp,
-    revision: Revision,
-) -> Result<()> {
-    let (binding, _) = seen(cluster, floating, revision)?;
-    let block = cluster.block_of(floating.addr());
-    let reservation = block.and_then(|block| collect::reserved_in(block, floating));
-    let epoch = binding.spec.epoch;
-    drive(
-        store,
-        Edit::new(Key::EpochFloor, |found| collect::raised(found, epoch)),
-    )?;
-    let mut gone = false;
-    let delete = Edit::new(claim::binding_key(floating), |found| {
-        let change = collect::deleted(found, &binding);
-        gone = found.is_none() || change == Change::Delete;
-        change
-    });
-    drive(store, delete)?;
-    match reservation {
-        Some(stamp) if gone => freed(drive(store, ReleaseReservation::new(floating, stamp))),
-        _ => Ok(()),
     }
 }
 

@@ -349,6 +349,16 @@ pub enum Next<O> {
     Done(O),
 }
 
+impl<O> Next<O> {
+    /// The same with another end.
+    pub fn map<P>(self, end: impl FnOnce(O) -> P) -> Next<P> {
+        match self {
+            Self::Do(operation) => Next::Do(operation),
+            Self::Done(out) => Next::Done(end(out)),
+        }
+    }
+}
+
 /// A store protocol as a value. Exactly one operation is outstanding; the caller does the I/O.
 pub trait Steps {
     /// What it ends with.

@@ -12,14 +12,14 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::Result;
-use buoy_api::binding::{Binding, Term};
+use buoy_api::binding::Term;
 use buoy_api::ip::FloatingIp;
 use buoy_core::duty::{AT_ONCE, Duty};
 use buoy_core::edit::{Change, Edit, EditError};
 use buoy_core::floating::claim::{self, FirstClaim};
-use buoy_core::floating::collect;
+use buoy_core::floating::collect::{Collect, Free};
 use buoy_core::floating::lease::{Holder, KeepLease, RevokeLease};
-use buoy_core::ipam::{Asker, ReleaseReservation, ReserveFloating, ReserveRequest, Snapshot};
+use buoy_core::ipam::{Asker, ReserveFloating, ReserveRequest, Snapshot};
 use buoy_core::records;
 use buoy_core::store::{Key, Part, Record, Reply, StoreOp, Value, Writer};
 use buoy_core::subject::Subject;
@@ -247,7 +247,7 @@ impl Performer {
                 let key = Key::ClusterInformation("default".to_owned());
                 self.edit(key, |found| records::cluster(found, &guid))
             }
-            Duty::Free { floating, stamp } => self.free_orphan(floating, stamp),
+            Duty::Free { floating, stamp } => outcome(drive(self.store.as_ref(), Free::new(floating, stamp))),
             Duty::Allocate(attachment) => Outcome::Assigned(self.allocate(&attachment, job.context)),
             Duty::Publish(attachment) => {
                 let node = job.context.asker.host;
@@ -341,7 +341,10 @@ impl Performer {
                 floating,
                 seen,
                 reservation,
-            } => self.collect(floating, &seen.0, reservation),
+            } => outcome(drive(
+                self.store.as_ref(),
+                Collect::new(floating, seen.0, reservation),
+            )),
         }
     }
 
@@ -375,41 +378,6 @@ impl Performer {
                 self.written.remember(vec![reservation.written], restores);
                 then(self)
             }
-            Err(error) => Outcome::Failed(error.to_string()),
-        }
-    }
-
-    fn collect(&mut self, floating: FloatingIp, seen: &Binding, reservation: Option<u64>) -> Outcome {
-        let epoch = seen.spec.epoch;
-        let raised = self.edit(Key::EpochFloor, |found| collect::raised(found, epoch));
-        let Outcome::Done = raised else { return raised };
-        let mut gone = false;
-        let deleted = self.edit(claim::binding_key(floating), |found| {
-            let change = collect::deleted(found, seen);
-            gone = found.is_none() || change == Change::Delete;
-            change
-        });
-        match (deleted, reservation) {
-            (Outcome::Done, Some(stamp)) if gone => self.free(floating, stamp),
-            (deleted, _) => deleted,
-        }
-    }
-
-    /// What is known may be old: the binding itself says whether it is there.
-    fn free_orphan(&mut self, floating: FloatingIp, stamp: u64) -> Outcome {
-        let mut absent = false;
-        let read = self.edit(claim::binding_key(floating), |found| {
-            absent = found.is_none();
-            Change::Keep
-        });
-        if absent { self.free(floating, stamp) } else { read }
-    }
-
-    fn free(&mut self, floating: FloatingIp, stamp: u64) -> Outcome {
-        match drive(self.store.as_ref(), ReleaseReservation::new(floating, stamp)) {
-            Ok(_) => Outcome::Done,
-            // Somebody reserved it again meanwhile: it is theirs.
-            Err(error) if error.is_stamped() => Outcome::Done,
             Err(error) => Outcome::Failed(error.to_string()),
         }
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use buoy_core::duty::Duty;
 use buoy_core::edit::{Change, Edit};
-use buoy_core::floating::{claim, collect};
+use buoy_core::floating::claim;
+use buoy_core::floating::collect::{Collect, Free};
 use buoy_core::ipam::{ReleaseReservation, ReserveFloating, ReserveRequest, Snapshot};
 use buoy_core::records;
 use buoy_core::store::{FailureKind, Key, Next, Part, Reply, Steps, StoreError, StoreOp, Value, Writer};
@@ -222,24 +223,14 @@ fn machines(duty: Duty, view: &View, now: Timestamp) -> Vec<Box<dyn Machine>> {
             seen,
             reservation,
         } => {
-            let epoch = seen.0.spec.epoch;
-            let gone = Rc::new(Cell::new(false));
-            let goes = Rc::clone(&gone);
-            let delete = move |found: Option<&Value>| {
-                let change = collect::deleted(found, &seen.0);
-                goes.set(found.is_none() || change == Change::Delete);
-                change
-            };
-            let deleted = Edit::new(claim::binding_key(floating), delete);
-            let mut all = vec![
-                edit(Key::EpochFloor, move |found| collect::raised(found, epoch)),
-                Box::new(Of(deleted, move |out: Result<(), _>| out.is_ok() && gone.get()))
-                    as Box<dyn Machine>,
-            ];
-            all.extend(reservation.map(|stamp| free(floating, stamp)));
-            all
+            let collect = Collect::new(floating, seen.0, reservation);
+            vec![Box::new(Of(collect, |out: Result<(), _>| out.is_ok()))]
         }
-        Duty::Free { floating, stamp } => vec![unbound(floating), free(floating, stamp)],
+        Duty::Free { floating, stamp } => {
+            vec![Box::new(Of(Free::new(floating, stamp), |out: Result<(), _>| {
+                out.is_ok()
+            }))]
+        }
     }
 }
 
@@ -278,26 +269,4 @@ fn reserve(floating: Floating, view: &View, now: Timestamp) -> Box<dyn Machine> 
     Box::new(Of(reserve, |out: Result<_, buoy_core::ipam::IpamError>| {
         out.is_ok()
     }))
-}
-
-/// News of a binding may be late: the record itself says whether a reservation is nobody's.
-fn unbound(floating: Floating) -> Box<dyn Machine> {
-    let absent = Rc::new(Cell::new(false));
-    let seen = Rc::clone(&absent);
-    let look = Edit::new(claim::binding_key(floating), move |found: Option<&Value>| {
-        seen.set(found.is_none());
-        Change::Keep
-    });
-    Box::new(Of(look, move |out: Result<(), _>| out.is_ok() && absent.get()))
-}
-
-fn free(floating: Floating, stamp: u64) -> Box<dyn Machine> {
-    let release = ReleaseReservation::new(floating, stamp);
-    Box::new(Of(
-        release,
-        |out: Result<_, buoy_core::ipam::IpamError>| match out {
-            Ok(_) => true,
-            Err(error) => error.is_stamped(),
-        },
-    ))
 }

@@ -6,8 +6,9 @@ use buoy_api::binding::{Binding, Target, Term};
 use buoy_api::lease::NodeLease;
 use buoy_core::duty::Duty;
 use buoy_core::edit::{Change, Edit};
+use buoy_core::floating::claim;
+use buoy_core::floating::collect::Collect;
 use buoy_core::floating::lease::{self, Holder, KeepLease, Kept, Own, RevokeLease, Sighting, lease_of};
-use buoy_core::floating::{claim, collect};
 use buoy_core::store::{Key, Next, Part, Reply, Revision, Steps, StoreError, StoreOp, Value, Writer};
 use buoy_core::subject::Subject;
 use buoy_core::time::{Mono, Now};
@@ -137,7 +138,9 @@ pub(crate) fn machine(job: Job, holder: Holder, flaw: Flaw) -> Machine {
                 replied,
             )
         }
-        Duty::Collect { floating, seen, .. } => collected(claim::binding_key(floating), seen.0),
+        Duty::Collect { floating, seen, .. } => {
+            steps(Collect::new(floating, seen.0, None), |out, _| done(out))
+        }
         Duty::KeepLease(known) => steps(KeepLease::new(holder, known, job.floor), kept),
         Duty::ProlongLease(held) => steps(KeepLease::prolong(holder, held), kept),
         Duty::LeaveLease(held) => once(lease::leave(&holder, &held), |reply, now| match reply {
@@ -177,30 +180,6 @@ fn edit_seen(seen: claim::Seen, change: impl Fn(Option<&Value>, &Binding) -> Cha
         Edit::knowing(key, known, move |found: Option<&Value>| change(found, &binding)),
         |out, _| done(out),
     )
-}
-
-fn collected(key: Key, seen: Binding) -> Machine {
-    let epoch = seen.spec.epoch;
-    let mut raise = Edit::new(Key::EpochFloor, move |found: Option<&Value>| {
-        collect::raised(found, epoch)
-    });
-    let mut delete = Edit::new(key, move |found: Option<&Value>| collect::deleted(found, &seen));
-    let mut is_raised = false;
-    Box::new(move |reply, _| {
-        let mut reply = reply;
-        if !is_raised {
-            match raise.step(reply) {
-                Next::Do(operation) => return Next::Do(operation),
-                Next::Done(Err(error)) => return Next::Done(Outcome::Failed(error.to_string())),
-                Next::Done(Ok(())) => is_raised = true,
-            }
-            reply = Reply::Start;
-        }
-        match delete.step(reply) {
-            Next::Do(operation) => Next::Do(operation),
-            Next::Done(out) => Next::Done(done(out)),
-        }
-    })
 }
 
 /// Wrong on purpose: the owner writes who is next.
