@@ -1,15 +1,13 @@
 //! Duties as the agent carries them out, one store operation at a time.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use buoy_core::duty::Duty;
 use buoy_core::edit::{Change, Edit};
 use buoy_core::floating::claim;
 use buoy_core::floating::collect::{Collect, Free};
-use buoy_core::ipam::{ReleaseReservation, ReserveFloating, ReserveRequest, Snapshot};
+use buoy_core::ipam::{ReserveFloating, ReserveRequest, Snapshot};
 use buoy_core::records;
 use buoy_core::store::{FailureKind, Key, Next, Part, Reply, Steps, StoreError, StoreOp, Value, Writer};
 use buoy_core::subject::Subject;
