@@ -91,7 +91,9 @@ fn an_address_stays_while_agents_come_and_go(store: Kind) {
                 }
             });
             thread::sleep(LONGER_THAN_A_LEASE);
-            Ok(())
+            let status = status_says(n1, &["2 owned"])?;
+            ensure!(!status.contains("unconfirmed"), "{status}");
+            status_says(n2, &["0 owned"]).map(drop)
         })?;
         unmoved(cluster, "the owner's agent was upgraded", || {
             cluster.stop(n1)?;
@@ -105,6 +107,9 @@ fn an_address_stays_while_agents_come_and_go(store: Kind) {
             thread::sleep(LONGER_THAN_A_LEASE);
             cluster.thaw(n1)?;
             thread::sleep(Duration::from_secs(3));
+            let status = status_says(n1, &["2 owned"])?;
+            ensure!(!status.contains("unconfirmed"), "{status}");
+            why_says(n1, V4, &["fronts shop/web-1"])?;
             cluster.start_agent(n2)?;
             cluster.start_agent(n3)
         })

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::super::bed::prepare;
 use super::super::report::{Report, Row};
-use super::super::{progress, requests};
+use super::super::{bindings, progress, requests};
 use super::stir::stir;
 use super::{FAMILY, Field, OFTEN, PATIENCE, Scale, address};
 use crate::probe::{Probe, Via};
@@ -37,7 +37,15 @@ pub(super) fn measure(field: &Field, scale: &Scale, report: &mut Report) -> Resu
         .map(|number| Probe::start(client, Via::Ping, address(*number), OFTEN))
         .collect::<Result<Vec<_>>>()?;
     answered(&probes)?;
+    let before = epochs(field, count)?;
     let stirred = stir(field, count, &sampled, scale.stir)?;
+    let risen = epochs(field, count)?.saturating_sub(before);
+    // One when it is given away and one when it is taken; a move that is asked for anew before it happened is none.
+    ensure!(
+        risen >= stirred.moves as u64,
+        "{} moves were asked for, and epochs rose by {risen}",
+        stirred.moves
+    );
     progress(&format!(
         "  {} moves asked for, agents killed {} times",
         stirred.moves, stirred.kills
@@ -45,6 +53,7 @@ pub(super) fn measure(field: &Field, scale: &Scale, report: &mut Report) -> Resu
     for (what, unit, done) in [
         ("moves", "moves", stirred.moves),
         ("moves-watched", "moves", stirred.watched),
+        ("epochs", "epochs", risen as usize),
         ("kills", "kills", stirred.kills),
     ] {
         report.add(Row::costs(format!("crowd/{what}/{count}"), unit, &[done as f64]));
@@ -88,4 +97,16 @@ fn shared_out(workloads: &[Workload], count: usize) -> Vec<(String, Vec<IpAddr>)
         (workload.name().to_owned(), own.collect())
     });
     each.collect()
+}
+
+/// The sum of all epochs.
+fn epochs(field: &Field, count: usize) -> Result<u64> {
+    (0..count)
+        .map(|number| {
+            Ok(bindings::binding(field.store.as_ref(), address(number))?
+                .spec
+                .epoch
+                .0)
+        })
+        .sum()
 }
