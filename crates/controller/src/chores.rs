@@ -1,4 +1,5 @@
-//! Chores, done. Each write is tied to what was read: whatever changed since is left alone, and looked at again.
+//! Chores, done. What takes something from somebody is tied to what was read: whatever changed since is left alone, and looked
+//! at again. Parts of a status are written whole, and whoever they are of writes them again if they are wrong.
 
 use anyhow::{Context, Result, anyhow, bail};
 use buoy_api::ip::FloatingIp;

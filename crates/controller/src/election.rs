@@ -1,6 +1,8 @@
 //! Which of several controllers works: the one that holds a lease among those of nodes, under a name that no node has.
 //!
-//! It saves work and nothing more. What a controller writes is tied to what it read, so that two at once do no harm.
+//! It saves work and nothing more: two at once do no harm.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use buoy_api::binding::Term;
@@ -20,6 +22,20 @@ pub(crate) struct Election {
     own: Own,
     steady: Option<Steady>,
     seen: Option<Sighting>,
+}
+
+/// What the last turn came to: the thread of the election writes it, the loop reads it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing(Arc<Mutex<Elected>>);
+
+impl Standing {
+    pub(crate) fn set(&self, elected: Elected) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = elected;
+    }
+
+    pub(crate) fn get(&self) -> Elected {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a turn came to.

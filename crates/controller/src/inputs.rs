@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::warn;
 
-use crate::election::{Elected, Election};
+use crate::election::{Election, Standing};
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -29,8 +29,6 @@ pub(crate) enum Input {
     Lost(String),
     /// It was restored from a copy.
     Restored,
-    /// A turn of the election ended.
-    Elected(Elected),
     /// The end.
     Stop,
 }
@@ -86,20 +84,18 @@ impl Turns {
 }
 
 /// Takes part in the election: a renewal waits for nothing else.
-pub(crate) fn election(store: Arc<dyn Datastore>, inputs: Sender<Input>) -> Result<Turns> {
+pub(crate) fn election(store: Arc<dyn Datastore>, standing: Standing) -> Result<Turns> {
     let (end, ended) = bounded::<()>(0);
     let mut election = Election::new(uuid::Uuid::new_v4().simple().to_string());
     let thread = thread::Builder::new()
         .name("election".to_owned())
         .spawn(move || {
             loop {
-                let turn = election.turn(store.as_ref());
-                let elected = turn.unwrap_or_else(|error| {
-                    warn!("no part in the election: {error}");
-                    Elected::default()
-                });
-                // A loop that is busy hears of it when it is not.
-                let _ = inputs.try_send(Input::Elected(elected));
+                match election.turn(store.as_ref()) {
+                    Ok(elected) => standing.set(elected),
+                    // What was won before lasts as long as it does.
+                    Err(error) => warn!("no part in the election: {error}"),
+                }
                 if ended.recv_timeout(RENEWAL) != Err(RecvTimeoutError::Timeout) {
                     election.leave(store.as_ref());
                     return;

@@ -13,11 +13,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tracing::{info, warn};
 
 use crate::chores;
-use crate::election::Elected;
+use crate::election::Standing;
 use crate::inputs::Input;
 
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_secs(2);
+/// Between two looks passes no more than this but where the machine or this process stood still: longer than any look takes,
+/// and shorter than any grace that is of use.
+const STOOD_STILL: Duration = Duration::from_secs(60);
 /// Nothing is done for so long after a restore was noticed: agents write again first what they have.
 const AFTER_RESTORE: Duration = RESTORE_HOLD.saturating_mul(3);
 
@@ -28,21 +31,23 @@ pub(crate) struct Keeper {
     settings: Settings,
     cluster: Cluster,
     ripening: Ripening<Chore>,
-    elected: Elected,
-    works: bool,
+    elected: Standing,
+    works: Option<bool>,
+    looked: Mono,
     synced: bool,
     quiet_until: Mono,
 }
 
 impl Keeper {
-    pub(crate) fn new(settings: Settings, store: Arc<dyn Datastore>) -> Self {
+    pub(crate) fn new(settings: Settings, store: Arc<dyn Datastore>, elected: Standing) -> Self {
         Self {
             store,
             cluster: Cluster::new(settings.clone()),
             settings,
             ripening: Ripening::default(),
-            elected: Elected::default(),
-            works: false,
+            elected,
+            works: None,
+            looked: clock::mono(),
             synced: false,
             quiet_until: Mono::default(),
         }
@@ -76,26 +81,15 @@ impl Keeper {
                 warn!("the datastore was restored from a copy: nothing is done for {AFTER_RESTORE:?}");
                 self.quiet_until = clock::mono().after(AFTER_RESTORE);
             }
-            Input::Elected(elected) => self.elected = elected,
             Input::Stop => {}
         }
     }
 
     fn look(&mut self) {
         let now = clock::now();
-        let works = self.elected.works(now.mono);
-        if works != self.works {
-            self.works = works;
-            info!(
-                "{}",
-                if works {
-                    "works"
-                } else {
-                    "stands by: another controller works, or nobody can"
-                }
-            );
-        }
-        if !works || !self.synced || now.mono < self.quiet_until {
+        let stood_still = now.mono.since(std::mem::replace(&mut self.looked, now.mono)) > STOOD_STILL;
+        let works = self.tell_whether_it_works(now.mono);
+        if !works || !self.synced || now.mono < self.quiet_until || stood_still {
             self.ripening.begin_anew();
             return;
         }
@@ -103,11 +97,24 @@ impl Keeper {
         let ripe = self.ripening.ripe(&standing, now.mono);
         // Where nobody can write, nobody is taken for dead.
         if !ripe.is_empty()
-            && self.elected.proves_writes(now.mono)
+            && self.elected.get().proves_writes(now.mono)
             && let Err(error) = self.work(&ripe)
         {
             warn!("left for later: {error}");
         }
+    }
+
+    fn tell_whether_it_works(&mut self, now: Mono) -> bool {
+        let works = self.elected.get().works(now);
+        if self.works.replace(works) != Some(works) {
+            let how = if works {
+                "works"
+            } else {
+                "stands by: another controller works, or nobody can"
+            };
+            info!("{how}");
+        }
+        works
     }
 
     /// Reads everything again, and does what stands there, too.
@@ -116,7 +123,8 @@ impl Keeper {
         let now = clock::now();
         let standing = fresh.standing(now.wall);
         for chore in ripe.iter().filter(|chore| standing.contains_key(chore)) {
-            if !self.elected.works(clock::mono()) {
+            if !self.elected.get().works(clock::mono()) {
+                warn!("does not hold the lease any more: the rest is another's, or for later");
                 return Ok(());
             }
             match chores::done(self.store.as_ref(), &fresh, chore, now) {

@@ -24,9 +24,10 @@ pub fn run(settings: &Settings) -> Result<()> {
     tracing::info!("looks after {}", store.name());
     let (inputs, queue) = bounded(QUEUE);
     inputs::signals(inputs.clone())?;
-    let election = inputs::election(store.clone(), inputs.clone())?;
+    let standing = election::Standing::default();
+    let election = inputs::election(store.clone(), standing.clone())?;
     inputs::watch(store.clone(), inputs)?;
-    keeper::Keeper::new(settings.cluster.clone(), store).run(&queue);
+    keeper::Keeper::new(settings.cluster.clone(), store, standing).run(&queue);
     election.end();
     Ok(())
 }

@@ -2,8 +2,8 @@
 //!
 //! A [`Cluster`] is fed by deltas, as a node's view is. What should be done is a function of it, [`Cluster::standing`]: each
 //! [`Chore`] with how long it must stand before it is done. Whoever does it reads everything again first, from the store
-//! itself, and does only what stands there, too; and each write is tied to what was read. So nothing depends on a watch that
-//! is late, and two that look after one cluster at once do no harm.
+//! itself, and does only what stands there, too; and what takes an address, an owner or a lease is tied to what was read. So
+//! nothing depends on a watch that is late, and two that look after one cluster at once do no harm.
 
 mod contested;
 mod endpoints;

@@ -44,7 +44,12 @@ fn given(says: &[(&str, &str)]) -> Block {
 }
 
 fn published(addresses: &[&str]) -> Value {
+    published_by("c-web-0", addresses)
+}
+
+fn published_by(container: &str, addresses: &[&str]) -> Value {
     let mut record = record(&pod("web-0", 7), &[]);
+    record.spec.container_id = container.to_owned();
     record.spec.pod = "web-0".to_owned();
     record.spec.ip_networks = addresses.iter().map(|address| address.parse().unwrap()).collect();
     Value::Endpoint(record)
@@ -80,8 +85,8 @@ fn an_address_that_no_pod_has_is_a_leak() {
     let mut cluster = cluster();
     put(&mut cluster, Value::Block(given(&SHOP)));
     assert_eq!(standing(&cluster), [(freed(), 15)]);
-    // The pod of that name has another one by now.
-    put(&mut cluster, published(&["10.65.0.6/32"]));
+    // The pod of that name has another container by now.
+    put(&mut cluster, published_by("c-later", &["10.65.0.6/32"]));
     assert_eq!(standing(&cluster), [(freed(), 15)]);
     put(&mut cluster, published(&["10.65.0.7/32"]));
     assert_eq!(standing(&cluster), []);
@@ -96,6 +101,18 @@ fn an_address_that_no_pod_has_is_a_leak() {
     };
     tell(&mut cluster, gone, Some(Err(bad)));
     assert_eq!(standing(&cluster), [], "it may say anything");
+}
+
+#[test]
+fn what_was_given_to_another_interface_of_a_living_container_is_kept() {
+    let mut cluster = cluster();
+    let second = block("10.65.0.0/29", 7, Some("storage.c-web-0"), &SHOP);
+    put(&mut cluster, Value::Block(second));
+    put(&mut cluster, published(&["10.65.0.6/32"]));
+    assert_eq!(standing(&cluster), []);
+    let before = block("10.65.0.0/29", 7, Some("storage.c-before"), &SHOP);
+    put(&mut cluster, Value::Block(before));
+    assert_eq!(standing(&cluster).len(), 1, "that container is no more");
 }
 
 #[test]
@@ -313,6 +330,24 @@ fn an_address_that_is_asked_for_on_a_node_without_an_agent_is_contested() {
     binding.status.conditions.clear();
     put(&mut cluster, Value::Binding(binding));
     assert_eq!(standing(&cluster), []);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_ends_no_contest() {
+    let mut cluster = cluster();
+    let mut said = binding(None);
+    said.status.conditions.extend(contested(&["n1".to_owned()]));
+    put(&mut cluster, Value::Binding(said));
+    let asks = Value::Endpoint(record(&pod("web-0", 7), &[("10.65.0.7", FLOATING)]));
+    let key = key_of(&asks);
+    put(&mut cluster, asks);
+    let bad = || Bad {
+        reason: "garbage".to_owned(),
+    };
+    tell(&mut cluster, key.clone(), Some(Err(bad())));
+    assert_eq!(standing(&cluster), []);
+    tell(&mut cluster, key, None);
+    assert_eq!(standing(&cluster).len(), 1);
 }
 
 #[test]

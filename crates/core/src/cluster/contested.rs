@@ -29,7 +29,9 @@ pub(super) fn standing(cluster: &Cluster) -> BTreeMap<Chore, Duration> {
             .collect();
         let should = condition(&nodes);
         let is = binding.status.conditions.iter().find(|is| is.kind == CONTESTED);
-        (is != should.as_ref()).then_some(Chore::Contest {
+        // What cannot be read takes nothing away.
+        let is_sure = is.is_none() || !cluster.endpoints.are_unreadable();
+        (is_sure && is != should.as_ref()).then_some(Chore::Contest {
             floating: *floating,
             nodes,
         })

@@ -14,30 +14,45 @@ use crate::store::{Bad, Value};
 struct Endpoint {
     node: String,
     pod: String,
+    container: String,
     addresses: Vec<IpAddr>,
     asks: BTreeSet<FloatingIp>,
+}
+
+impl Endpoint {
+    fn is_its_container_s(&self, handle: &str) -> bool {
+        !self.container.is_empty()
+            && handle
+                .strip_suffix(self.container.as_str())
+                .is_some_and(|network| network.ends_with('.'))
+    }
 }
 
 /// Endpoints by their names, pods and addresses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Endpoints {
-    /// `None`: it does not decode.
-    by_id: BTreeMap<EndpointId, Option<Endpoint>>,
+    /// As they could be read last.
+    by_id: BTreeMap<EndpointId, Endpoint>,
+    /// Those that do not decode now.
+    unreadable: BTreeSet<EndpointId>,
     of_pod: BTreeMap<(String, String), BTreeSet<EndpointId>>,
     of_address: BTreeMap<IpAddr, BTreeSet<EndpointId>>,
 }
 
 impl Endpoints {
     pub(super) fn set(&mut self, id: EndpointId, value: Option<Result<Value, Bad>>) {
-        self.unindex(&id);
-        match value {
-            None => {
-                self.by_id.remove(&id);
-            }
-            Some(Ok(Value::Endpoint(record))) => self.index(id, &record),
+        let record = match value {
+            None => None,
+            Some(Ok(Value::Endpoint(record))) => Some(record),
             Some(_) => {
-                self.by_id.insert(id, None);
+                self.unreadable.insert(id);
+                return;
             }
+        };
+        self.unreadable.remove(&id);
+        self.unindex(&id);
+        if let Some(record) = record {
+            self.index(id, &record);
         }
     }
 
@@ -46,6 +61,7 @@ impl Endpoints {
         let endpoint = Endpoint {
             node: spec.node.clone(),
             pod: spec.pod.clone(),
+            container: spec.container_id.clone(),
             addresses: spec.ip_networks.iter().map(|net| net.addr()).collect(),
             asks: spec
                 .ip_nats
@@ -58,11 +74,11 @@ impl Endpoints {
         for address in &endpoint.addresses {
             self.of_address.entry(*address).or_default().insert(id.clone());
         }
-        self.by_id.insert(id, Some(endpoint));
+        self.by_id.insert(id, endpoint);
     }
 
     fn unindex(&mut self, id: &EndpointId) {
-        let Some(Some(endpoint)) = self.by_id.get(id) else {
+        let Some(endpoint) = self.by_id.remove(id) else {
             return;
         };
         remove(
@@ -75,36 +91,29 @@ impl Endpoints {
         }
     }
 
-    /// Whether a pod has an address, or may have: one that has none yet is on its way to it, and what does not decode may
-    /// say anything.
-    pub(super) fn has(&self, pod: (&str, &str), node: Option<&str>, address: IpAddr) -> bool {
+    /// Whether a pod has an address, or may have: one that has none yet is on its way to it, what was given to its container
+    /// may be of another of its interfaces, for which there is no record, and what does not decode may say anything.
+    pub(super) fn has(&self, pod: (&str, &str), node: Option<&str>, address: IpAddr, handle: &str) -> bool {
         let (namespace, name) = pod;
         let ids = self.of_pod.get(&(namespace.to_owned(), name.to_owned()));
-        let mut known = ids
-            .into_iter()
-            .flatten()
-            .filter_map(|id| self.by_id.get(id)?.as_ref());
+        let mut known = ids.into_iter().flatten().filter_map(|id| self.by_id.get(id));
         known.any(|endpoint| {
             node.is_none_or(|node| node == endpoint.node)
-                && (endpoint.addresses.is_empty() || endpoint.addresses.contains(&address))
-        }) || self.is_unreadable_in(namespace)
+                && (endpoint.addresses.is_empty()
+                    || endpoint.addresses.contains(&address)
+                    || endpoint.is_its_container_s(handle))
+        }) || self.unreadable.iter().any(|id| id.namespace == namespace)
     }
 
-    fn is_unreadable_in(&self, namespace: &str) -> bool {
-        let first = EndpointId {
-            namespace: namespace.to_owned(),
-            name: String::new(),
-        };
-        self.by_id
-            .range(first..)
-            .take_while(|(id, _)| id.namespace == namespace)
-            .any(|(_, endpoint)| endpoint.is_none())
+    /// Whether there is one that cannot be read.
+    pub(super) fn are_unreadable(&self) -> bool {
+        !self.unreadable.is_empty()
     }
 
     /// Requests for floating IPs, each with the node of the workload that asks.
     pub(super) fn requests(&self) -> impl Iterator<Item = (FloatingIp, &str)> {
-        let readable = self.by_id.values().flatten();
-        readable.flat_map(|endpoint| {
+        let all = self.by_id.values();
+        all.flat_map(|endpoint| {
             endpoint
                 .asks
                 .iter()

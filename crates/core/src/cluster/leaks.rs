@@ -78,7 +78,7 @@ pub(super) fn standing(cluster: &Cluster) -> BTreeMap<Chore, Duration> {
             let Some((handle, address)) = attribute.handle.as_deref().zip(block.address(ordinal)) else {
                 continue;
             };
-            match (unused(cluster, attribute, address), stamp(block, ordinal)) {
+            match (unused(cluster, attribute, handle, address), stamp(block, ordinal)) {
                 (Some(Unused::Floating(floating)), Some(stamp)) => {
                     standing.insert(Chore::FreeReservation { floating, stamp }, ORPHAN_GRACE);
                 }
@@ -114,7 +114,7 @@ fn stamp(block: &Block, ordinal: usize) -> Option<u64> {
     block.sequence_number_for_allocation.get(&ordinal).copied()
 }
 
-fn unused(cluster: &Cluster, attribute: &Attribute, address: IpAddr) -> Option<Unused> {
+fn unused(cluster: &Cluster, attribute: &Attribute, handle: &str, address: IpAddr) -> Option<Unused> {
     let settings = &cluster.settings;
     match User::of(attribute) {
         User::Pod {
@@ -126,7 +126,7 @@ fn unused(cluster: &Cluster, attribute: &Attribute, address: IpAddr) -> Option<U
                 Some(node) if cluster.is_gone(node) => settings.node_grace,
                 _ => settings.grace,
             };
-            let lives = cluster.endpoints.has((namespace, name), node, address);
+            let lives = cluster.endpoints.has((namespace, name), node, address, handle);
             (!lives).then_some(Unused::Own(grace))
         }
         User::OfNode(node) => {
@@ -135,7 +135,7 @@ fn unused(cluster: &Cluster, attribute: &Attribute, address: IpAddr) -> Option<U
         }
         User::Floating => {
             let floating = FloatingIp::try_from(address).ok()?;
-            let is_ours = attribute.handle.as_deref() == Some(names::floating_handle(address).as_str());
+            let is_ours = handle == names::floating_handle(address);
             (is_ours && !cluster.bindings.contains(&floating)).then_some(Unused::Floating(floating))
         }
         User::Unknown => None,

@@ -30,8 +30,7 @@ impl GiveUpBlock {
 async fn give_up(store: &mut Store, owner: &AffinityOwner, cidr: IpNet) -> Result<(), IpamError> {
     let (claim, key) = (affinity::key(owner, cidr), Key::Block(cidr));
     loop {
-        let found: Option<At<Block>> = store.get(&key).await?;
-        let own = found.filter(|found| found.record.affinity.as_ref() == Some(owner));
+        let own = block_of(store, &key, owner).await?;
         let claimed: Option<At<BlockAffinity>> = store.get(&claim).await?;
         let leaving = match claimed {
             None => None,
@@ -45,7 +44,8 @@ async fn give_up(store: &mut Store, owner: &AffinityOwner, cidr: IpNet) -> Resul
         };
         let is_left = match own {
             Some(own) => leave(store, &key, own).await?,
-            None => true,
+            // It may have been made since, under a claim that this has taken.
+            None => block_of(store, &key, owner).await?.is_none(),
         };
         let is_done = is_left
             && match leaving {
@@ -56,6 +56,16 @@ async fn give_up(store: &mut Store, owner: &AffinityOwner, cidr: IpNet) -> Resul
             return Ok(());
         }
     }
+}
+
+/// The block, if it is the owner's.
+async fn block_of(
+    store: &mut Store,
+    key: &Key,
+    owner: &AffinityOwner,
+) -> Result<Option<At<Block>>, IpamError> {
+    let found: Option<At<Block>> = store.get(key).await?;
+    Ok(found.filter(|found| found.record.affinity.as_ref() == Some(owner)))
 }
 
 /// `false`: read again.

@@ -6,7 +6,7 @@ use buoy_api::ipam::AffinityOwner;
 use buoy_core::ipam::{
     GiveUpBlock, IpamError, ReleaseAddress, ReleaseReservation, ReserveFloating, ReserveRequest,
 };
-use buoy_core::store::Key;
+use buoy_core::store::{Key, Next, Reply, Steps};
 
 use crate::cluster::{Cluster, ip, net, texts};
 
@@ -174,4 +174,32 @@ fn a_block_that_is_known_is_read_only_where_that_is_old() {
     reserve(&mut cluster, "10.0.0.9");
     // It is another.
     reserve(&mut cluster, "10.0.0.5");
+}
+
+#[test]
+fn an_owner_that_makes_its_block_meanwhile_loses_no_claim() {
+    let mut cluster = Cluster::new();
+    let owner = AffinityOwner::Host("n1".to_owned());
+    let cidr = net("10.0.0.4/30");
+    let mut give_up = GiveUpBlock::new(owner.clone(), cidr);
+    let Next::Do(first) = give_up.step(Reply::Start) else {
+        panic!("it reads")
+    };
+    let mut reply = cluster.store.apply(first);
+    assert_eq!(reply, Reply::Record(None), "there is no block yet");
+    cluster.assign("n1", "net.a", 1, 0).unwrap();
+    while let Next::Do(operation) = give_up.step(reply) {
+        reply = cluster.store.apply(operation);
+    }
+    let block = cluster.block("10.0.0.4/30").unwrap();
+    assert_eq!(block.ordinals_of("net.a").count(), 1);
+    let claim = cluster.store.value(&Key::Affinity {
+        owner: owner.clone(),
+        cidr,
+    });
+    assert_eq!(
+        block.affinity == Some(owner),
+        claim.is_some(),
+        "neither is without the other"
+    );
 }

@@ -1,11 +1,11 @@
 //! Whether the server is the one that it was.
 //!
 //! Its answers do not say so, other than etcd's. But a list says how far the store behind it has come, the namespace
-//! `kube-system` has an identity that is the cluster's, and a node's lease is written by its agent alone, every few seconds: what
-//! is older in it than what was written was put back. So a client *looks* when it begins to watch, whenever an answer to a
+//! `kube-system` has an identity that is the cluster's, and a lease is written every few seconds: what is older in
+//! it than what this client wrote was put back. So a client *looks* when it begins to watch, whenever an answer to a
 //! watch ends, and, before it writes, when a connection broke: no API server outlives a restore of its store.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use buoy_core::store::{Key, Revision};
@@ -20,12 +20,14 @@ use crate::history::{History, replaced};
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     pub(super) history: History<String>,
-    /// A connection broke since it was looked.
-    is_doubted: AtomicBool,
-    own_lease: Mutex<Option<Written>>,
+    /// How often a connection broke, or never came to be.
+    doubts: AtomicU64,
+    /// How often it had by the last look that was answered.
+    cleared: AtomicU64,
+    lease: Mutex<Option<Written>>,
 }
 
-/// Where this node's lease was written last.
+/// The lease that this client wrote last.
 #[derive(Clone, Debug)]
 struct Written {
     key: Key,
@@ -37,11 +39,15 @@ struct Written {
 impl Standing {
     /// A connection broke, or never came to be.
     pub(super) fn doubt(&self) {
-        self.is_doubted.store(true, Ordering::SeqCst);
+        self.doubts.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn is_doubted(&self) -> bool {
+        self.doubts.load(Ordering::SeqCst) > self.cleared.load(Ordering::SeqCst)
     }
 
     fn lease(&self) -> MutexGuard<'_, Option<Written>> {
-        self.own_lease.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -49,7 +55,7 @@ impl Shared {
     /// Sees that this is still the store that was read. What is done before that is known is not done.
     pub(super) async fn see_that_it_stands(&self) -> Result<(), Trouble> {
         let standing = &self.standing;
-        if standing.is_doubted.load(Ordering::SeqCst) {
+        if standing.is_doubted() {
             self.look().await.map_err(Trouble::not_done)?;
         }
         if standing.history.is_accepted() {
@@ -61,29 +67,22 @@ impl Shared {
 
     /// Asks how far the store has come, and whether it is the same.
     pub(super) async fn look(&self) -> Result<Revision, Trouble> {
-        let Standing {
-            history, is_doubted, ..
-        } = &self.standing;
-        is_doubted.store(false, Ordering::SeqCst);
+        let standing = &self.standing;
+        let (history, doubts) = (&standing.history, standing.doubts.load(Ordering::SeqCst));
         let (began, known) = (history.begin(), history.replaced());
-        let looked = async {
-            let page = self.page(&objects::identity(), 1, None).await?;
-            let cluster = page.items.first().and_then(Json::as_object);
-            let cluster = cluster.and_then(objects::uid).map(str::to_owned);
-            history.heard(cluster, page.at, began);
-            if history.replaced() == known {
-                self.look_at_own_lease(page.at).await?;
-            }
-            Ok(page.at)
-        };
-        let looked = looked.await;
-        if looked.is_err() {
-            self.standing.doubt();
+        let page = self.page(&objects::identity(), 1, None).await?;
+        let cluster = page.items.first().and_then(Json::as_object);
+        let cluster = cluster.and_then(objects::uid).map(str::to_owned);
+        history.heard(cluster, page.at, began);
+        if history.replaced() == known {
+            self.look_at_lease(page.at).await?;
         }
-        looked
+        // Doubts that came meanwhile stay; until here, whoever wants to write looks for itself.
+        standing.cleared.fetch_max(doubts, Ordering::SeqCst);
+        Ok(page.at)
     }
 
-    async fn look_at_own_lease(&self, at: Revision) -> Result<(), Trouble> {
+    async fn look_at_lease(&self, at: Revision) -> Result<(), Trouble> {
         let standing = &self.standing;
         let Some(written) = standing.lease().clone() else {
             return Ok(());
@@ -104,7 +103,7 @@ impl Shared {
     pub(super) fn note_written(&self, key: &Key, at: Revision) {
         let history = &self.standing.history;
         history.came_to(at);
-        if matches!(key, Key::Lease(node) if self.layout.node.as_ref() == Some(node)) {
+        if matches!(key, Key::Lease(_)) {
             *self.standing.lease() = Some(Written {
                 key: key.clone(),
                 at,
