@@ -185,7 +185,8 @@ impl Agent {
         let now = clock::now();
         match input {
             Input::Call(call) => self.call(call, now),
-            // Whoever asked may have gone.
+            // Whoever asked has gone: many did, where the loop stood still.
+            Input::Glance(reply) if reply.is_closed() => {}
             Input::Glance(reply) => drop(reply.send(inspect::glance(self, now))),
             Input::Gone(call) => self.client_gone(call),
             Input::Delta(delta) => self.changed(delta, now.mono),

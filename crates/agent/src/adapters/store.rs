@@ -216,8 +216,7 @@ fn own_blocks(view: &View) -> Vec<Record> {
 
 /// The block of an address, whoever has it.
 fn block_of(view: &View, floating: FloatingIp) -> Option<Record> {
-    let mut blocks = view.blocks.iter().map(|(cidr, _)| cidr);
-    block(view, blocks.find(|cidr| cidr.contains(&floating.addr()))?)
+    block(view, &view.block_of(floating.addr())?.cidr)
 }
 
 fn block(view: &View, cidr: &IpNet) -> Option<Record> {

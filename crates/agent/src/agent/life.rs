@@ -96,12 +96,12 @@ impl Agent {
                 attachment.addresses = Some(addresses);
                 self.put(attachment);
             }
-            // It was undone meanwhile: its handle is released with it.
-            Ok(_) => {}
-            Err(error) => {
+            Err(error) if attachment.phase == Phase::Adding => {
                 let error = ipam_error(&error);
                 self.fail(&id.clone(), &error, now);
             }
+            // It was undone meanwhile: its handle is released with it.
+            _ => {}
         }
     }
 

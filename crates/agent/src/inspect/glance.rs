@@ -5,7 +5,7 @@ use std::time::Duration;
 use buoy_core::floating::lease::Own;
 use buoy_core::floating::standing::{Standing, standing};
 use buoy_core::time::{Mono, Now};
-use buoy_core::view::Daemon;
+use buoy_core::view::{Daemon, RESTORE_HOLD};
 
 use super::lease;
 use crate::agent::Agent;
@@ -97,8 +97,12 @@ pub(super) fn workloads(agent: &Agent) -> usize {
 
 /// How long nothing is allocated yet.
 fn hold(agent: &Agent, now: Mono) -> Duration {
-    let until = agent.view.held_until();
-    until.map(|until| until.since(now)).unwrap_or_default()
+    match agent.view.held_until() {
+        Some(until) => until.since(now),
+        // It begins when all was read.
+        None if agent.view.is_held() => RESTORE_HOLD,
+        None => Duration::ZERO,
+    }
 }
 
 fn own_lease(agent: &Agent, now: Mono) -> Lease {
@@ -151,12 +155,8 @@ pub(super) fn unready(agent: &Agent, now: Mono) -> Vec<String> {
     if let (None, Some(error)) = (lost, agent.writes_refused(now)) {
         reasons.push(format!("the datastore takes no writes: {error}"));
     }
-    let hold = hold(agent, now);
-    if !hold.is_zero() {
-        reasons.push(format!(
-            "the datastore was restored from a copy: nothing is allocated for {} s",
-            hold.as_secs() + 1
-        ));
+    if let Err(error) = agent.view.may_allocate(now) {
+        reasons.push(error.to_string());
     }
     if let Daemon::NotReady { why, .. } = &agent.view.daemon {
         reasons.push(format!("routing: {why}"));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use buoy_core::news::Note;
-use buoy_core::store::{Delta, Prefix, Reply, Revision, StoreError, StoreOp};
+use buoy_core::store::{Delta, FailureKind, Prefix, Reply, Revision, StoreError, StoreOp};
 use buoy_core::time::Mono;
 use buoy_datastore::{Datastore, Requests, Watch, WatchError};
 use prometheus_client::metrics::counter::Counter;
@@ -245,7 +245,8 @@ impl Measured {
     fn note_write(&self, reply: &Reply) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         match reply {
-            Reply::Failed(error) => {
+            // One that is wrong in itself says nothing of the store.
+            Reply::Failed(error) if error.kind != FailureKind::Invalid => {
                 let now = clock::mono();
                 let since = failing
                     .as_ref()

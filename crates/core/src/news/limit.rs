@@ -42,7 +42,7 @@ pub struct Note {
     pub first: Timestamp,
     /// When it happened last.
     pub last: Timestamp,
-    /// How often it happened. One that happened more than once was written before.
+    /// How often it happened. One that happened more than once was to be written before, and may not have been.
     pub count: u32,
 }
 
@@ -101,7 +101,12 @@ impl Limits {
     ///
     /// Error: how it was left out.
     pub fn admit(&mut self, news: &News, now: Now) -> Result<Note, Left> {
-        let key = (news.about.clone(), news.what.to_string());
+        // Hints are on the lines after the first, and may say how long something still takes.
+        let text = news.what.to_string();
+        let key = (
+            news.about.clone(),
+            text.lines().next().unwrap_or_default().to_owned(),
+        );
         let same = |written: &&mut Written| now.mono.since(written.begun) < SAME;
         let Some(written) = self.written.get_mut(&key).filter(same) else {
             self.take(&news.about.uid, now.mono)?;

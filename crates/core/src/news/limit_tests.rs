@@ -33,6 +33,19 @@ fn what_repeats_itself_is_one_note_with_a_count() {
 }
 
 #[test]
+fn news_that_differ_in_their_hint_are_the_same() {
+    let mut limits = Limits::default();
+    let refused = |left: u32| News {
+        what: What::NotAttached(format!(
+            "nothing is allocated yet\nit is allowed again in {left} s"
+        )),
+        ..news("web-0", 1)
+    };
+    assert!(limits.admit(&refused(19), now(100)).is_ok());
+    assert_eq!(limits.admit(&refused(18), now(101)), Err(Left::Counted));
+}
+
+#[test]
 fn notes_of_one_instant_have_numbers_of_their_own() {
     let mut limits = Limits::default();
     let mut numbers: Vec<u64> = (0..20)

@@ -61,8 +61,8 @@ pub(crate) fn each_prefix_begins_where_it_is_known(backend: &dyn Backend) {
     let events = events_until(watch.as_mut(), last);
     assert_eq!(events, [Event::Put(get(&*store, &key("a")).unwrap())]);
     let reached = watch.reached();
-    assert!(reached[0] >= peer && reached[0] <= last, "{reached:?}");
-    assert_eq!(reached[1], last);
+    // A store with writers of its own may have said more meanwhile.
+    assert!(reached[0] >= peer && reached[1] >= last, "{reached:?}");
     let mut resumed = store
         .watch(&[(Prefix::BgpPeers, reached[0]), (Prefix::Reservations, reached[1])])
         .unwrap();

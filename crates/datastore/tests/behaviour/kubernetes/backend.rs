@@ -2,8 +2,10 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use buoy_api::Family;
+use buoy_core::store::Prefix;
 use buoy_datastore::Datastore;
 use buoy_datastore::kubernetes::{Kubernetes, Options};
 use buoy_kubeserver::{ADMIN, ApiServer};
@@ -12,7 +14,7 @@ use serde_json::{Value as Json, json};
 
 use crate::faults::proxy::Proxy;
 use crate::server::own_address;
-use crate::tools::{Backend, Ipam, Raw};
+use crate::tools::{Backend, Ipam, Raw, list};
 
 /// Where definitions and rights are.
 pub(crate) const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy");
@@ -33,7 +35,32 @@ pub(crate) fn api_server_with(more: &[&str]) -> ApiServerBackend {
         .server()
         .create(&[&Path::new(DEPLOY).join("crds")])
         .unwrap();
+    remember_from_now(&*backend.open());
     backend
+}
+
+/// Until the server remembers what changes. It begins to when it is first asked for a collection, and takes its time: a
+/// watch from before is told that its past is gone.
+fn remember_from_now(store: &dyn Datastore) {
+    let watched = [
+        Prefix::Pools,
+        Prefix::Reservations,
+        Prefix::BgpPeers,
+        Prefix::Bindings,
+        Prefix::Blocks(Family::V4),
+    ];
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let remembers = || {
+        let begin = watched.clone().map(|prefix| {
+            let (_, from) = list(store, prefix.clone());
+            (prefix, from)
+        });
+        let mut watch = store.watch(&begin)?;
+        watch.next(Duration::from_millis(10))
+    };
+    while let Err(error) = remembers() {
+        assert!(Instant::now() < deadline, "{error}");
+    }
 }
 
 /// An API server that has nothing but what it begins with.

@@ -58,6 +58,11 @@ fn an_agent_needs_exactly_the_rights_that_it_is_given() {
     let store = backend.open_as("agent");
     follow_everything(&store);
     live(&*store, pools);
+    let told = backend
+        .server()
+        .kubectl(&["get", "events.events.k8s.io", "-o", "name"], "")
+        .unwrap();
+    assert_eq!(told.lines().count(), 2, "{told}");
     let cluster = backend.cluster("agent");
     cluster.policies().unwrap();
     assert_eq!(cluster.config_map("kube-system", "calico-config"), Ok(None));
@@ -174,6 +179,12 @@ fn live(store: &dyn Datastore, pools: Vec<IpPool>) {
     for count in [1, 2] {
         store.tell(&note(now, count)).unwrap();
     }
+    // The first of these was never written.
+    let later = Note {
+        number: 2,
+        ..note(now, 3)
+    };
+    store.tell(&later).unwrap();
 
     // All of it goes again.
     for epoch in [Epoch(3), Epoch(4)] {
