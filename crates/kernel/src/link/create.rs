@@ -18,7 +18,7 @@ use nix::{errno::Errno, net::if_::if_nametoindex};
 
 use super::{
     delete_by_index, find_link, link_message,
-    pod::{CreatedLink, HOST_MAC, PodLink},
+    pod::{CreatedLink, HOST_MAC, PodLink, Side},
     setup, usable,
 };
 use crate::{
@@ -27,13 +27,6 @@ use crate::{
     netlink::{Protocol, Socket},
     netns::{Netns, join, spawn_in},
 };
-
-/// One side of the new link: its index, and a socket of its namespace.
-pub(super) struct Side<'a> {
-    pub(super) socket: &'a mut Socket,
-    pub(super) ifindex: IfIndex,
-    pub(super) name: &'a str,
-}
 
 /// Makes a workload's link: both sides up, addresses and routes inside, settings on both sides.
 ///

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::{IfIndex, Mac};
+use crate::{IfIndex, Mac, netlink::Socket};
 
 /// Ethernet address of every workload link's host side.
 pub const HOST_MAC: Mac = Mac([0xee; 6]);
@@ -60,4 +60,11 @@ pub struct CreatedLink {
     pub pod_mac: Mac,
     /// Octets per packet.
     pub mtu: u32,
+}
+
+/// One side of a link: its index, and a socket of its namespace.
+pub(super) struct Side<'a> {
+    pub(super) socket: &'a mut Socket,
+    pub(super) ifindex: IfIndex,
+    pub(super) name: &'a str,
 }

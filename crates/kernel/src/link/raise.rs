@@ -6,8 +6,7 @@
 //! lost its carrier for a while and nothing else.
 
 use super::{
-    create::Side,
-    pod::GATEWAY_V6,
+    pod::{GATEWAY_V6, Side},
     setup::{Step, address, run},
     up_message,
 };

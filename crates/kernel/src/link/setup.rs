@@ -14,9 +14,8 @@ use netlink_packet_route::{
 };
 
 use super::{
-    create::Side,
     link_message, neighbour,
-    pod::{GATEWAY_V4, GATEWAY_V6, HOST_MAC, PodLink},
+    pod::{GATEWAY_V4, GATEWAY_V6, HOST_MAC, PodLink, Side},
     up_message,
 };
 use crate::{

@@ -13,9 +13,8 @@ use std::{
 use netlink_packet_route::link::State;
 
 use super::{
-    create::Side,
     inspect::{Link, link_by_index},
-    pod::{CreatedLink, GATEWAY_V6, PodLink},
+    pod::{CreatedLink, GATEWAY_V6, PodLink, Side},
 };
 use crate::{
     error::{Error, Result},
