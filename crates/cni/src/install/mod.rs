@@ -21,7 +21,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use self::bundled::Bundled;
 use self::error::{Doing, Error, Result};
-use self::place::{Put, UNFINISHED};
+use self::place::Put;
 use self::settings::Settings;
 
 /// The names of the plugins that this program is.
@@ -80,13 +80,13 @@ pub(crate) fn main(command: Command) -> ExitCode {
 fn install(settings: &Settings) -> Result<()> {
     // Whatever can be wrong with it is known before anything changes.
     let configuration = configuration(settings)?;
+    let kubeconfig = settings.kubeconfig.then(|| kubeconfig::render(settings));
+    let kubeconfig = kubeconfig.transpose()?;
     install_programs(settings)?;
-    if settings.kubeconfig {
+    // Each is there before what names it.
+    if let Some(text) = kubeconfig {
         let path = settings.net_dir.join(kubeconfig::NAME);
-        tell(
-            place::put(&path, PRIVATE, kubeconfig::render(settings)?.as_bytes())?,
-            &path,
-        );
+        tell(place::put(&path, PRIVATE, text.as_bytes())?, &path);
     }
     let path = settings.net_dir.join(&settings.conf_name);
     tell(place::put(&path, PRIVATE, configuration.as_bytes())?, &path);
@@ -159,7 +159,7 @@ fn uninstall(settings: &Settings) -> Result<()> {
         say(&format!("removed: {}", path.display()));
     }
     for directory in [&settings.net_dir, &settings.bin_dir] {
-        for path in files(directory)?.iter().filter(|path| is_unfinished(path)) {
+        for path in files(directory)?.iter().filter(|path| place::is_left_over(path)) {
             remove(path)?;
         }
     }
@@ -178,15 +178,6 @@ fn remove(path: &Path) -> Result<()> {
     fs::remove_file(path).doing("remove", path)?;
     say(&format!("removed: {}", path.display()));
     Ok(())
-}
-
-/// A killed installation may have left it.
-fn is_unfinished(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    name.starts_with('.') && name.ends_with(UNFINISHED)
 }
 
 /// Plain files and links of a directory, in order; those of a directory that is not there are none.

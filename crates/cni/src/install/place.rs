@@ -14,7 +14,9 @@ use super::render::MARK;
 /// How the name of a kept file ends. Runtimes read `.conf`, `.conflist` and `.json`.
 pub(crate) const KEPT: &str = ".before-buoy";
 /// How the name of an unfinished file ends; it begins with a dot.
-pub(crate) const UNFINISHED: &str = ".buoy-new";
+const UNFINISHED: &str = ".buoy-new";
+/// How the name of a file that is about to be kept ends; it begins with a dot.
+const UNKEPT: &str = ".buoy-old";
 
 /// What became of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,18 +29,51 @@ pub(crate) enum Put {
     Replaced,
 }
 
+/// A file that is whole, on the disk, and not at its place yet. Dropped before it is, it is removed.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    path: PathBuf,
+    place: PathBuf,
+}
+
+impl Unfinished {
+    /// Writes a file beside its place.
+    pub(super) fn write(place: &Path, mode: u32, content: &[u8]) -> Result<Self> {
+        let unfinished = Self {
+            path: beside(place, ".", UNFINISHED),
+            place: place.to_owned(),
+        };
+        write(&unfinished.path, mode, content).doing("write", place)?;
+        Ok(unfinished)
+    }
+
+    /// What the file system says of it; a rename changes none of inode, size and time of modification.
+    pub(super) fn metadata(&self) -> Result<fs::Metadata> {
+        fs::symlink_metadata(&self.path).doing("look at", &self.path)
+    }
+
+    /// Replaces what is at its place, which is never empty meanwhile.
+    pub(super) fn put_in_place(self) -> Result<()> {
+        fs::rename(&self.path, &self.place).doing("put in its place", &self.place)?;
+        sync_directory(&self.place)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Nothing is there once it is in its place.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
 /// Puts a file at its place.
 pub(crate) fn put(path: &Path, mode: u32, content: &[u8]) -> Result<Put> {
     if is_as_wanted(path, mode, content) {
         return Ok(Put::Unchanged);
     }
-    let unfinished = beside(path, ".", UNFINISHED);
-    write(&unfinished, mode, content)
-        .inspect_err(|_| drop(fs::remove_file(&unfinished)))
-        .doing("write", path)?;
-    let is_kept = keep(path).inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
-    fs::rename(&unfinished, path).doing("put in its place", path)?;
-    sync_directory(path)?;
+    let unfinished = Unfinished::write(path, mode, content)?;
+    let is_kept = keep(path)?;
+    unfinished.put_in_place()?;
     Ok(if is_kept { Put::Replaced } else { Put::Written })
 }
 
@@ -101,17 +136,32 @@ fn keep(path: &Path) -> Result<bool> {
     if !exists(path) || is_ours(path).doing("read", path)? {
         return Ok(false);
     }
-    let (kept, unfinished) = (beside(path, "", KEPT), beside(path, ".", ".buoy-old"));
+    let (kept, unkept) = (beside(path, "", KEPT), beside(path, ".", UNKEPT));
     let link = || {
-        match fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        fs::hard_link(path, &unfinished)?;
-        fs::rename(&unfinished, &kept)
+        remove_any(&unkept)?;
+        fs::hard_link(path, &unkept)?;
+        fs::rename(&unkept, &kept)?;
+        // If this very file was kept before, rename does nothing.
+        remove_any(&unkept)
     };
     link().doing("keep a copy of", path)?;
     Ok(true)
+}
+
+/// Whether a path is one that a killed installation may have left: nothing would be lost with it.
+pub(crate) fn is_left_over(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| {
+        name.starts_with('.') && [UNFINISHED, UNKEPT].iter().any(|end| name.ends_with(end))
+    })
+}
+
+/// Removes a file that may not be there.
+pub(super) fn remove_any(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// A name in the same directory.
@@ -183,6 +233,26 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
         assert!(!give_back(&path).unwrap());
         assert_eq!(names(dir.path()), ["a.conflist"]);
+    }
+
+    /// Whenever a process was killed, the next has its way, and what is left over is known.
+    #[test]
+    fn what_was_begun_is_finished_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.conflist");
+        fs::write(&path, "theirs").unwrap();
+        assert!(keep(&path).unwrap());
+        assert_eq!(put(&path, 0o600, MARK.as_bytes()).unwrap(), Put::Replaced);
+        assert_eq!(names(dir.path()), ["a.conflist", "a.conflist.before-buoy"]);
+        let (unfinished, unkept) = (beside(&path, ".", UNFINISHED), beside(&path, ".", UNKEPT));
+        for left in [&unfinished, &unkept] {
+            fs::write(left, "half").unwrap();
+            assert!(is_left_over(left), "{left:?}");
+        }
+        assert!(!is_left_over(&path) && !is_left_over(&beside(&path, "", KEPT)));
+        fs::write(&path, "theirs again").unwrap();
+        assert_eq!(put(&path, 0o600, MARK.as_bytes()).unwrap(), Put::Replaced);
+        assert_eq!(names(dir.path()), ["a.conflist", "a.conflist.before-buoy"]);
     }
 
     #[test]

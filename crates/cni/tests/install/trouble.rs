@@ -33,6 +33,25 @@ fn a_missing_variable_is_named() {
 }
 
 #[test]
+fn without_a_token_for_the_kubeconfig_nothing_changes() {
+    let mut node = Node::new();
+    let variables = [
+        ("BUOY_CNI_KUBECONFIG", "true"),
+        ("KUBERNETES_SERVICE_HOST", "10.96.0.1"),
+        ("KUBERNETES_SERVICE_PORT", "443"),
+    ];
+    node.variables
+        .extend(variables.map(|(name, value)| (name, value.to_owned())));
+    fs::write(node.path("account/ca.crt"), "a certificate").unwrap();
+    let said = node.fails(node.command("install"));
+    assert!(said.contains("account/token: No such file"), "{said}");
+    assert_eq!(node.names(), [""; 0]);
+    fs::write(node.path("account/token"), "a token").unwrap();
+    node.run("install");
+    assert!(node.path("host/etc/cni/net.d/calico-kubeconfig").exists());
+}
+
+#[test]
 fn what_is_no_json_after_substitution_is_shown_without_secrets() {
     let mut node = Node::new();
     node.variables.insert("CNI_MTU", "much".to_owned());
