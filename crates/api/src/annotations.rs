@@ -14,7 +14,7 @@ use std::time::Duration;
 pub use self::problem::{AnnotationError, AnnotationErrors, Problem};
 use self::reader::Reader;
 pub use self::request::PodRequest;
-pub use self::values::drain;
+pub use self::values::{chosen_addresses, drain};
 
 /// Chosen addresses of a pod, from IPAM: at most one of each family.
 pub const IP_ADDRS: &str = "cni.projectcalico.org/ipAddrs";
@@ -99,21 +99,15 @@ pub enum FloatingUse {
 
 impl FloatingUse {
     /// What a pool's annotations say; `None` if they do not.
-    pub fn of_pool(annotations: &BTreeMap<String, String>) -> Result<Option<Self>, AnnotationError> {
-        let mut reader = Reader {
-            annotations,
-            errors: Vec::new(),
-        };
+    pub fn of_pool(annotations: &BTreeMap<String, String>) -> Result<Option<Self>, AnnotationErrors> {
+        let mut reader = Reader::new(annotations);
         let floating = reader.read(POOL_FLOATING_IPS, |text| match text {
             "Allow" => Ok(Self::Allow),
             "Deny" => Ok(Self::Deny),
             "Only" => Ok(Self::Only),
             _ => Err(Problem::FloatingUse(text.to_owned())),
         });
-        match reader.errors.pop() {
-            Some(error) => Err(error),
-            None => Ok(floating),
-        }
+        reader.finish(floating)
     }
 }
 

@@ -7,9 +7,8 @@ mod limit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
 
-use buoy_api::annotations::{FLOATING_IPS, IP_ADDRS, IP_ADDRS_NO_IPAM};
+use buoy_api::annotations::{FLOATING_IPS, IP_ADDRS, IP_ADDRS_NO_IPAM, chosen_addresses};
 use buoy_api::binding::Epoch;
 use buoy_api::ip::FloatingIp;
 use buoy_api::names::Orchestrator;
@@ -314,6 +313,8 @@ fn complaints_of(view: &View, attachment: &Attachment) -> BTreeSet<What> {
     let malformed = malformed.map(|text| What::Malformed(quote(text)));
     let asked = [IP_ADDRS, IP_ADDRS_NO_IPAM].into_iter();
     let asked = asked.filter_map(|name| Some((name, record.metadata.annotations.get(name)?)));
+    // An empty value is an absent one.
+    let asked = asked.filter(|(_, text)| !text.is_empty());
     let late = asked.filter(|(_, text)| !was_asked(attachment, text));
     let late = late.map(|(name, text)| What::TooLate(name, quote(text)));
     malformed.chain(late).collect()
@@ -321,17 +322,13 @@ fn complaints_of(view: &View, attachment: &Attachment) -> BTreeSet<What> {
 
 /// Whether a workload was created with the addresses that this text names.
 fn was_asked(attachment: &Attachment, text: &str) -> bool {
-    let mut named: Vec<IpAddr> = text
-        .split(|c: char| !(c.is_ascii_hexdigit() || matches!(c, '.' | ':')))
-        .filter_map(|word| word.parse().ok())
-        .collect();
-    named.sort();
+    let Ok(named) = chosen_addresses(text) else {
+        return false;
+    };
     match &attachment.request.addresses {
         AddressRequest::Automatic { .. } => false,
         AddressRequest::Specific(addresses) | AddressRequest::Given(addresses) => {
-            let mut addresses = addresses.clone();
-            addresses.sort();
-            addresses == named
+            BTreeSet::from_iter(addresses) == BTreeSet::from_iter(&named)
         }
     }
 }

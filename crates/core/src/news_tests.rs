@@ -129,9 +129,12 @@ fn addresses_that_are_asked_for_too_late_are_told() {
         place.news("web-0")
     };
     assert_eq!(annotated(r#"["10.65.0.7"]"#), [], "it was created with it");
+    assert_eq!(annotated(""), [], "an empty value is an absent one");
     let late = r#"["10.65.0.8"]"#;
     assert_eq!(annotated(late), [What::TooLate(IP_ADDRS, late.to_owned())]);
-    assert_eq!(annotated("?"), [What::TooLate(IP_ADDRS, "?".to_owned())]);
+    for text in ["?", "10.65.0.7", r#"["10.65.0.7", "10.65.0.7"]"#] {
+        assert_eq!(annotated(text), [What::TooLate(IP_ADDRS, text.to_owned())]);
+    }
 }
 
 #[test]

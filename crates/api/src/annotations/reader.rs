@@ -2,15 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use super::{AnnotationError, MAX_VALUE, Problem};
+use super::{AnnotationError, AnnotationErrors, MAX_VALUE, Problem};
 
 /// Looks annotations up and gathers what is wrong with them.
 pub(super) struct Reader<'a> {
-    pub(super) annotations: &'a BTreeMap<String, String>,
-    pub(super) errors: Vec<AnnotationError>,
+    annotations: &'a BTreeMap<String, String>,
+    errors: Vec<AnnotationError>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(annotations: &'a BTreeMap<String, String>) -> Self {
+        Self {
+            annotations,
+            errors: Vec::new(),
+        }
+    }
+
+    /// What was read, if nothing was wrong with it.
+    pub(super) fn finish<T>(self, read: T) -> Result<T, AnnotationErrors> {
+        match self.errors.is_empty() {
+            true => Ok(read),
+            false => Err(AnnotationErrors(self.errors)),
+        }
+    }
+
     pub(super) fn read<T>(
         &mut self,
         name: &'static str,

@@ -45,10 +45,7 @@ impl PodRequest {
     ///
     /// Error: everything that is wrong, not only the first.
     pub fn parse(annotations: &BTreeMap<String, String>) -> Result<Self, AnnotationErrors> {
-        let mut reader = Reader {
-            annotations,
-            errors: Vec::new(),
-        };
+        let mut reader = Reader::new(annotations);
         let request = Self {
             ip_addrs: reader.read(IP_ADDRS, values::chosen_addresses),
             ip_addrs_no_ipam: reader.read(IP_ADDRS_NO_IPAM, values::chosen_addresses),
@@ -73,11 +70,7 @@ impl PodRequest {
         if request.ip_addrs.is_some() && request.ip_addrs_no_ipam.is_some() {
             reader.fail(IP_ADDRS, Problem::BothKinds);
         }
-        if reader.errors.is_empty() {
-            Ok(request)
-        } else {
-            Err(AnnotationErrors(reader.errors))
-        }
+        reader.finish(request)
     }
 }
 

@@ -22,7 +22,11 @@ fn address(text: &str) -> Result<FloatingIp, Problem> {
     })
 }
 
-pub(super) fn chosen_addresses(text: &str) -> Result<Vec<IpAddr>, Problem> {
+/// Reads the addresses that a pod chose, as [`IP_ADDRS`](super::IP_ADDRS) has them: a JSON list. They come in order of
+/// their families.
+///
+/// Error: there is none, or one is no address, or the second of its family.
+pub fn chosen_addresses(text: &str) -> Result<Vec<IpAddr>, Problem> {
     let mut chosen: BTreeMap<Family, IpAddr> = BTreeMap::new();
     let list = strings(text)?;
     if list.is_empty() {

@@ -51,11 +51,13 @@ pub fn ip_pool<'a>(
     encapsulation(&mut check, &pool.spec);
     uses(&mut check, &pool.spec);
     selectors(&mut check, &pool.spec);
-    if let Err(error) = FloatingUse::of_pool(&pool.metadata.annotations) {
-        check.told(
-            format!("metadata.annotations[{}]", error.annotation),
-            &error.problem.to_string(),
-        );
+    if let Err(errors) = FloatingUse::of_pool(&pool.metadata.annotations) {
+        for error in errors.iter() {
+            check.told(
+                format!("metadata.annotations[{}]", error.annotation),
+                &error.problem.to_string(),
+            );
+        }
     }
     check.finish::<IpPoolSpec>(&pool.metadata)
 }
