@@ -20,7 +20,6 @@ use buoy_api::binding::{Binding, CONTROLLER, Term};
 use buoy_api::ip::{Family, FloatingIp};
 use buoy_api::ipam::{AffinityOwner, Block};
 use buoy_api::lease::NodeLease;
-use buoy_api::names;
 use buoy_api::v3::Node;
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -29,8 +28,9 @@ pub use self::contested::condition as contested;
 use self::endpoints::Endpoints;
 pub use self::ripening::Ripening;
 use crate::endpoint::EndpointId;
+use crate::floating;
 use crate::floating::decide::hold_ends;
-use crate::store::{Bad, Delta, Key, Prefix, Revision, Value};
+use crate::store::{Delta, Key, Prefix, Revision};
 use crate::view::Records;
 
 /// Name of the lease that whoever looks after the cluster holds, among those of nodes.
@@ -215,30 +215,13 @@ impl Cluster {
     /// Takes a change of a record in.
     pub fn apply(&mut self, delta: Delta) {
         let Delta { key, revision, value } = delta;
-        macro_rules! set {
-            ($records:ident, $key:expr, $variant:ident) => {
-                self.$records.set(
-                    $key,
-                    revision,
-                    value.map(|value| {
-                        value.and_then(|value| match value {
-                            Value::$variant(record) => Ok(record),
-                            _ => Err(Bad {
-                                reason: "a record of another kind under this key".to_owned(),
-                            }),
-                        })
-                    }),
-                )
-            };
-        }
         match key {
-            Key::Node(name) => set!(nodes, name, Node),
-            Key::Block(cidr) => set!(blocks, cidr, Block),
-            Key::Lease(name) => set!(leases, name, Lease),
+            Key::Node(name) => self.nodes.set(name, revision, value),
+            Key::Block(cidr) => self.blocks.set(cidr, revision, value),
+            Key::Lease(name) => self.leases.set(name, revision, value),
             Key::Binding(name) => {
-                let address = names::address_of_binding(&name);
-                if let Some(floating) = address.and_then(|address| FloatingIp::try_from(address).ok()) {
-                    set!(bindings, floating, Binding);
+                if let Some(floating) = floating::of_binding(&name) {
+                    self.bindings.set(floating, revision, value);
                 }
             }
             Key::Affinity { owner, cidr } => match value {

@@ -5,6 +5,7 @@ use buoy_api::meta::ObjectMeta;
 
 use super::*;
 use crate::fixtures::{FLOATING, binding, block, candidate, floating, key_of, node, pod, record, time};
+use crate::store::{Bad, Value};
 
 const POD: &str = "10.65.0.7";
 const SHOP: [(&str, &str); 3] = [("namespace", "shop"), ("pod", "web-0"), ("node", "n1")];

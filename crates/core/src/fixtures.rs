@@ -198,6 +198,24 @@ pub(crate) fn binding(owner: Option<&Candidate>) -> Binding {
     Binding::new(ObjectMeta::named(binding_name(address)), spec)
 }
 
+/// The candidate of this node.
+pub(crate) fn mine() -> Candidate {
+    candidate(&pod("web-0", 7))
+}
+
+/// A candidate of another node.
+pub(crate) fn theirs_on(node: &str) -> Candidate {
+    Candidate {
+        node: node.to_owned(),
+        ..candidate(&pod("db-0", 9))
+    }
+}
+
+/// A candidate of the node `n2`.
+pub(crate) fn theirs() -> Candidate {
+    theirs_on("n2")
+}
+
 /// The candidate that a pod is.
 pub(crate) fn candidate(attachment: &Attachment) -> Candidate {
     Candidate {

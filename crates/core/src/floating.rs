@@ -16,6 +16,11 @@ use buoy_api::ip::FloatingIp;
 use buoy_api::ipam::Block;
 use buoy_api::names;
 
+/// The floating IP whose binding has this name; `None` if no binding has.
+pub fn of_binding(name: &str) -> Option<FloatingIp> {
+    names::address_of_binding(name)?.try_into().ok()
+}
+
 /// Floating IPs that a block reserves.
 pub fn reserved_by(block: &Block) -> impl Iterator<Item = FloatingIp> + '_ {
     block.allocated().filter_map(|(ordinal, attribute)| {

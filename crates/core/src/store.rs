@@ -5,19 +5,22 @@
 //! interleaving is a choice of which value steps next; a lost answer is [`Reply::Unknown`], which every machine
 //! accepts by reading again.
 
+mod value;
+
 use std::fmt;
 
-use buoy_api::binding::{Binding, BindingSpec, Candidate, Condition, EpochFloor};
+use buoy_api::binding::{BindingSpec, Candidate, Condition};
 use buoy_api::ip::Family;
-use buoy_api::ipam::{AffinityOwner, Block, BlockAffinity, Handle, IpamConfig};
-use buoy_api::lease::{NodeLease, NodeLeaseSpec};
+use buoy_api::ipam::AffinityOwner;
+use buoy_api::lease::NodeLeaseSpec;
 use buoy_api::resource::Kind;
 use buoy_api::v3::{
-    BgpConfiguration, BgpConfigurationSpec, BgpPeer, BgpPeerSpec, ClusterInformation, ClusterInformationSpec,
-    FelixConfiguration, FelixConfigurationSpec, IpPool, IpPoolSpec, IpReservation, IpReservationSpec, Node,
-    NodeSpec, Profile, ProfileSpec, WorkloadEndpoint, WorkloadEndpointSpec,
+    BgpConfigurationSpec, BgpPeerSpec, ClusterInformationSpec, FelixConfigurationSpec, IpPoolSpec,
+    IpReservationSpec, NodeSpec, ProfileSpec, WorkloadEndpointSpec,
 };
 use ipnet::IpNet;
+
+pub use self::value::Value;
 
 /// Version of a record, and of the store as a whole: rises with every write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -165,43 +168,6 @@ impl Prefix {
             _ => false,
         }
     }
-}
-
-/// A decoded record.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// IPPool.
-    Pool(IpPool),
-    /// IPReservation.
-    Reservation(IpReservation),
-    /// Node.
-    Node(Node),
-    /// WorkloadEndpoint.
-    Endpoint(WorkloadEndpoint),
-    /// FelixConfiguration.
-    Felix(FelixConfiguration),
-    /// ClusterInformation.
-    ClusterInformation(ClusterInformation),
-    /// Profile.
-    Profile(Profile),
-    /// BGPPeer.
-    BgpPeer(BgpPeer),
-    /// BGPConfiguration.
-    BgpConfiguration(BgpConfiguration),
-    /// IPAM block.
-    Block(Block),
-    /// Affinity to a block.
-    Affinity(BlockAffinity),
-    /// IPAM handle.
-    Handle(Handle),
-    /// IPAM settings.
-    IpamConfig(IpamConfig),
-    /// FloatingIPBinding.
-    Binding(Binding),
-    /// Epoch floor.
-    EpochFloor(EpochFloor),
-    /// NodeLease.
-    Lease(NodeLease),
 }
 
 /// A record as it was read. One that does not decode says why, and hides no other.

@@ -42,6 +42,7 @@ pub use self::routing::BGP_DEFAULT;
 use self::routing::Health;
 use crate::bird::Secret;
 use crate::endpoint::{Attachment, AttachmentId, EndpointId};
+use crate::floating;
 use crate::store::{Bad, Delta, Key, Value};
 use crate::subject::Subject;
 use crate::time::Mono;
@@ -237,25 +238,10 @@ impl View {
     }
 
     fn store(&mut self, delta: Delta, now: Mono) -> BTreeSet<Subject> {
-        macro_rules! set {
-            ($records:expr, $key:expr, $variant:ident) => {
-                $records.set(
-                    $key,
-                    delta.revision,
-                    delta.value.map(|value| match value {
-                        Ok(Value::$variant(value)) => Ok(value),
-                        Ok(_) => Err(Bad {
-                            reason: "a record of another kind under this key".to_owned(),
-                        }),
-                        Err(bad) => Err(bad),
-                    }),
-                )
-            };
-        }
         match delta.key.clone() {
-            Key::Pool(name) => set!(self.pools, name, Pool),
-            Key::Reservation(name) => set!(self.reservations, name, Reservation),
-            Key::Node(name) => set!(self.nodes, name, Node),
+            Key::Pool(name) => self.pools.set(name, delta.revision, delta.value),
+            Key::Reservation(name) => self.reservations.set(name, delta.revision, delta.value),
+            Key::Node(name) => self.nodes.set(name, delta.revision, delta.value),
             Key::Endpoint { namespace, name } => {
                 let id = EndpointId { namespace, name };
                 if self.is_forgotten(&id, &delta) {
@@ -266,30 +252,30 @@ impl View {
                         self.endpoints.set(id, delta.revision, None);
                     }
                     Some(Err(_)) if !self.is_known(&id) => {}
-                    _ => set!(self.endpoints, id, Endpoint),
+                    _ => self.endpoints.set(id, delta.revision, delta.value),
                 }
             }
-            Key::Felix(name) => set!(self.felix, name, Felix),
-            Key::ClusterInformation(name) => set!(self.cluster, name, ClusterInformation),
-            Key::Profile(name) => set!(self.profiles, name, Profile),
-            Key::BgpPeer(name) => set!(self.peers, name, BgpPeer),
-            Key::BgpConfiguration(name) => set!(self.bgp, name, BgpConfiguration),
-            Key::Block(cidr) => set!(self.blocks, cidr, Block),
+            Key::Felix(name) => self.felix.set(name, delta.revision, delta.value),
+            Key::ClusterInformation(name) => self.cluster.set(name, delta.revision, delta.value),
+            Key::Profile(name) => self.profiles.set(name, delta.revision, delta.value),
+            Key::BgpPeer(name) => self.peers.set(name, delta.revision, delta.value),
+            Key::BgpConfiguration(name) => self.bgp.set(name, delta.revision, delta.value),
+            Key::Block(cidr) => self.blocks.set(cidr, delta.revision, delta.value),
             Key::Affinity { owner, cidr } => {
                 if owner == AffinityOwner::Host(self.settings.node.clone()) {
-                    set!(self.affinities, cidr, Affinity);
+                    self.affinities.set(cidr, delta.revision, delta.value);
                 }
             }
-            Key::IpamConfig => set!(self.ipam, (), IpamConfig),
+            Key::IpamConfig => self.ipam.set((), delta.revision, delta.value),
             Key::Binding(name) => {
-                if let Some(floating) = floating_of_name(&name) {
+                if let Some(floating) = floating::of_binding(&name) {
                     if self.is_behind(floating, &delta) {
                         return BTreeSet::new();
                     }
                     let before = self.bindings.get(&floating).cloned();
                     let owned = self.owns();
                     self.forget_owner(floating);
-                    set!(self.bindings, floating, Binding);
+                    self.bindings.set(floating, delta.revision, delta.value);
                     self.note_owner(floating);
                     let mut dirty = self.note_turn(floating, before.as_ref(), now);
                     // The first that is owned asks for renewals, and after the last there are none.
@@ -297,7 +283,7 @@ impl View {
                     return dirty;
                 }
             }
-            Key::EpochFloor => set!(self.floor, (), EpochFloor),
+            Key::EpochFloor => self.floor.set((), delta.revision, delta.value),
             // Leases are read when they are needed, and not followed.
             Key::Handle(_) | Key::Lease(_) => {}
         }
@@ -341,10 +327,6 @@ impl View {
             .map(|floor| floor.spec.epoch)
             .unwrap_or_default()
     }
-}
-
-fn floating_of_name(name: &str) -> Option<FloatingIp> {
-    names::address_of_binding(name).and_then(|address| FloatingIp::try_from(address).ok())
 }
 
 #[cfg(test)]

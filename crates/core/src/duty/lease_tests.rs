@@ -4,7 +4,7 @@ use buoy_api::meta::ObjectMeta;
 
 use super::*;
 use crate::duty::owed;
-use crate::fixtures::{FLOATING, binding, candidate, floating, now, pod, put, view};
+use crate::fixtures::{FLOATING, binding, floating, mine, now, pod, put, theirs, view};
 use crate::floating::lease::Held;
 use crate::store::{Revision, Value};
 use crate::subject::Subject;
@@ -31,17 +31,6 @@ fn owned(by: &Candidate, term: u64) -> Value {
     let mut owned = binding(Some(by));
     owned.spec.owner = Some(by.as_owner(Term(term)));
     Value::Binding(owned)
-}
-
-fn mine() -> Candidate {
-    candidate(&pod("web-0", 7))
-}
-
-fn theirs() -> Candidate {
-    Candidate {
-        node: "n2".to_owned(),
-        ..candidate(&pod("db-0", 9))
-    }
 }
 
 fn read(view: &mut View, node: &str, holder: Option<&str>, term: u64, second: u64) {

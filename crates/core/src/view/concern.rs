@@ -6,8 +6,9 @@ use std::ops::Bound;
 use buoy_api::ip::FloatingIp;
 use ipnet::IpNet;
 
-use super::{Routing, View, floating_of_name};
+use super::{Routing, View};
 use crate::endpoint::EndpointId;
+use crate::floating;
 use crate::floating::reserved_by;
 use crate::store::Key;
 use crate::subject::Subject;
@@ -29,7 +30,7 @@ impl View {
                 );
                 subjects.insert(Subject::Endpoint(id));
             }
-            Key::Binding(name) => subjects.extend(floating_of_name(name).map(Subject::Binding)),
+            Key::Binding(name) => subjects.extend(floating::of_binding(name).map(Subject::Binding)),
             Key::Pool(_) | Key::Profile(_) | Key::Felix(_) => {
                 subjects.extend(self.floating_in_use().map(Subject::Binding));
                 if let Key::Pool(name) = key {

@@ -4,23 +4,12 @@ use buoy_api::meta::ObjectMeta;
 use buoy_api::names::binding_name;
 
 use super::*;
-use crate::fixtures::{FLOATING, binding, candidate, floating, now, pod, view};
+use crate::fixtures::{FLOATING, binding, floating, mine, now, pod, theirs_on as on, view};
 use crate::floating::lease::Held;
 use crate::store::{Delta, Key, Value};
 
 fn address() -> FloatingIp {
     floating(FLOATING)
-}
-
-fn mine() -> Candidate {
-    candidate(&pod("web-0", 7))
-}
-
-fn on(node: &str) -> Candidate {
-    Candidate {
-        node: node.to_owned(),
-        ..candidate(&pod("db-0", 9))
-    }
 }
 
 fn owned(by: &Candidate, epoch: u64, term: u64) -> Binding {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use buoy_api::ipam::Block;
 use ipnet::IpNet;
 
-use crate::store::{Bad, Revision};
+use crate::store::{Bad, Revision, Value};
 
 /// A record and what is known of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,9 +87,12 @@ impl<K: Ord, T> Records<K, T> {
         self.slots.is_empty()
     }
 
-    /// Takes in what a record says now; `None`: it is gone.
-    pub(crate) fn set(&mut self, key: K, revision: Revision, value: Option<Result<T, Bad>>) {
-        match value {
+    /// Takes in what a record says now; `None`: it is gone. One of another kind does not decode as one of this.
+    pub(crate) fn set(&mut self, key: K, revision: Revision, value: Option<Result<Value, Bad>>)
+    where
+        T: TryFrom<Value, Error = Bad>,
+    {
+        match value.map(|value| value.and_then(T::try_from)) {
             None => {
                 self.slots.remove(&key);
             }

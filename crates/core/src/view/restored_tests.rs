@@ -5,7 +5,7 @@ use super::*;
 use crate::duty::{Duty, Owed, owed};
 use crate::edit::Change;
 use crate::fixtures::{
-    FLOATING, binding, block, candidate, endpoint_key, floating, now, pod, pool, put, record, view,
+    FLOATING, binding, block, endpoint_key, floating, mine, now, pod, pool, put, record, theirs, view,
 };
 use crate::floating::claim;
 use crate::floating::lease::Held;
@@ -24,17 +24,6 @@ fn restored(owner: Option<&Candidate>) -> View {
     put(&mut view, Value::Binding(binding(owner)));
     view.restored();
     view
-}
-
-fn mine() -> Candidate {
-    candidate(&pod("web-0", 7))
-}
-
-fn theirs() -> Candidate {
-    Candidate {
-        node: "n2".to_owned(),
-        ..candidate(&pod("db-0", 9))
-    }
 }
 
 fn hold_the_lease(view: &mut View, term: u64) {

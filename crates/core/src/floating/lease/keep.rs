@@ -5,7 +5,7 @@ use std::time::Duration;
 use buoy_api::binding::Term;
 use buoy_api::lease::NodeLease;
 
-use super::{DURATION, Held, Holder, LONG_DURATION, key, next};
+use super::{DURATION, Held, Holder, LONG_DURATION, key, lease_of, next};
 use crate::store::{Key, Next, Record, Reply, Revision, Steps, StoreError, StoreOp, Value};
 
 /// Lost answers and conflicts after which it is left to the next turn.
@@ -83,20 +83,12 @@ impl KeepLease {
     }
 
     fn found(&mut self, record: Option<Record>) -> Next<Result<Kept, StoreError>> {
-        let Some(record) = record else {
-            return self.write(None, next(self.floor.max(self.writing)));
+        let (lease, revision) = match lease_of(record) {
+            Ok(Some(found)) => found,
+            Ok(None) => return self.write(None, next(self.floor.max(self.writing))),
+            Err(error) => return Next::Done(Err(error)),
         };
-        let lease = match record.value {
-            Ok(Value::Lease(lease)) => lease,
-            Ok(_) => {
-                return Next::Done(Err(StoreError::unreadable(
-                    &record.key,
-                    "a record of another kind",
-                )));
-            }
-            Err(bad) => return Next::Done(Err(StoreError::unreadable(&record.key, &bad.reason))),
-        };
-        let found = Some((&lease, record.revision));
+        let found = Some((&lease, revision));
         match &lease.spec.holder {
             Some(holder) if *holder == self.holder.identity && lease.spec.term >= self.floor => {
                 self.write(found, lease.spec.term)

@@ -56,9 +56,8 @@ impl Steps for RevokeLease {
 /// A record as a lease.
 pub fn lease_of(record: Option<Record>) -> Result<Option<(NodeLease, Revision)>, StoreError> {
     let Some(record) = record else { return Ok(None) };
-    match record.value {
-        Ok(Value::Lease(lease)) => Ok(Some((lease, record.revision))),
-        Ok(_) => Err(StoreError::unreadable(&record.key, "a record of another kind")),
+    match record.value.and_then(NodeLease::try_from) {
+        Ok(lease) => Ok(Some((lease, record.revision))),
         Err(bad) => Err(StoreError::unreadable(&record.key, &bad.reason)),
     }
 }
