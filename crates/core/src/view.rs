@@ -149,7 +149,7 @@ pub struct View {
     /// The machine is going down: nothing here is a candidate any more.
     pub leaving: bool,
     health: Health,
-    serving: BTreeMap<EndpointId, Serving>,
+    serving: Serving,
     ownership: Ownership,
     own_node: OwnNode,
     restored: Restored,
@@ -191,7 +191,7 @@ impl View {
             lease_wanted: false,
             leaving: false,
             health: Health::default(),
-            serving: BTreeMap::new(),
+            serving: Serving::default(),
             ownership: Ownership::default(),
             own_node: OwnNode::default(),
             restored: Restored::default(),

@@ -3,7 +3,7 @@
 //! A workload that was ready and is so no more counts as ready for the yield time: an address does not move for a moment of
 //! weakness. One that was never ready, or is being deleted, does not get that time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use buoy_api::annotations::Readiness;
 
@@ -12,29 +12,40 @@ use crate::endpoint::EndpointId;
 use crate::subject::Subject;
 use crate::time::Mono;
 
-/// How an endpoint is, as far as somebody says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Serving {
-    /// It serves.
-    Ready,
-    /// It was ready until then, and still counts as such.
-    Failing(Mono),
-    /// It does not serve.
-    NotReady,
+/// How endpoints are, as far as somebody says. What is done now and then costs as much as there are that fail.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Serving {
+    /// Whether they count as ready.
+    ready: BTreeMap<EndpointId, bool>,
+    /// Those that were ready until then, and still count as such.
+    failing: BTreeMap<EndpointId, Mono>,
+}
+
+impl Serving {
+    fn set(&mut self, endpoint: EndpointId, is_ready: bool) {
+        self.failing.remove(&endpoint);
+        self.ready.insert(endpoint, is_ready);
+    }
+
+    fn counts_as_ready(&self, endpoint: &EndpointId) -> Option<bool> {
+        self.ready.get(endpoint).copied()
+    }
+
+    fn forget(&mut self, endpoint: &EndpointId) {
+        self.failing.remove(endpoint);
+        self.ready.remove(endpoint);
+    }
 }
 
 impl View {
     /// Whether an endpoint can serve. One of which nobody says anything can, from ADD to DEL.
     pub fn serves(&self, endpoint: &EndpointId) -> bool {
-        self.serving.get(endpoint) != Some(&Serving::NotReady)
+        self.serving.counts_as_ready(endpoint).unwrap_or(true)
     }
 
     /// When to look again at what is ready here, though nothing is heard of it.
     pub fn readiness_due(&self) -> Option<Mono> {
-        let failing = self
-            .serving
-            .values()
-            .filter_map(|serving| self.yields_at(*serving));
+        let failing = self.serving.failing.values().map(|since| self.yields_at(*since));
         failing.chain(self.daemon_due()).min()
     }
 
@@ -42,14 +53,12 @@ impl View {
     /// concerns.
     pub fn look_at_readiness(&mut self, now: Mono) -> BTreeSet<Subject> {
         let mut dirty = self.look_at_daemon(now);
-        let due = self
-            .serving
-            .iter()
-            .filter(|(_, serving)| self.yields_at(**serving).is_some_and(|at| at <= now));
+        let failing = self.serving.failing.iter();
+        let due = failing.filter(|(_, since)| self.yields_at(**since) <= now);
         let due: Vec<EndpointId> = due.map(|(endpoint, _)| endpoint.clone()).collect();
         for endpoint in due {
             dirty.extend(self.asked_by(&endpoint).map(Subject::Binding));
-            self.serving.insert(endpoint, Serving::NotReady);
+            self.serving.set(endpoint, false);
         }
         dirty
     }
@@ -58,25 +67,19 @@ impl View {
     pub(super) fn note_readiness(&mut self, endpoint: &EndpointId, now: Mono) {
         let record = self.endpoints.get(endpoint);
         let said = record.and_then(|record| Readiness::of(&record.metadata.annotations));
-        let before = self.serving.get(endpoint);
-        let serving = match (said, before) {
-            (None, _) => {
-                self.serving.remove(endpoint);
-                return;
+        let serving = &mut self.serving;
+        match (said, serving.counts_as_ready(endpoint)) {
+            (None, _) => serving.forget(endpoint),
+            (Some(Readiness::Ready), _) => serving.set(endpoint.clone(), true),
+            (Some(Readiness::NotReady), Some(true)) => {
+                serving.failing.entry(endpoint.clone()).or_insert(now);
             }
-            (Some(Readiness::Ready), _) => Serving::Ready,
-            (Some(Readiness::NotReady), Some(Serving::Ready)) => Serving::Failing(now),
-            (Some(Readiness::NotReady), Some(Serving::Failing(since))) => Serving::Failing(*since),
-            (Some(Readiness::NotReady | Readiness::Going), _) => Serving::NotReady,
-        };
-        self.serving.insert(endpoint.clone(), serving);
+            (Some(Readiness::NotReady | Readiness::Going), _) => serving.set(endpoint.clone(), false),
+        }
     }
 
-    fn yields_at(&self, serving: Serving) -> Option<Mono> {
-        match serving {
-            Serving::Failing(since) => Some(since.after(self.settings.yield_time)),
-            Serving::Ready | Serving::NotReady => None,
-        }
+    fn yields_at(&self, since: Mono) -> Mono {
+        since.after(self.settings.yield_time)
     }
 }
 
