@@ -111,6 +111,11 @@ impl Bird {
         })
     }
 
+    /// Configurations that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.orders.len()
+    }
+
     /// What it was given last.
     pub(crate) fn loaded(&self) -> Option<String> {
         self.loaded.locked().clone()

@@ -45,6 +45,8 @@ enum Order {
 #[derive(Debug)]
 pub(crate) struct KernelAdapter {
     orders: Sender<Order>,
+    unlink: Sender<(IfName, IfIndex)>,
+    bird: Option<Bird>,
     namespaces: Namespaces,
 }
 
@@ -61,17 +63,29 @@ impl KernelAdapter {
         let (orders, queue) = bounded(QUEUE);
         let unlink = start_unlinking(own, inputs)?;
         let originals = Originals::open(state_dir)?;
-        let hands = Hands::new(own.clone(), namespaces.clone(), originals, bird)?;
+        let hands = Hands::new(own.clone(), namespaces.clone(), originals, bird.clone())?;
         let worker = Worker {
             hands,
-            unlink,
+            unlink: unlink.clone(),
             metrics: metrics.clone(),
             inputs: inputs.clone(),
         };
         thread::Builder::new()
             .name("kernel".to_owned())
             .spawn(move || worker.work(&queue))?;
-        Ok(Self { orders, namespaces })
+        Ok(Self {
+            orders,
+            unlink,
+            bird,
+            namespaces,
+        })
+    }
+
+    /// What waits for which thread.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let own = [("kernel", self.orders.len()), ("unlink", self.unlink.len())];
+        let bird = self.bird.iter().map(|bird| ("bird", bird.waiting()));
+        own.into_iter().chain(bird)
     }
 
     /// Asks for the kernel to be read back.

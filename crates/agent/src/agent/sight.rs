@@ -37,6 +37,7 @@ impl Agent {
         let notes = [("notes", self.notes.waiting())];
         inputs
             .into_iter()
+            .chain(self.kernel.queues())
             .chain(self.store.queues())
             .chain(notes)
             .collect()
