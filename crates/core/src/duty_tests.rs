@@ -1,11 +1,12 @@
+use buoy_api::binding::Target;
 use buoy_api::names::floating_handle;
 
 use super::*;
 use crate::edit::Change;
 use crate::endpoint::{AttachmentId, Request};
 use crate::fixtures::{
-    FLOATING, binding, block, candidate, empty_view, endpoint_key, floating, node, now, pod, put, record,
-    spoil, view,
+    FLOATING, binding, block, candidate, empty_view, endpoint_key, floating, mine, node, now, pod, put,
+    record, spoil, theirs, view,
 };
 use crate::floating::claim::binding_key;
 use crate::records;
@@ -190,6 +191,33 @@ fn an_owner_that_is_attached_anew_keeps_its_address_until_that_has_a_link() {
         matches!(&handed, Some(Duty::Claim { owner, .. }) if *owner == expected),
         "{handed:?}"
     );
+}
+
+/// The claim of whom it is meant for is tied to the record as it was offered.
+#[test]
+fn who_offered_an_address_says_nothing_until_it_is_taken() {
+    let mut view = view();
+    let said = |owed: Owed| match owed.duty {
+        Some(Duty::Candidates { candidates, .. }) => (candidates, owed.grace),
+        other => panic!("{other:?}"),
+    };
+    let mut offered = binding(None);
+    offered.spec.offer = Some(Offer {
+        to: Target {
+            node: Some("n2".to_owned()),
+            workload: "db-0".to_owned(),
+            endpoint: None,
+        },
+        from: "n1".to_owned(),
+    });
+    put(&mut view, Value::Binding(offered.clone()));
+    assert_eq!(said(of_address(&view, 0)), (vec![mine()], SETTLING));
+    put(&mut view, Value::Binding(binding(Some(&theirs()))));
+    assert_eq!(said(of_address(&view, 0)), (vec![mine()], Duration::ZERO));
+    // What another node offers is not for this one to wait for.
+    offered.spec.offer.as_mut().unwrap().from = "n3".to_owned();
+    put(&mut view, Value::Binding(offered));
+    assert_eq!(said(of_address(&view, 0)), (vec![mine()], Duration::ZERO));
 }
 
 #[test]

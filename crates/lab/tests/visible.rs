@@ -110,7 +110,7 @@ fn metrics_and_conditions_follow_a_workload(store: Kind) {
             node,
             r#"buoy_dropped_packets_total{family="ipv6",reason="spoofed"}"#,
         )?;
-        for queue in ["inputs", "kernel", "unlink", "store", "notes"] {
+        for queue in ["inputs", "kernel", "unlink", "store-owner", "store", "notes"] {
             metric(node, &format!("buoy_queue_depth{{queue=\"{queue}\"}}"))?;
         }
 

@@ -1,7 +1,8 @@
 //! Carries out duties: drives the protocols against the datastore.
 //!
 //! Whatever assigns or releases own addresses runs on one thread, with what it wrote last at hand: so requests that come
-//! by the dozen do not fight each other over one block.
+//! by the dozen do not fight each other over one block. And whoever gives an address away, or takes it, does not wait until
+//! all is said that is to be said of others: a node that is drained has much to say at once.
 
 mod lease;
 mod own;
@@ -36,7 +37,7 @@ use crate::inputs::{Input, Outcome};
 use crate::metrics::Metrics;
 use crate::metrics::datastore::Counts;
 
-/// Threads for everything but own addresses.
+/// Threads for owners of floating IPs, and for everything else.
 const THREADS: usize = 2;
 
 /// A duty with what its protocol needs to know.
@@ -65,6 +66,7 @@ pub(crate) struct StoreAdapter {
     own: Sender<Job>,
     lease: Sender<Job>,
     sighting: Sender<Job>,
+    owner: Sender<Job>,
     other: Sender<Job>,
 }
 
@@ -80,27 +82,31 @@ impl StoreAdapter {
         let (own, own_jobs) = bounded(AT_ONCE);
         let (lease, lease_jobs) = bounded(AT_ONCE);
         let (sighting, sighting_jobs) = bounded(AT_ONCE);
+        let (owner, owner_jobs) = bounded(AT_ONCE);
         let (other, other_jobs) = bounded(AT_ONCE);
         spawn("store-ipam", own_jobs)?;
         spawn("store-lease", lease_jobs)?;
         spawn("store-sighting", sighting_jobs)?;
         for n in 0..THREADS {
+            spawn(&format!("store-owner-{n}"), owner_jobs.clone())?;
             spawn(&format!("store-{n}"), other_jobs.clone())?;
         }
         Ok(Self {
             own,
             lease,
             sighting,
+            owner,
             other,
         })
     }
 
     /// What waits for which thread.
-    pub(crate) fn queues(&self) -> [(&'static str, usize); 4] {
+    pub(crate) fn queues(&self) -> [(&'static str, usize); 5] {
         [
             ("store-ipam", self.own.len()),
             ("store-lease", self.lease.len()),
             ("store-sighting", self.sighting.len()),
+            ("store-owner", self.owner.len()),
             ("store", self.other.len()),
         ]
     }
@@ -112,6 +118,12 @@ impl StoreAdapter {
             Duty::Allocate(_) | Duty::Reallocate(_) | Duty::Retire(_) => &self.own,
             Duty::KeepLease(_) | Duty::ProlongLease(_) | Duty::LeaveLease(_) => &self.lease,
             Duty::ReadLease { .. } | Duty::RevokeLease { .. } => &self.sighting,
+            Duty::FirstClaim { .. }
+            | Duty::Claim { .. }
+            | Duty::Restamp { .. }
+            | Duty::Reassert { .. }
+            | Duty::Offer { .. }
+            | Duty::Release { .. } => &self.owner,
             _ => &self.other,
         };
         // The threads outlive the loop, and no more duties are under way than fit the queue.
@@ -418,3 +430,7 @@ fn given_away(answer: Reply) -> Outcome {
         answer => reply(answer),
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

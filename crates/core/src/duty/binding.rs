@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buoy_api::binding::{Binding, Candidate};
+use buoy_api::binding::{Binding, Candidate, Offer};
 use buoy_api::ip::FloatingIp;
 
 use super::{Duty, ORPHAN_GRACE, Owed, SETTLING};
@@ -90,15 +90,19 @@ pub(super) fn owed(view: &View, floating: FloatingIp, now: Now) -> Owed {
 }
 
 /// This node's part of the status. What it says of an address that it owns is still changing while its kernel and BIRD take
-/// it up; who stands by is for others to act on, and waits for nothing.
+/// it up; who stands by is for others to act on, and waits for nothing: but for whoever was just offered the address, whose
+/// claim would find another revision of the record.
 fn publish(view: &View, floating: FloatingIp, binding: &Binding, candidates: Vec<Candidate>) -> Owed {
     let conditions = conditions::of(view, floating, binding);
     let said = binding.status.candidates.iter();
     let mut said: Vec<&Candidate> = said.filter(|c| c.node == view.settings.node).collect();
     said.sort();
     let is_quiet = said.iter().copied().eq(&candidates) || (said.is_empty() && candidates.len() == 1);
+    let spec = &binding.spec;
+    let offers = |offer: &Offer| offer.from == view.settings.node;
+    let is_offered = spec.owner.is_none() && spec.offer.as_ref().is_some_and(offers);
     Owed {
-        grace: if is_quiet && !conditions.is_empty() {
+        grace: if is_offered || (is_quiet && !conditions.is_empty()) {
             SETTLING
         } else {
             Duration::ZERO

@@ -1,0 +1,96 @@
+use std::time::Duration;
+
+use buoy_api::binding::{Binding, BindingSpec, Offer, Target};
+use buoy_api::meta::ObjectMeta;
+use buoy_core::store::{Prefix, Revision};
+use buoy_core::view::{Gate, Routing, Settings};
+use buoy_datastore::{Watch, WatchError};
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A store in which statuses are written when somebody lets them, and all else at once.
+#[derive(Debug)]
+struct Slow {
+    lets: Receiver<()>,
+}
+
+impl Datastore for Slow {
+    fn name(&self) -> &str {
+        "slow"
+    }
+
+    fn run(&self, op: &StoreOp) -> Reply {
+        if matches!(op, StoreOp::Apply(..)) {
+            self.lets.recv().ok();
+        }
+        Reply::Written(Revision(9))
+    }
+
+    fn watch(&self, _: &[(Prefix, Revision)]) -> Result<Box<dyn Watch>, WatchError> {
+        Err(WatchError::Compacted)
+    }
+}
+
+fn view() -> View {
+    View::new(Settings {
+        node: "n1".to_owned(),
+        floating: Gate::Auto,
+        hold: Duration::ZERO,
+        version: "0.1.0".to_owned(),
+        identity: "a".to_owned(),
+        routing: Routing::Kernel,
+        yield_time: Duration::ZERO,
+    })
+}
+
+fn floating(last: u8) -> FloatingIp {
+    FloatingIp::try_from(std::net::IpAddr::from([172, 16, 1, last])).unwrap()
+}
+
+fn offer(floating: FloatingIp) -> Duty {
+    let binding = Binding::new(ObjectMeta::named("172-16-1-200"), BindingSpec::default());
+    Duty::Offer {
+        floating,
+        seen: Box::new((binding, Revision(7))),
+        offer: Offer {
+            to: Target {
+                node: Some("n2".to_owned()),
+                workload: "web-1".to_owned(),
+                endpoint: None,
+            },
+            from: "n1".to_owned(),
+        },
+    }
+}
+
+/// A node is drained: much is to be said of addresses that stay without owner, and one has somebody who stands by.
+#[test]
+fn an_address_is_given_away_whatever_is_to_be_said_of_others() {
+    let (let_one, lets) = bounded(64);
+    let (inputs, ended) = bounded(64);
+    let store: Arc<dyn Datastore> = Arc::new(Slow { lets });
+    let adapter = StoreAdapter::start(&store, &Metrics::new(), &inputs).unwrap();
+    let (view, now) = (view(), clock::now());
+    let said = 8;
+    for last in 1..=said {
+        let duty = Duty::Candidates {
+            floating: floating(last),
+            candidates: Vec::new(),
+            conditions: Vec::new(),
+        };
+        adapter.perform(Subject::Binding(floating(last)), duty, &view, now);
+    }
+    let moved = Subject::Binding(floating(200));
+    adapter.perform(moved.clone(), offer(floating(200)), &view, now);
+    let first = ended.recv_timeout(SOON).unwrap();
+    assert!(matches!(first, Input::Performed(subject, Outcome::Done) if subject == moved));
+    for _ in 0..said {
+        let_one.send(()).unwrap();
+        assert!(matches!(
+            ended.recv_timeout(SOON).unwrap(),
+            Input::Performed(_, Outcome::Done)
+        ));
+    }
+}
