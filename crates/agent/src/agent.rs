@@ -51,10 +51,16 @@ const TICK: Duration = Duration::from_secs(10);
 pub(crate) struct Contact {
     /// All records were known at least once.
     pub(crate) synced: bool,
-    /// Why there is no contact now.
-    pub(crate) lost: Option<String>,
-    /// Since when there is none, if there is none.
-    lost_since: Mono,
+    /// That there is no contact now.
+    pub(crate) lost: Option<Lost>,
+}
+
+/// No contact with the datastore.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    /// Why, as it was said last.
+    pub(crate) error: String,
+    pub(crate) since: Mono,
 }
 
 /// An agent.
@@ -193,7 +199,7 @@ impl Agent {
             Input::Bird(report) => self.routed(report, now.mono),
             Input::Learnt(floating, is) => self.dirty.extend(self.view.set_learnt(floating, is)),
             Input::Synced => self.synced(now.mono),
-            Input::Lost(error) => self.lost(error),
+            Input::Lost(error) => self.lost(error, now.mono),
             Input::Restored => self.restored(),
             Input::Applied(results) => self.applied(results, now.mono),
             Input::Unlinked(name, index, Ok(())) => self.network.link_gone(&name, index),
@@ -275,8 +281,8 @@ impl Agent {
     }
 
     fn synced(&mut self, now: Mono) {
-        if let Some(error) = self.contact.lost.take() {
-            info!("the datastore answers again, after: {error}");
+        if let Some(lost) = self.contact.lost.take() {
+            info!("the datastore answers again, after: {}", lost.error);
         }
         self.work.retry_now();
         self.view.listed(now);
@@ -355,15 +361,16 @@ impl Agent {
         self.network.distrust();
     }
 
-    fn lost(&mut self, error: String) {
-        if self.contact.lost.as_ref() != Some(&error) {
+    fn lost(&mut self, error: String, now: Mono) {
+        let before = self.contact.lost.as_ref();
+        if before.is_none_or(|before| before.error != error) {
             warn!("no contact with the datastore; what is programmed stays: {error}");
         }
-        if self.contact.lost.is_none() {
-            self.contact.lost_since = clock::mono();
+        if before.is_none() {
             self.metrics.datastore.losses.inc();
         }
-        self.contact.lost = Some(error);
+        let since = before.map_or(now, |before| before.since);
+        self.contact.lost = Some(Lost { error, since });
         self.view.contact_lost();
     }
 

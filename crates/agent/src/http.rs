@@ -156,15 +156,11 @@ impl Answers {
     /// Reads what the packet filter counted. Where that fails the numbers stay as they are.
     fn read_packets(&self) {
         let mut nft = self.nft.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut open = nft.take().map_or_else(Nft::open, Ok);
-        let read = match &mut open {
-            Ok(nft) => nft.counters(),
-            Err(_) => return,
-        };
-        match read {
-            Ok(counters) => {
+        let open = nft.take().map_or_else(Nft::open, Ok);
+        match open.and_then(|mut open| Ok((open.counters()?, open))) {
+            Ok((counters, open)) => {
                 self.metrics.node.dropped(&counters);
-                *nft = open.ok();
+                *nft = Some(open);
             }
             // It is opened anew next time.
             Err(error) => debug!("read the counters of the packet filter: {error}"),

@@ -38,7 +38,7 @@ fn fact(subject: impl ToString, says: impl ToString) -> Value {
 }
 
 /// What is known about an address.
-pub(crate) fn why(agent: &Agent, ip: IpAddr) -> Value {
+pub(crate) fn why(agent: &Agent, ip: IpAddr, now: Now) -> Value {
     let mut facts = Vec::new();
     let own = agent
         .view
@@ -50,8 +50,8 @@ pub(crate) fn why(agent: &Agent, ip: IpAddr) -> Value {
             format!("{ip} is the own address of {} on this node", attachment.endpoint)
         }
         (Ok(floating), None) => {
-            facts.extend(floating_facts(agent, floating));
-            floating_answer(agent, floating)
+            facts.extend(floating_facts(agent, floating, now));
+            floating_answer(agent, floating, now)
         }
         (Err(error), None) => error.to_string(),
     };
@@ -62,7 +62,7 @@ fn own_facts(agent: &Agent, attachment: &Attachment) -> Vec<Value> {
     rows_of(agent, &Subject::Endpoint(attachment.endpoint.clone()))
 }
 
-fn floating_answer(agent: &Agent, floating: FloatingIp) -> String {
+fn floating_answer(agent: &Agent, floating: FloatingIp, now: Now) -> String {
     let Some(binding) = agent.view.bindings.get(&floating) else {
         let asked = agent.view.asking(floating).next().is_some();
         return match agent.work.failure(&Subject::Binding(floating)) {
@@ -79,7 +79,7 @@ fn floating_answer(agent: &Agent, floating: FloatingIp) -> String {
             binding.spec.namespace, owner.workload, owner.internal_ip, owner.node, binding.spec.epoch.0
         ),
         (None, Some(offer)) => format!("{floating} is on its way to {}", target(&offer.to)),
-        (None, None) => format!("{floating} fronts nobody: {}", held(agent, binding)),
+        (None, None) => format!("{floating} fronts nobody: {}", held(agent, binding, now)),
     }
 }
 
@@ -90,9 +90,9 @@ fn target(to: &Target) -> String {
     }
 }
 
-fn held(agent: &Agent, binding: &Binding) -> String {
+fn held(agent: &Agent, binding: &Binding, now: Now) -> String {
     let until = hold_ends(binding, agent.view.settings.hold);
-    if until <= crate::clock::now().wall {
+    if until <= now.wall {
         return format!(
             "its hold for namespace {} is over, and it is about to be freed",
             binding.spec.namespace
@@ -101,7 +101,7 @@ fn held(agent: &Agent, binding: &Binding) -> String {
     format!("held for namespace {} until {until:.0}", binding.spec.namespace)
 }
 
-fn floating_facts(agent: &Agent, floating: FloatingIp) -> Vec<Value> {
+fn floating_facts(agent: &Agent, floating: FloatingIp, now: Now) -> Vec<Value> {
     let mut facts = Vec::new();
     if let Some(bad) = agent.view.bad.get(&claim::binding_key(floating)) {
         facts.push(fact("binding", bad));
@@ -116,7 +116,7 @@ fn floating_facts(agent: &Agent, floating: FloatingIp) -> Vec<Value> {
         .asking(floating)
         .any(|endpoint| standing(&agent.view, endpoint, floating) == Standing::Undecided)
     {
-        facts.extend(lease::obstacle(agent));
+        facts.extend(lease::obstacle(agent, now));
     }
     for endpoint in agent.view.asking(floating) {
         let says = match standing(&agent.view, endpoint, floating) {
@@ -139,7 +139,7 @@ fn floating_facts(agent: &Agent, floating: FloatingIp) -> Vec<Value> {
             "was this node's before the datastore was restored from a copy",
         ));
     }
-    facts.extend(lease::facts(agent, floating));
+    facts.extend(lease::facts(agent, floating, now));
     facts.extend(rows_of(agent, &Subject::Binding(floating)));
     facts
 }
@@ -187,7 +187,7 @@ fn state(agent: &Agent, key: &RowKey) -> String {
 pub(crate) fn status(agent: &Agent, now: Now) -> Value {
     let requests = glance::requests(agent, now.mono);
     let health = match &agent.contact.lost {
-        Some(error) => format!("no contact: {error}"),
+        Some(lost) => format!("no contact: {}", lost.error),
         None if agent.view.is_held() => restored(agent, now),
         None if agent.contact.synced => "in contact".to_owned(),
         None => "not read yet".to_owned(),
@@ -209,9 +209,9 @@ pub(crate) fn status(agent: &Agent, now: Now) -> Value {
             "standby": requests.standby + requests.undecided,
             "refused": requests.refused,
         },
-        "notReady": glance::unready(agent, now.mono),
+        "notReady": glance::unready(agent, now),
         "lease": lease::own(agent, now),
-        "problems": problems(agent),
+        "problems": problems(agent, now),
     })
 }
 
@@ -223,7 +223,7 @@ fn restored(agent: &Agent, now: Now) -> String {
     format!("in contact; it was restored from a copy: nothing is allocated {until}")
 }
 
-fn problems(agent: &Agent) -> Vec<String> {
+fn problems(agent: &Agent, now: Now) -> Vec<String> {
     let bad = agent.view.bad.iter().map(|(key, bad)| format!("{key}: {bad}"));
     let work = agent
         .work
@@ -236,7 +236,7 @@ fn problems(agent: &Agent) -> Vec<String> {
     let lost = agent.view.lost_by_restore().map(|(floating, owner)| {
         format!("{floating}: was this node's before the datastore was restored, and is of {owner} now")
     });
-    let twin = agent.view.truce(crate::clock::mono()).map(|_| {
+    let twin = agent.view.truce(now.mono).map(|_| {
         format!(
             "Node {}: somebody writes over this record again and again\nif it is another agent: name the nodes differently",
             agent.settings.node_name

@@ -115,7 +115,8 @@ pub struct Settings {
     pub floating: Gate,
     /// Hold of released floating IPs.
     pub hold: Duration,
-    /// How long the routing daemon may be away before this node's workloads count as not ready.
+    /// How long the routing daemon may be away before this node's workloads count as not ready, and how long a workload may
+    /// be not ready before it counts as such.
     pub yield_time: Duration,
     /// Where metrics and health are served.
     pub listen: Listen,

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use buoy_api::ip::{Family, FloatingIp};
+use buoy_api::names::{self, Orchestrator};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -171,7 +172,12 @@ pub struct Request {
 impl Request {
     /// Handle of the addresses in IPAM.
     pub fn handle(&self, id: &AttachmentId) -> String {
-        buoy_api::names::workload_handle(&self.network, &id.container)
+        names::workload_handle(&self.network, &id.container)
+    }
+
+    /// Whether the workload is a pod.
+    pub fn is_pod(&self) -> bool {
+        self.orchestrator == Orchestrator::K8s.as_str()
     }
 
     /// Whether the addresses have no record in IPAM.

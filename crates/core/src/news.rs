@@ -11,7 +11,6 @@ use std::fmt;
 use buoy_api::annotations::{FLOATING_IPS, IP_ADDRS, IP_ADDRS_NO_IPAM, chosen_addresses};
 use buoy_api::binding::Epoch;
 use buoy_api::ip::FloatingIp;
-use buoy_api::names::Orchestrator;
 
 pub use self::limit::{Left, Limits, Note};
 use crate::endpoint::{AddressRequest, Attachment, AttachmentId, EndpointId};
@@ -108,9 +107,10 @@ impl What {
         }
     }
 
-    /// What changed, in a word, for those who count.
-    pub fn change(&self) -> &'static str {
-        match self {
+    /// How the request for a floating IP stands now, or what became of it, in a word, for those who count; `None` where it
+    /// is about something else.
+    pub fn change(&self) -> Option<&'static str> {
+        Some(match self {
             Self::Granted(..) => "granted",
             Self::TakenOver { .. } => "taken_over",
             Self::StandsBy(..) => "standby",
@@ -119,8 +119,9 @@ impl What {
             Self::Withdrawn(..) => "withdrawn",
             Self::GivenBack(_) => "given_back",
             Self::Malformed(_) | Self::TooLate(..) => "ignored",
-            Self::NotAttached(_) => "not_attached",
-        }
+            // Whoever counts what the runtime asked has counted it.
+            Self::NotAttached(_) => return None,
+        })
     }
 
     /// Whether somebody should look at it.
@@ -241,7 +242,7 @@ impl Workload {
             namespace: attachment.endpoint.namespace.clone(),
             name: attachment.request.workload.clone(),
             uid: attachment.request.uid.clone(),
-            is_pod: attachment.request.orchestrator == Orchestrator::K8s.as_str(),
+            is_pod: attachment.request.is_pod(),
         }
     }
 }

@@ -74,7 +74,7 @@ pub(crate) fn says_the_same(one: &WorkloadEndpoint, other: &WorkloadEndpoint) ->
 
 fn endpoint_spec(attachment: &Attachment, node: &str) -> WorkloadEndpointSpec {
     let request = &attachment.request;
-    let is_pod = request.orchestrator == "k8s";
+    let is_pod = request.is_pod();
     WorkloadEndpointSpec {
         orchestrator: request.orchestrator.clone(),
         node: node.to_owned(),

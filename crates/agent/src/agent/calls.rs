@@ -46,7 +46,7 @@ impl Agent {
             Body::Inspect(question) => {
                 let answer = match question {
                     Inspect::Plan => inspect::plan(self, now),
-                    Inspect::Why { ip } => inspect::why(self, ip),
+                    Inspect::Why { ip } => inspect::why(self, ip, now),
                     Inspect::NodeStatus => inspect::status(self, now),
                 };
                 Waiter::from(call).answer(Ok(answer));
@@ -239,9 +239,9 @@ impl Agent {
 
     fn status(&self, now: Mono) -> Response {
         match &self.contact.lost {
-            Some(error) => Err(
+            Some(lost) => Err(
                 CniError::new(ErrorCode::NOT_AVAILABLE, "no contact with the datastore")
-                    .with_hint(error.clone()),
+                    .with_hint(lost.error.clone()),
             ),
             None if !self.contact.synced => Err(CniError::new(
                 ErrorCode::NOT_AVAILABLE,

@@ -39,11 +39,8 @@ impl Agent {
         self.settle_adding(now);
         self.settle_removing(now.mono);
         self.undo_unanswered(now);
-        let why = self
-            .contact
-            .lost
-            .clone()
-            .unwrap_or_else(|| "it was not read yet".to_owned());
+        let lost = self.contact.lost.as_ref().map(|lost| lost.error.as_str());
+        let why = lost.unwrap_or("it was not read yet");
         let error = CniError::try_again("the agent has no contact with the datastore").with_hint(why);
         if let Some(before) = now.mono.0.checked_sub(EARLY) {
             self.answers.turn_away(Mono(before), &error);

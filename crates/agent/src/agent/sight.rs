@@ -10,7 +10,7 @@ impl Agent {
     /// For how long what is known of the datastore may have been out of date.
     pub(crate) fn sync_age(&self, now: Mono) -> Duration {
         match (&self.contact.lost, self.contact.synced) {
-            (Some(_), true) => now.since(self.contact.lost_since),
+            (Some(lost), true) => now.since(lost.since),
             (_, false) => now.since(self.started),
             (None, true) => Duration::ZERO,
         }

@@ -16,7 +16,9 @@ impl Agent {
     pub(super) fn tell_of(&mut self, dirty: &BTreeSet<Subject>, now: Now) {
         for endpoint in self.endpoints_of(dirty) {
             for news in self.herald.news(&self.view, &endpoint) {
-                self.metrics.floating.changed(news.what.change());
+                if let Some(change) = news.what.change() {
+                    self.metrics.floating.changed(change);
+                }
                 self.tell(&news, now);
             }
         }

@@ -69,9 +69,9 @@ pub(crate) fn glance(agent: &Agent, now: Now) -> Glance {
     let sessions = agent.report.iter().flat_map(|report| &report.sessions);
     let established = sessions.clone().filter(|session| session.is_established());
     Glance {
-        unready: unready(agent, now.mono),
+        unready: unready(agent, now),
         synced: agent.contact.synced,
-        lost: agent.contact.lost.clone(),
+        lost: agent.contact.lost.as_ref().map(|lost| lost.error.clone()),
         sync_age: agent.sync_age(now.mono),
         hold: hold(agent, now.mono),
         refused: agent.writes_refused(now.mono),
@@ -137,32 +137,32 @@ pub(super) fn requests(agent: &Agent, now: Mono) -> Requests {
 }
 
 /// Why the agent is not ready: what a new workload, or a floating IP that comes here, would lack.
-pub(super) fn unready(agent: &Agent, now: Mono) -> Vec<String> {
+pub(super) fn unready(agent: &Agent, now: Now) -> Vec<String> {
     let mut reasons = Vec::new();
     let lost = agent.contact.lost.as_ref();
     match (agent.contact.synced, lost) {
         (true, None) => {}
-        (true, Some(error)) => reasons.push(format!(
-            "no contact with the datastore for {} s: {error}",
-            agent.sync_age(now).as_secs()
+        (true, Some(lost)) => reasons.push(format!(
+            "no contact with the datastore for {} s: {}",
+            now.mono.since(lost.since).as_secs(),
+            lost.error
         )),
-        (false, Some(error)) => reasons.push(format!("the datastore was not read yet: {error}")),
+        (false, Some(lost)) => reasons.push(format!("the datastore was not read yet: {}", lost.error)),
         (false, None) => reasons.push("the datastore was not read yet".to_owned()),
     }
     if agent.contact.synced && !agent.is_announced() {
         reasons.push("the first comparison with the kernel is not applied yet".to_owned());
     }
-    if let (None, Some(error)) = (lost, agent.writes_refused(now)) {
+    if let (None, Some(error)) = (lost, agent.writes_refused(now.mono)) {
         reasons.push(format!("the datastore takes no writes: {error}"));
     }
-    if let Err(error) = agent.view.may_allocate(now) {
+    if let Err(error) = agent.view.may_allocate(now.mono) {
         reasons.push(error.to_string());
     }
     if let Daemon::NotReady { why, .. } = &agent.view.daemon {
         reasons.push(format!("routing: {why}"));
     }
     if let Own::Foreign(_) = agent.view.own_lease() {
-        let now = crate::clock::now();
         reasons.push(format!("lease: {}", lease::own(agent, now)));
     }
     reasons

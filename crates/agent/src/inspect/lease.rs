@@ -30,24 +30,23 @@ pub(super) fn own(agent: &Agent, now: Now) -> String {
 }
 
 /// Why nothing is claimed on this node now, whoever asks.
-pub(super) fn obstacle(agent: &Agent) -> Option<Value> {
+pub(super) fn obstacle(agent: &Agent, now: Now) -> Option<Value> {
     if let Daemon::NotReady { why, .. } = &agent.view.daemon {
         return Some(fact(
             "routing",
             format!("nothing is claimed before BIRD is ready: {why}"),
         ));
     }
-    matches!(agent.view.own_lease(), Own::Foreign(_)).then(|| fact("lease", own(agent, crate::clock::now())))
+    matches!(agent.view.own_lease(), Own::Foreign(_)).then(|| fact("lease", own(agent, now)))
 }
 
 /// What bears upon who owns an address: how sure this node is of it, and what it sees of the owner's node.
-pub(super) fn facts(agent: &Agent, floating: FloatingIp) -> Vec<Value> {
+pub(super) fn facts(agent: &Agent, floating: FloatingIp, now: Now) -> Vec<Value> {
     let mut facts = Vec::new();
     let binding = agent.view.bindings.get(&floating);
     let Some(owner) = binding.and_then(|binding| binding.spec.owner.as_ref()) else {
         return facts;
     };
-    let now = crate::clock::now();
     if owner.node == agent.settings.node_name {
         let given = agent.view.is_giving(floating);
         let says = match (given, agent.view.is_confirmed(floating, now.mono)) {

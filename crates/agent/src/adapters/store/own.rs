@@ -94,7 +94,7 @@ fn grant(attachment: &Attachment, context: &Context) -> Grant {
         ("node".to_owned(), context.asker.host.clone()),
         ("timestamp".to_owned(), go_timestamp(context.now.wall)),
     ]);
-    if attachment.request.orchestrator == "k8s" {
+    if attachment.request.is_pod() {
         attributes.insert("namespace".to_owned(), attachment.endpoint.namespace.clone());
         attributes.insert("pod".to_owned(), attachment.request.workload.clone());
     }
