@@ -4,7 +4,7 @@ use buoy_api::meta::{Extra, ObjectMeta};
 use super::*;
 use crate::endpoint::Phase;
 use crate::fixtures::{
-    FLOATING, binding, block, candidate, empty_view, endpoint, endpoint_key, floating, pod, pool, put,
+    FLOATING, binding, block, candidate, empty_view, endpoint, endpoint_key, floating, mine, pod, pool, put,
     record, spoil, view,
 };
 use crate::store::Revision;
@@ -244,4 +244,14 @@ fn the_first_address_that_is_owned_and_the_last_concern_the_lease() {
         lease(put(&mut view, Value::Binding(binding(None)))),
         "left after a while"
     );
+}
+
+#[test]
+fn a_block_concerns_an_address_that_is_owned_here_and_no_longer_asked_for() {
+    let mut view = view();
+    put(&mut view, Value::Binding(binding(Some(&mine()))));
+    put(&mut view, Value::Endpoint(record(&pod("web-0", 7), &[])));
+    let somebody = block("172.16.1.0/29", 3, Some("net.somebody"), &[]);
+    let dirty = put(&mut view, Value::Block(somebody));
+    assert!(dirty.contains(&address()), "{dirty:?}");
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
+use buoy_api::binding::Binding;
 use buoy_api::ip::FloatingIp;
 use ipnet::IpNet;
 
@@ -60,6 +61,8 @@ impl View {
             // And it holds the reservations, which go with their bindings or, without one, may be leaks.
             Key::Block(cidr) => {
                 subjects.extend(self.asked_within(cidr).map(Subject::Binding));
+                // Or one that a workload of this node owns and no longer asks for.
+                subjects.extend(self.owned_within(cidr).into_iter().map(Subject::Binding));
                 // And it gives workloads of this node their own addresses, or does not any more.
                 subjects.extend(self.workloads_within(*cidr));
                 let reserved = self.blocks.get(cidr).into_iter().flat_map(reserved_by);
@@ -120,6 +123,23 @@ impl View {
     fn workloads_within(&self, cidr: IpNet) -> impl Iterator<Item = Subject> {
         self.attachments_within(cidr)
             .map(|attachment| Subject::Attachment(attachment.id.clone()))
+    }
+
+    /// Floating IPs in a block that workloads of this node own.
+    fn owned_within(&self, cidr: &IpNet) -> Vec<FloatingIp> {
+        let Ok(last) = FloatingIp::try_from(cidr.broadcast()) else {
+            return Vec::new();
+        };
+        let is_owned = |binding: &Binding| {
+            let owner = binding.spec.owner.as_ref();
+            owner.is_some_and(|owner| owner.node == self.settings.node)
+        };
+        let bound = self.bindings.up_to(&last).rev();
+        bound
+            .take_while(|(floating, _)| floating.addr() >= cidr.network())
+            .filter(|(_, binding)| is_owned(binding))
+            .map(|(floating, _)| *floating)
+            .collect()
     }
 
     fn asked_within(&self, cidr: &IpNet) -> impl Iterator<Item = FloatingIp> + '_ {
