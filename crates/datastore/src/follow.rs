@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use buoy_core::store::{Delta, FailureKind, Key, Prefix, Record, Reply, Revision, StoreError, StoreOp};
+use buoy_core::store::{Delta, Key, Prefix, Record, Revision, StoreError};
 
-use crate::{Datastore, Event, WatchError};
+use crate::{Datastore, Event, WatchError, list};
 
 /// What [`follow`] hands on.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,24 +167,13 @@ impl Follower<'_> {
     fn list(&mut self) -> Result<Vec<Revision>, Interruption> {
         let mut listed = Vec::with_capacity(self.interest.len());
         for prefix in self.interest {
-            let (records, revision) = match self.store.run(&StoreOp::List(prefix.clone())) {
-                Reply::List(records, revision) => (records, revision),
-                Reply::Failed(error) => return Err(Interruption::Store(error)),
-                _ => return Err(Interruption::Store(self.no_answer())),
-            };
+            let (records, revision) = list(self.store, prefix.clone()).map_err(Interruption::Store)?;
             self.look_for_a_restore(&records, revision)?;
             self.give_difference(prefix, records, revision)?;
             listed.push(revision);
         }
         self.is_fresh = true;
         Ok(listed)
-    }
-
-    fn no_answer(&self) -> StoreError {
-        StoreError {
-            kind: FailureKind::Unavailable,
-            message: format!("no answer to a list: {}", self.store.name()),
-        }
     }
 
     fn give_difference(

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use buoy_api::ObjectMeta;
 use buoy_api::v3::{IpReservation, IpReservationSpec};
-use buoy_core::store::Value;
+use buoy_core::store::{Reply, StoreOp, Value};
 
 use super::*;
 use crate::Watch;

@@ -7,6 +7,7 @@
 //!
 //! Not here: what is written and when (`buoy-core`). Keys and JSON are known to [`codec`] alone.
 
+mod ask;
 mod cause;
 pub mod codec;
 mod environment;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use buoy_core::news::Note;
 use buoy_core::store::{Key, Next, Prefix, Record, Reply, Revision, Steps, StoreError, StoreOp};
 
+pub use ask::{get, list};
 pub use follow::{Feed, follow};
 pub use open::{default_url, open, open_for};
 

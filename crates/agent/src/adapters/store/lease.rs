@@ -1,8 +1,8 @@
 //! Leases. A renewal waits for nothing else, and neither do readings: a write that is slow is no gap between them.
 
 use buoy_core::floating::lease::{self, Held, Holder, KeepLease, Kept, Own, RevokeLease, lease_of};
-use buoy_core::store::{Reply, StoreOp};
-use buoy_datastore::{Datastore, drive};
+use buoy_core::store::Reply;
+use buoy_datastore::{Datastore, drive, get};
 
 use crate::clock;
 use crate::inputs::Outcome;
@@ -26,12 +26,7 @@ pub(super) fn left(store: &dyn Datastore, holder: &Holder, held: &Held) -> Outco
 
 /// Reads a node's lease.
 pub(super) fn read(store: &dyn Datastore, node: &str) -> Outcome {
-    let found = match store.run(&StoreOp::Get(lease::key(node))) {
-        Reply::Record(record) => lease_of(record),
-        Reply::Failed(error) => Err(error),
-        _ => return Outcome::Failed(format!("no answer to a reading: {}", store.name())),
-    };
-    sighted(found)
+    sighted(get(store, lease::key(node)).and_then(lease_of))
 }
 
 /// Revokes a node's lease, or learns that it lives.
