@@ -9,7 +9,9 @@
 #![forbid(unsafe_code)]
 
 mod binary;
+mod pool;
 mod process;
+mod rights;
 pub mod settings;
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -22,6 +24,7 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 
 pub use binary::binary;
+pub use pool::{Lent, Pool};
 use process::Process;
 
 /// Longest that a start may take on a busy machine.
@@ -29,6 +32,19 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What memory must have left for a server's files to be there, in bytes.
 const ROOM: u64 = 2 << 30;
+
+/// What [`ApiServer::empty`] takes away, by where etcd has it: all that the tests make in a server of a [`Pool`].
+const MADE: [&str; 9] = [
+    "buoy.dev/",
+    "crd.projectcalico.org/",
+    "pods/",
+    "minions/",
+    "events/",
+    "leases/buoy-system/",
+    "configmaps/kube-system/calico-config",
+    "namespaces/buoy-system",
+    "namespaces/shop",
+];
 
 /// Who may do everything.
 pub const ADMIN: &str = "admin";
@@ -46,6 +62,7 @@ const USERS: &str = "admin-token,admin,1,system:masters\n\
 pub struct ApiServer {
     server: Option<Process>,
     etcd: Option<Process>,
+    was_stopped: bool,
     /// Where it listens, by TLS.
     pub address: SocketAddr,
     /// Where its etcd listens: for clients, and for members that it does not have.
@@ -69,6 +86,7 @@ impl ApiServer {
         let mut started = Self {
             server: None,
             etcd: None,
+            was_stopped: false,
             address: free(host)?,
             etcd_addresses: [free(host)?, free(host)?],
             more: more.iter().map(|arg| (*arg).to_owned()).collect(),
@@ -121,7 +139,13 @@ impl ApiServer {
 
     /// Kills the server; etcd stays.
     pub fn stop(&mut self) {
+        self.was_stopped = true;
         self.server = None;
+    }
+
+    /// Whether it was ever stopped.
+    pub fn was_stopped(&self) -> bool {
+        self.was_stopped
     }
 
     /// Starts the server that was stopped.
@@ -138,7 +162,8 @@ impl ApiServer {
             if Instant::now() > deadline {
                 bail!("kube-apiserver does not serve\n{}", server.log());
             }
-            std::thread::sleep(Duration::from_millis(50));
+            // Each question is a process, which takes from the server that it asks.
+            std::thread::sleep(Duration::from_millis(150));
         }
         self.server = Some(server);
         Ok(())
@@ -179,16 +204,27 @@ impl ApiServer {
 
     /// Makes etcd forget all changes but the newest.
     pub fn compact(&self) -> Result<()> {
-        let found: Json = serde_json::from_str(&self.etcdctl(&["get", "x", "-w", "json"])?)?;
+        let found: Json = serde_json::from_str(&self.etcdctl(&["get", "x", "-w", "json"], "")?)?;
         let newest = found["header"]["revision"].to_string();
-        self.etcdctl(&["compact", "--physical", &newest]).map(drop)
+        self.etcdctl(&["compact", "--physical", &newest], "").map(drop)
     }
 
-    fn etcdctl(&self, args: &[&str]) -> Result<String> {
+    /// Takes away what tests have made in it, in one step and past the server, which hears of it as of any change.
+    pub fn empty(&self) -> Result<()> {
+        let deletions = MADE.map(|made| format!("del --prefix /registry/{made}\n"));
+        // No conditions; what is done if they hold; what else.
+        let transaction = format!("\n{}\n\n", deletions.concat());
+        self.etcdctl(&["txn"], &transaction)?;
+        // All that has one revision. The server believes to have it when it has some of it, and answers with the rest; so
+        // there is another revision that it waits for.
+        self.etcdctl(&["put", "emptied", ""], "").map(drop)
+    }
+
+    fn etcdctl(&self, args: &[&str], input: &str) -> Result<String> {
         let endpoint = self.etcd_addresses[0].to_string();
         let mut command = Command::new("etcdctl");
         command.args(["--endpoints", &endpoint]).args(args);
-        process::output(command, "")
+        process::output(command, input)
     }
 
     /// What the audit log has told so far.
@@ -227,6 +263,8 @@ fn start_apiserver(
         "--endpoint-reconciler-type=none".to_owned(),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
         "--authorization-mode=RBAC".to_owned(),
+        // One client at a time needs no queues.
+        "--enable-priority-and-fairness=false".to_owned(),
         // Nobody makes the accounts that pods would need.
         "--disable-admission-plugins=ServiceAccount".to_owned(),
     ]);

@@ -176,7 +176,7 @@ impl Status {
                 "{message}\nsee that token or certificate are valid"
             ))),
             403 => Trouble::NotDone(Cause::refused(format!(
-                "{message}\nsee deploy/rbac.yaml for the rights that are needed"
+                "{message}\nsee deploy/rbac*.yaml for the rights that are needed"
             ))),
             400 if message.contains("unknown field") => Trouble::NotDone(Cause::refused(format!(
                 "the definition of {what} is older than this program: {message}\nrenew it: kubectl apply -f deploy/crds/buoy.yaml"

@@ -1,20 +1,19 @@
 //! Records that do not fit each other, as broken tools and careless hands leave them: each is said, and none of them gives
 //! an address twice or stops the rest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use buoy_api::ObjectMeta;
 use buoy_api::ip::Family;
 use buoy_api::ipam::AffinityOwner;
 use buoy_api::v3::{IpPool, IpPoolSpec};
-use buoy_core::ipam::{Ask, Asker, AutoAssign, AutoAssignRequest, Grant, IpamError, ReleaseHandle, Snapshot};
+use buoy_core::ipam::{AutoAssign, IpamError, ReleaseHandle};
 use buoy_core::store::{Key, Prefix, Record};
 use buoy_datastore::{Datastore, Event, drive};
 use serde_json::{Value as Json, json};
 
-use crate::tools::{Bytes, Ipam, Raw, events_until, get, list};
+use crate::tools::{Bytes, Ipam, Raw, addresses, events_until, get, list};
 
 const ALPHA: &str = "alpha";
 
@@ -25,26 +24,7 @@ fn assign(store: &dyn Datastore, pools: &[&str], handle: &str) -> Result<IpAddr,
         spec.block_size = Some(30);
         IpPool::new(ObjectMeta::named(*cidr), spec)
     });
-    let request = AutoAssignRequest {
-        snapshot: Arc::new(Snapshot {
-            pools: pools.collect(),
-            ..Snapshot::default()
-        }),
-        asker: Asker {
-            host: ALPHA.to_owned(),
-            node_labels: BTreeMap::new(),
-            namespace_labels: BTreeMap::new(),
-        },
-        grant: Grant {
-            handle: handle.to_owned(),
-            attributes: BTreeMap::new(),
-        },
-        v4: Ask::of(1),
-        v6: Ask::of(0),
-        cached: Vec::new(),
-        seed: 0,
-        now: jiff::Timestamp::now(),
-    };
+    let request = addresses(pools.collect(), (ALPHA, handle), (1, 0));
     let assigned = drive(store, AutoAssign::new(request))?;
     Ok(assigned.addresses[0].addr())
 }

@@ -10,17 +10,25 @@ use crate::tools::{Backend, create, get, key, list, number, value, written};
 
 /// Raises the counter so many times; returns the number of conflicts.
 pub(crate) fn count_up(store: &dyn Datastore, name: &str, times: u64) -> u64 {
-    let mut conflicts = 0;
-    for _ in 0..times {
-        loop {
-            let record = get(store, &key(name)).unwrap();
-            let next = value(name, number(&record) + 1);
-            match store.run(&StoreOp::Update(key(name), next, record.revision)) {
-                Reply::Written(_) => break,
-                Reply::Conflict => conflicts += 1,
-                other => panic!("{other:?}"),
+    let read = || {
+        let record = get(store, &key(name)).unwrap();
+        (number(&record), record.revision)
+    };
+    let (mut written, mut conflicts) = (0, 0);
+    let mut known = read();
+    while written < times {
+        let next = known.0 + 1;
+        known = match store.run(&StoreOp::Update(key(name), value(name, next), known.1)) {
+            Reply::Written(at) => {
+                written += 1;
+                (next, at)
             }
-        }
+            Reply::Conflict => {
+                conflicts += 1;
+                read()
+            }
+            other => panic!("{other:?}"),
+        };
     }
     conflicts
 }

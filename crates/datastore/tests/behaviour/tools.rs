@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use buoy_api::ObjectMeta;
-use buoy_api::v3::{IpReservation, IpReservationSpec};
+use buoy_api::v3::{IpPool, IpReservation, IpReservationSpec};
+use buoy_core::ipam::{Ask, Asker, AutoAssignRequest, Grant, Snapshot};
 use buoy_core::store::{Key, Record, Reply, Revision, StoreOp, Value};
 use buoy_datastore::{Datastore, Event, Watch};
 use serde_json::Value as Json;
@@ -61,6 +62,33 @@ impl Ipam<'_> {
 pub(crate) trait Bytes: Raw {
     /// Writes any bytes.
     fn put_bytes(&self, path: &str, bytes: &[u8]);
+}
+
+/// What a workload on a host asks for: so many addresses of IPv4 and IPv6 from these pools.
+pub(crate) fn addresses(
+    pools: Vec<IpPool>,
+    (host, handle): (&str, &str),
+    (v4, v6): (usize, usize),
+) -> AutoAssignRequest {
+    AutoAssignRequest {
+        snapshot: Arc::new(Snapshot {
+            pools,
+            ..Snapshot::default()
+        }),
+        asker: Asker {
+            host: host.to_owned(),
+            ..Asker::default()
+        },
+        grant: Grant {
+            handle: handle.to_owned(),
+            ..Grant::default()
+        },
+        v4: Ask::of(v4),
+        v6: Ask::of(v6),
+        cached: Vec::new(),
+        seed: 1,
+        now: jiff::Timestamp::now(),
+    }
 }
 
 /// Key of the reservation `name`.

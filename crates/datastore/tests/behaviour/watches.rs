@@ -70,7 +70,7 @@ pub(crate) fn each_prefix_begins_where_it_is_known(backend: &dyn Backend) {
 }
 
 pub(crate) fn a_watch_resumes_anywhere_without_loss_or_repetition(backend: &dyn Backend) {
-    const WRITES: u64 = 2000;
+    const WRITES: u64 = 1000;
     let store = backend.open();
     let (_, mut from) = list(&*store, Prefix::Reservations);
     std::thread::scope(|scope| {

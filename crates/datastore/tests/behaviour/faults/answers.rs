@@ -108,7 +108,7 @@ pub(crate) fn is_known_over_breaking_connections(
     (proxy, every): (&Proxy, Duration),
     client: &(dyn Fn() -> Arc<dyn Datastore> + Sync),
 ) {
-    const EACH: u64 = 300;
+    const EACH: u64 = 100;
     create(direct, "counter", 0);
     let stop = AtomicBool::new(false);
     let (written, unknown) = std::thread::scope(|scope| {

@@ -8,7 +8,7 @@ use buoy_api::Family;
 use buoy_core::store::Prefix;
 use buoy_datastore::Datastore;
 use buoy_datastore::kubernetes::{Kubernetes, Options};
-use buoy_kubeserver::{ADMIN, ApiServer};
+use buoy_kubeserver::{ADMIN, ApiServer, Lent, Pool};
 
 use serde_json::{Value as Json, json};
 
@@ -19,24 +19,46 @@ use crate::tools::{Backend, Ipam, Raw, list};
 /// Where definitions and rights are.
 pub(crate) const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy");
 
-/// An API server that knows our records.
-pub(crate) struct ApiServerBackend {
-    server: Mutex<ApiServer>,
+/// Servers that know our records, one test after another.
+static SERVERS: Pool = Pool::new(|| known(&[]));
+
+/// An API server of a test.
+pub(crate) enum ApiServerBackend {
+    Lent(Lent),
+    Own(Box<Mutex<ApiServer>>),
 }
 
+/// One that knows our records, and has none.
 pub(crate) fn api_server() -> ApiServerBackend {
+    ApiServerBackend::Lent(SERVERS.take().unwrap())
+}
+
+/// The same, which no other test has before or after: for who stops it, changes definitions or rights, reads what it noted, or
+/// leaves requests on their way.
+pub(crate) fn own_api_server() -> ApiServerBackend {
     api_server_with(&[])
 }
 
 /// The same, with more arguments.
 pub(crate) fn api_server_with(more: &[&str]) -> ApiServerBackend {
-    let backend = bare_api_server_with(more);
-    backend
-        .server()
-        .create(&[&Path::new(DEPLOY).join("crds")])
-        .unwrap();
-    remember_from_now(&*backend.open());
-    backend
+    ApiServerBackend::Own(Box::new(Mutex::new(known(more).unwrap())))
+}
+
+/// One that knows only what it begins with.
+pub(crate) fn bare_api_server() -> ApiServerBackend {
+    ApiServerBackend::Own(Box::new(Mutex::new(ApiServer::start(own_address()).unwrap())))
+}
+
+fn known(more: &[&str]) -> anyhow::Result<ApiServer> {
+    let server = ApiServer::start_with(own_address(), more)?;
+    server.create(&[&Path::new(DEPLOY).join("crds")])?;
+    remember_from_now(&*client(&url(&server, ADMIN), Options::default()));
+    Ok(server)
+}
+
+/// The tests are not to wait for the sake of a server that is theirs alone.
+fn url(server: &ApiServer, user: &str) -> String {
+    format!("kubernetes:{}?qps=0", server.kubeconfig(user).display())
 }
 
 /// Until the server remembers what changes. It begins to when it is first asked for a collection, and takes its time: a
@@ -63,20 +85,12 @@ fn remember_from_now(store: &dyn Datastore) {
     }
 }
 
-/// An API server that has nothing but what it begins with.
-pub(crate) fn bare_api_server() -> ApiServerBackend {
-    bare_api_server_with(&[])
-}
-
-fn bare_api_server_with(more: &[&str]) -> ApiServerBackend {
-    ApiServerBackend {
-        server: Mutex::new(ApiServer::start_with(own_address(), more).unwrap()),
-    }
-}
-
 impl ApiServerBackend {
     pub(crate) fn server(&self) -> MutexGuard<'_, ApiServer> {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+        match self {
+            Self::Lent(server) => server.lock(),
+            Self::Own(server) => server.lock().unwrap_or_else(PoisonError::into_inner),
+        }
     }
 
     /// A client with the rights of a user.
@@ -95,8 +109,7 @@ impl ApiServerBackend {
     }
 
     fn url(&self, user: &str) -> String {
-        // The tests are not to wait for the sake of a server that is theirs alone.
-        format!("kubernetes:{}?qps=0", self.server().kubeconfig(user).display())
+        url(&self.server(), user)
     }
 
     /// Creates an object past the datastore.

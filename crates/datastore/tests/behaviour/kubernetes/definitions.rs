@@ -5,7 +5,7 @@ use buoy_api::binding::{Binding, BindingSpec, Owner, Term};
 use buoy_core::store::{FailureKind, Key, Prefix, Revision, StoreOp, Value};
 use buoy_datastore::WatchError;
 
-use super::backend::{api_server, bare_api_server};
+use super::backend::{api_server, bare_api_server, own_api_server};
 use super::failure;
 use crate::tools::Backend;
 
@@ -49,7 +49,7 @@ fn a_server_without_definitions_says_which_are_missing() {
 
 #[test]
 fn an_older_definition_is_said_to_be_old_and_loses_nothing() {
-    let backend = api_server();
+    let backend = own_api_server();
     let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/owner/properties/term";
     let patch = format!(r#"[{{"op": "remove", "path": "{path}"}}]"#);
     let crd = "crd/floatingipbindings.buoy.dev";

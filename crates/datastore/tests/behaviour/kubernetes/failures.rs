@@ -6,19 +6,18 @@ use std::time::{Duration, Instant};
 
 use buoy_core::store::{FailureKind, Key, Prefix, Reply, Revision, StoreOp};
 use buoy_datastore::kubernetes::{Kubernetes, Options};
-use buoy_datastore::{Datastore, Feed, WatchError};
+use buoy_datastore::{Datastore, Feed};
 use buoy_kubeserver::ADMIN;
 
-use super::backend::api_server;
+use super::backend::{api_server, own_api_server};
 use super::failure;
 use crate::faults::limits::large;
+use crate::faults::silence::nothing_works;
 use crate::faults::tls::Authority;
 use crate::follows::Following;
 use crate::tools::{Backend, create, get, key, list, value, written};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// A timeout, and something for a busy machine.
-const BOUND: Duration = Duration::from_secs(8);
 
 fn hasty(url: &str) -> Kubernetes {
     let options = Options {
@@ -28,28 +27,6 @@ fn hasty(url: &str) -> Kubernetes {
     Kubernetes::open(url, |_| None, options).unwrap()
 }
 
-pub(super) fn nothing_works(store: &dyn Datastore) {
-    for op in [
-        StoreOp::Get(key("a")),
-        StoreOp::List(Prefix::Reservations),
-        StoreOp::Create(key("x"), value("x", 1)),
-        StoreOp::Delete(key("a"), Revision(1)),
-    ] {
-        let begun = Instant::now();
-        let is_read = matches!(op, StoreOp::Get(_) | StoreOp::List(_));
-        match store.run(&op) {
-            Reply::Failed(error) => assert_eq!(error.kind, FailureKind::Unavailable, "{error}"),
-            Reply::Unknown if !is_read => {}
-            other => panic!("{op:?}: {other:?}"),
-        }
-        assert!(begun.elapsed() < BOUND, "{op:?}: {:?}", begun.elapsed());
-    }
-    match store.watch(&[(Prefix::Reservations, Revision(1))]) {
-        Err(WatchError::Store(error)) => assert_eq!(error.kind, FailureKind::Unavailable),
-        other => panic!("{other:?}"),
-    }
-}
-
 pub(super) fn signal(signal: &str, pid: u32) {
     let status = Command::new("kill").args([signal, &pid.to_string()]).status();
     assert!(status.unwrap().success());
@@ -57,7 +34,7 @@ pub(super) fn signal(signal: &str, pid: u32) {
 
 #[test]
 fn a_server_that_is_frozen_or_gone_is_given_up_and_found_again() {
-    let backend = api_server();
+    let backend = own_api_server();
     let url = format!("kubernetes:{}", backend.server().kubeconfig(ADMIN).display());
     let store = hasty(&url);
     let at = create(&*backend.open(), "a", 1);
@@ -95,7 +72,7 @@ fn found_again(store: &dyn Datastore) -> Revision {
 /// Another server has no memory of what came before it: whoever watched lists again, and takes in the difference.
 #[test]
 fn a_follower_goes_on_at_another_server_without_loss_or_repetition() {
-    let backend = api_server();
+    let backend = own_api_server();
     create(&*backend.open(), "a", 1);
     let store = backend.open();
     let following = Following::begin(Arc::clone(&store));

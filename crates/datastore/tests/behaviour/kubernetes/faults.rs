@@ -9,11 +9,10 @@ use buoy_core::store::{Prefix, Record, Reply, Revision, StoreOp};
 use buoy_datastore::kubernetes::Options;
 use buoy_datastore::{Datastore, WatchError};
 
-use super::backend::{ApiServerBackend, api_server, api_server_with, by_way_of, client};
-use super::failures::nothing_works;
+use super::backend::{ApiServerBackend, api_server, api_server_with, by_way_of, client, own_api_server};
 use crate::faults::answers::{follows_over_a_breaking_connection, is_known_over_breaking_connections};
 use crate::faults::proxy::{DELAY, Mode, Proxy};
-use crate::faults::silence::babbler;
+use crate::faults::silence::{babbler, noise, nothing_works};
 use crate::server::own_address;
 use crate::tools::{Backend, create, events_until, get, key, list, number, update, value, written};
 
@@ -92,14 +91,11 @@ fn a_server_that_accepts_and_says_nothing_is_given_up() {
 
 #[test]
 fn a_server_that_is_no_api_server_is_given_up() {
-    let noise: Vec<u8> = (0..100_000_u32)
-        .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0])
-        .collect();
     let page: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
     let proxy: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy";
     let promise: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{";
     let directory = tempfile::tempdir().unwrap();
-    for answer in [&noise, page, proxy, promise, b""] {
+    for answer in [&noise(), page, proxy, promise, b""] {
         nothing_works(&*plain(babbler(answer.to_vec()), &directory));
     }
 }
@@ -189,7 +185,7 @@ fn watches(store: &dyn Datastore) -> u64 {
 
 #[test]
 fn writers_over_breaking_connections_know_what_they_wrote() {
-    let backend = api_server();
+    let backend = own_api_server();
     let (proxy, _) = behind(&backend);
     let url = by_way_of(&proxy, &[&backend]);
     // A connection by TLS takes its time, and on each new one the client looks first.
@@ -199,7 +195,7 @@ fn writers_over_breaking_connections_know_what_they_wrote() {
 
 #[test]
 fn a_follower_over_a_breaking_connection_misses_and_repeats_nothing() {
-    let backend = api_server();
+    let backend = own_api_server();
     let (proxy, store) = behind(&backend);
     follows_over_a_breaking_connection(&*backend.open(), &proxy, &*store);
 }
@@ -207,7 +203,7 @@ fn a_follower_over_a_breaking_connection_misses_and_repeats_nothing() {
 /// Many write at once over connections that break, while another server takes the place of the first.
 #[test]
 fn a_replaced_server_is_no_restored_store() {
-    let backend = api_server();
+    let backend = own_api_server();
     let store = backend.open();
     let stop = AtomicBool::new(false);
     let (_, from) = list(&*store, Prefix::Reservations);

@@ -1,11 +1,10 @@
 //! Calico's other API group.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use buoy_api::ObjectMeta;
 use buoy_api::v3::{IpPool, IpPoolSpec};
-use buoy_core::ipam::{Ask, Asker, AutoAssign, AutoAssignRequest, Grant, ReleaseHandle, Snapshot};
+use buoy_core::ipam::{AutoAssign, ReleaseHandle};
 use buoy_core::store::{Key, Prefix, StoreOp, Value};
 use buoy_datastore::kubernetes::{Kubernetes, Options};
 use buoy_datastore::{Event, drive};
@@ -13,7 +12,7 @@ use buoy_kubeserver::ADMIN;
 use serde_json::Value as Json;
 
 use super::backend::{DEPLOY, bare_api_server};
-use crate::tools::{events_until, get, list, written};
+use crate::tools::{addresses, events_until, get, list, written};
 
 #[test]
 fn calico_s_records_are_in_the_group_that_it_uses() {
@@ -42,25 +41,7 @@ fn calico_s_records_are_in_the_group_that_it_uses() {
     let record = get(&store, &Key::Pool("p".to_owned())).unwrap();
     assert_eq!(events_until(watch.as_mut(), at), [Event::Put(record)]);
 
-    let request = AutoAssignRequest {
-        snapshot: Arc::new(Snapshot {
-            pools: vec![pool],
-            ..Snapshot::default()
-        }),
-        asker: Asker {
-            host: "n1".to_owned(),
-            ..Asker::default()
-        },
-        grant: Grant {
-            handle: "net.c0ffee".to_owned(),
-            ..Grant::default()
-        },
-        v4: Ask::of(1),
-        v6: Ask::of(0),
-        cached: Vec::new(),
-        seed: 1,
-        now: jiff::Timestamp::now(),
-    };
+    let request = addresses(vec![pool], ("n1", "net.c0ffee"), (1, 0));
     assert_eq!(
         drive(&store, AutoAssign::new(request)).unwrap().addresses.len(),
         1

@@ -9,7 +9,7 @@ use buoy_core::records;
 use buoy_core::store::{FailureKind, Key, Prefix, Reply, Revision, StoreOp, Value};
 use buoy_datastore::drive;
 
-use super::backend::{DEPLOY, api_server};
+use super::backend::{DEPLOY, api_server, own_api_server};
 use super::failure;
 use crate::tools::{Backend, get, list, written};
 
@@ -77,7 +77,7 @@ fn a_namespace_is_a_profile() {
 
 #[test]
 fn a_lease_is_written_by_who_read_it_last() {
-    let backend = api_server();
+    let backend = own_api_server();
     let store = backend.open();
     let key = Key::Lease("n1".to_owned());
     let lease = |term: u64| {

@@ -1,6 +1,5 @@
 //! What things cost in requests, as the client and as the server's audit log count them; and how fast they may come.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,48 +10,31 @@ use buoy_api::ip::FloatingIp;
 use buoy_api::v3::{IpPool, IpPoolSpec};
 use buoy_core::edit::{Change, Edit};
 use buoy_core::floating::claim::{self, FirstClaim};
-use buoy_core::ipam::{
-    Ask, Asker, Assigned, AutoAssign, AutoAssignRequest, Grant, ReserveFloating, ReserveRequest, Snapshot,
-};
+use buoy_core::ipam::{Assigned, AutoAssign, AutoAssignRequest, ReserveFloating, ReserveRequest, Snapshot};
 use buoy_core::store::{Key, Part, Prefix, Record, Reply, StoreOp, Writer};
 use buoy_datastore::kubernetes::Options;
 use buoy_datastore::{Datastore, Requests, drive};
 use buoy_kubeserver::ADMIN;
 use jiff::Timestamp;
 
-use super::backend::{ApiServerBackend, DEPLOY, api_server, client};
+use super::backend::{ApiServerBackend, DEPLOY, api_server, client, own_api_server};
 use super::endpoints::{endpoint, key, pod};
 use crate::records::candidate;
-use crate::tools::{get, list, written};
+use crate::tools::{addresses, get, list, written};
 
 const AGENT: &str = "system:serviceaccount:buoy-system:buoy-agent";
 
-fn snapshot() -> Arc<Snapshot> {
+fn pools() -> Vec<IpPool> {
     let pool =
         |name: &str, cidr: &str| IpPool::new(ObjectMeta::named(name), IpPoolSpec::new(cidr.parse().unwrap()));
-    Arc::new(Snapshot {
-        pools: vec![pool("p", "10.65.0.0/24"), pool("f", "172.16.1.0/24")],
-        ..Snapshot::default()
-    })
+    vec![pool("p", "10.65.0.0/24"), pool("f", "172.16.1.0/24")]
 }
 
 /// An ADD as an agent does it: an address from a block that it knows, and the endpoint.
 fn add(store: &dyn Datastore, pod: &str, known: Vec<Record>) -> Assigned {
     let request = AutoAssignRequest {
-        snapshot: snapshot(),
-        asker: Asker {
-            host: "n1".to_owned(),
-            ..Asker::default()
-        },
-        grant: Grant {
-            handle: format!("net.{pod}"),
-            attributes: BTreeMap::new(),
-        },
-        v4: Ask::of(1),
-        v6: Ask::of(0),
         cached: known,
-        seed: 1,
-        now: Timestamp::now(),
+        ..addresses(pools(), ("n1", &format!("net.{pod}")), (1, 0))
     };
     let assigned = drive(store, AutoAssign::new(request)).unwrap();
     let address = format!("{}/32", assigned.addresses[0].addr());
@@ -68,7 +50,10 @@ fn add(store: &dyn Datastore, pod: &str, known: Vec<Record>) -> Assigned {
 fn claim(store: &dyn Datastore, pod: &str, floating: &str, known: Option<Record>) -> Record {
     let floating: FloatingIp = floating.parse().unwrap();
     let request = ReserveRequest {
-        snapshot: snapshot(),
+        snapshot: Arc::new(Snapshot {
+            pools: pools(),
+            ..Snapshot::default()
+        }),
         address: floating,
         known,
         now: Timestamp::now(),
@@ -101,7 +86,7 @@ fn cost(store: &dyn Datastore, what: &str, act: impl FnOnce()) -> u64 {
 }
 
 fn backend_with_pods() -> ApiServerBackend {
-    let backend = api_server();
+    let backend = own_api_server();
     backend
         .server()
         .create(&[&Path::new(DEPLOY).join("rbac.yaml")])

@@ -9,7 +9,7 @@ use buoy_core::store::{Key, Prefix, Revision, StoreOp, Value};
 use buoy_datastore::kubernetes::Options;
 use buoy_datastore::{Datastore, Feed, WatchError};
 
-use super::backend::{ApiServerBackend, api_server, api_server_with, by_way_of, client};
+use super::backend::{ApiServerBackend, api_server_with, by_way_of, client, own_api_server};
 use super::failures::signal;
 use crate::faults::proxy::{Mode, Proxy};
 use crate::faults::restore::{Restorable, everything, is_noticed, nothing_is_written, told};
@@ -35,7 +35,7 @@ fn much_happens(store: &dyn Datastore) -> Revision {
 #[test]
 fn a_store_behind_the_server_that_was_restored_is_noticed() {
     is_noticed(
-        api_server(),
+        own_api_server(),
         |backend| backend.server().copy().unwrap(),
         |backend, copy| {
             much_happens(&*backend.open());
@@ -47,7 +47,7 @@ fn a_store_behind_the_server_that_was_restored_is_noticed() {
 /// Who watches has lost a connection, and looks before the first write.
 #[test]
 fn nothing_is_written_into_a_restored_store_by_who_has_not_listed_it() {
-    let backend = api_server();
+    let backend = own_api_server();
     create(&*backend.open(), "a", 1);
     let copy = backend.server().copy().unwrap();
     let store = backend.open();
@@ -64,7 +64,7 @@ fn nothing_is_written_into_a_restored_store_by_who_has_not_listed_it() {
 /// Its node's lease is older than the agent knows it: that tells it, however far the store has come meanwhile.
 #[test]
 fn a_restored_store_that_has_come_as_far_is_noticed_by_the_lease() {
-    let backend = api_server();
+    let backend = own_api_server();
     let namespace = r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "buoy-system"}}"#;
     backend.create(namespace);
     let direct = backend.open();
@@ -129,7 +129,7 @@ fn until(following: &Following, at: Revision) {
 
 #[test]
 fn another_cluster_in_its_place_is_noticed_however_far_it_is() {
-    let (one, other) = (api_server(), api_server());
+    let (one, other) = (own_api_server(), own_api_server());
     create(&*one.open(), "a", 1);
     let proxy = Proxy::to(one.server().address);
     let store = client(&by_way_of(&proxy, &[&one, &other]), Options::default());
@@ -149,7 +149,7 @@ fn another_cluster_in_its_place_is_noticed_however_far_it_is() {
 #[test]
 fn a_watch_that_goes_on_at_a_server_of_the_past_is_told_so() {
     let one = api_server_with(&["--shutdown-watch-termination-grace-period=5s"]);
-    let other = api_server();
+    let other = own_api_server();
     let from = much_happens(&*one.open());
     let proxy = Proxy::to(one.server().address);
     let store = client(&by_way_of(&proxy, &[&one, &other]), Options::default());

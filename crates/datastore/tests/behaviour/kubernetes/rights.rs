@@ -16,33 +16,26 @@ use buoy_core::edit::{Change, Edit};
 use buoy_core::floating::claim::{self, FirstClaim};
 use buoy_core::floating::collect;
 use buoy_core::floating::lease::{Holder, KeepLease, Kept};
-use buoy_core::ipam::{
-    Ask, Asker, AutoAssign, AutoAssignRequest, Grant, ReleaseHandle, ReserveFloating, ReserveRequest,
-    Snapshot, block,
-};
+use buoy_core::ipam::{AutoAssign, ReleaseHandle, ReserveFloating, ReserveRequest, block};
 use buoy_core::news::{Note, Workload};
 use buoy_core::records;
 use buoy_core::store::{FailureKind, Key, Part, Prefix, Reply, StoreOp, Value, Writer};
 use buoy_core::time::Mono;
 use buoy_core::view;
 use buoy_datastore::{Datastore, Feed, drive, follow};
-use serde_json::Value as Json;
 
-use super::backend::{ApiServerBackend, DEPLOY, api_server};
+use super::backend::{ApiServerBackend, DEPLOY, own_api_server};
 use super::endpoints::{endpoint, key, pod};
 use super::failure;
 use super::nodes::NODE;
 use crate::records::candidate;
-use crate::tools::{Backend, get, list, written};
-
-/// Group, resource with subresource, verb.
-type Right = (String, String, String);
+use crate::tools::{Backend, addresses, get, list, written};
 
 const AGENT: &str = "system:serviceaccount:buoy-system:buoy-agent";
 
 #[test]
 fn an_agent_needs_exactly_the_rights_that_it_is_given() {
-    let backend = api_server();
+    let backend = own_api_server();
     let rights = Path::new(DEPLOY).join("rbac.yaml");
     backend.server().create(&[&rights]).unwrap();
     backend.create(NODE);
@@ -67,19 +60,7 @@ fn an_agent_needs_exactly_the_rights_that_it_is_given() {
     cluster.policies().unwrap();
     assert_eq!(cluster.config_map("kube-system", "calico-config"), Ok(None));
 
-    let events = backend.server().audit().unwrap();
-    let own = events.iter().filter(|event| event["user"]["username"] == AGENT);
-    let denied: Vec<&Json> = own
-        .clone()
-        .filter(|event| event["responseStatus"]["code"] == 403)
-        .collect();
-    assert!(denied.is_empty(), "{denied:?}");
-    let used: BTreeSet<Right> = own.map(used).collect();
-    let granted = granted(&std::fs::read_to_string(rights).unwrap());
-    let unused: Vec<&Right> = granted.difference(&used).collect();
-    assert!(unused.is_empty(), "granted and not used: {unused:?}");
-    let more: Vec<&Right> = used.difference(&granted).collect();
-    assert!(more.is_empty(), "used by way of other rights: {more:?}");
+    backend.server().uses_exactly(AGENT, &rights).unwrap();
 }
 
 /// As an agent does it: lists and watches all that it wants to know.
@@ -112,26 +93,8 @@ fn live(store: &dyn Datastore, pools: Vec<IpPool>) {
     edit(cluster(), &|found| records::cluster(found, "guid"));
 
     // A workload of its own address.
-    let snapshot = Arc::new(Snapshot {
-        pools,
-        ..Snapshot::default()
-    });
-    let request = AutoAssignRequest {
-        snapshot: Arc::clone(&snapshot),
-        asker: Asker {
-            host: "n1".to_owned(),
-            ..Asker::default()
-        },
-        grant: Grant {
-            handle: "net.c0ffee".to_owned(),
-            ..Grant::default()
-        },
-        v4: Ask::of(1),
-        v6: Ask::of(1),
-        cached: Vec::new(),
-        seed: 1,
-        now,
-    };
+    let request = addresses(pools, ("n1", "net.c0ffee"), (1, 1));
+    let snapshot = Arc::clone(&request.snapshot);
     let given = drive(store, AutoAssign::new(request)).unwrap();
     assert_eq!(given.addresses.len(), 2);
     let address = format!("{}/32", given.addresses[0].addr());
@@ -256,47 +219,14 @@ fn leave_an_empty_block(store: &dyn Datastore) {
     }
 }
 
-/// The right that a request was let through by.
-fn used(event: &Json) -> Right {
-    let of = &event["objectRef"];
-    let text = |field: &str| of[field].as_str().unwrap_or_default().to_owned();
-    let resource = match of["subresource"].as_str() {
-        Some(part) => format!("{}/{part}", text("resource")),
-        None => text("resource"),
-    };
-    let verb = event["verb"].as_str().unwrap_or_default().to_owned();
-    (text("apiGroup"), resource, verb)
-}
-
-/// All rights that a manifest grants.
-fn granted(manifest: &str) -> BTreeSet<Right> {
-    let mut rights = BTreeSet::new();
-    for document in manifest.split("\n---\n") {
-        let object: Json = serde_saphyr::from_str(document).unwrap();
-        for rule in object["rules"].as_array().into_iter().flatten() {
-            let texts = |field: &str| -> Vec<String> {
-                let listed = rule[field].as_array().into_iter().flatten();
-                listed.map(|text| text.as_str().unwrap().to_owned()).collect()
-            };
-            for group in texts("apiGroups") {
-                for resource in texts("resources") {
-                    let of = |verb| (group.clone(), resource.clone(), verb);
-                    rights.extend(texts("verbs").into_iter().map(of));
-                }
-            }
-        }
-    }
-    rights
-}
-
 #[test]
 fn a_missing_right_is_named() {
-    let backend = api_server();
+    let backend = own_api_server();
     let store = backend.open_as("nobody");
     let message = failure(&*store, &StoreOp::List(Prefix::Pools), FailureKind::Refused);
     for part in [
         "User \"nobody\" cannot list resource \"ippools\"",
-        "see deploy/rbac.yaml",
+        "see deploy/rbac*.yaml",
     ] {
         assert!(message.contains(part), "{message}");
     }

@@ -5,7 +5,7 @@ use buoy_datastore::kubernetes::Policies;
 use buoy_kubeserver::ADMIN;
 use serde_json::json;
 
-use super::backend::bare_api_server;
+use super::backend::{api_server, bare_api_server};
 
 const GLOBAL: &str = "globalnetworkpolicies.crd.projectcalico.org";
 
@@ -43,7 +43,7 @@ fn policies_of_every_kind_are_found() {
 
 #[test]
 fn a_config_map_is_its_texts() {
-    let backend = bare_api_server();
+    let backend = api_server();
     let cluster = backend.cluster(ADMIN);
     assert_eq!(cluster.config_map("kube-system", "calico-config"), Ok(None));
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap",
