@@ -10,10 +10,10 @@ use buoy_core::cluster::ELECTION;
 use buoy_core::floating::lease::{
     self, Begun, Holder, KeepLease, Kept, Own, RevokeLease, Sighting, Steady, lease_of,
 };
-use buoy_core::store::{Reply, StoreError, StoreOp};
+use buoy_core::store::StoreError;
 use buoy_core::time::Mono;
 use buoy_daemon::clock;
-use buoy_datastore::{Datastore, drive};
+use buoy_datastore::{Datastore, drive, get};
 
 /// One controller and the lease.
 #[derive(Debug)]
@@ -42,9 +42,9 @@ impl Standing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Elected {
     /// Until when this controller works; it renews that long before.
-    until: Option<Mono>,
+    pub(crate) until: Option<Mono>,
     /// Renewals without a gap.
-    steady: Option<Steady>,
+    pub(crate) steady: Option<Steady>,
 }
 
 impl Elected {
@@ -120,11 +120,7 @@ impl Election {
 
     /// Readings may lie further apart than those of nodes' leases: who is revoked here loses nothing but work.
     fn watch(&mut self, store: &dyn Datastore) -> Result<(), StoreError> {
-        let found = match store.run(&StoreOp::Get(lease::key(ELECTION))) {
-            Reply::Record(record) => lease_of(record)?,
-            Reply::Failed(error) => return Err(error),
-            _ => return Ok(()),
-        };
+        let found = get(store, lease::key(ELECTION)).and_then(lease_of)?;
         let now = clock::mono();
         let since = match &self.seen {
             Some(seen) if seen.has_revision_of(found.as_ref()) => seen.since,

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use buoy_core::cluster::{Chore, Cluster, Ripening, Settings};
-use buoy_core::store::{Delta, Reply, StoreError, StoreOp};
-use buoy_core::time::Mono;
+use buoy_core::store::{Delta, StoreError};
+use buoy_core::time::{Mono, Now};
 use buoy_core::view::RESTORE_HOLD;
 use buoy_daemon::clock;
-use buoy_datastore::Datastore;
+use buoy_datastore::{Datastore, list};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tracing::{info, warn};
 
@@ -59,16 +59,16 @@ impl Keeper {
         loop {
             match queue.recv_deadline(next) {
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(input) => self.hear(input),
+                Ok(input) => self.hear(input, clock::mono()),
                 Err(RecvTimeoutError::Timeout) => {
-                    self.look();
+                    self.look(clock::now());
                     next = Instant::now() + LOOK;
                 }
             }
         }
     }
 
-    fn hear(&mut self, input: Input) {
+    fn hear(&mut self, input: Input, now: Mono) {
         match input {
             Input::Delta(delta) => self.cluster.apply(delta),
             Input::Synced => self.synced = true,
@@ -79,14 +79,13 @@ impl Keeper {
             }
             Input::Restored => {
                 warn!("the datastore was restored from a copy: nothing is done for {AFTER_RESTORE:?}");
-                self.quiet_until = clock::mono().after(AFTER_RESTORE);
+                self.quiet_until = now.after(AFTER_RESTORE);
             }
             Input::Stop => {}
         }
     }
 
-    fn look(&mut self) {
-        let now = clock::now();
+    fn look(&mut self, now: Now) {
         let stood_still = now.mono.since(std::mem::replace(&mut self.looked, now.mono)) > STOOD_STILL;
         let works = self.tell_whether_it_works(now.mono);
         if !works || !self.synced || now.mono < self.quiet_until || stood_still {
@@ -98,7 +97,7 @@ impl Keeper {
         // Where nobody can write, nobody is taken for dead.
         if !ripe.is_empty()
             && self.elected.get().proves_writes(now.mono)
-            && let Err(error) = self.work(&ripe)
+            && let Err(error) = self.work(&ripe, now)
         {
             warn!("left for later: {error}");
         }
@@ -118,9 +117,8 @@ impl Keeper {
     }
 
     /// Reads everything again, and does what stands there, too.
-    fn work(&mut self, ripe: &[Chore]) -> Result<(), StoreError> {
+    fn work(&mut self, ripe: &[Chore], now: Now) -> Result<(), StoreError> {
         let fresh = read(self.store.as_ref(), &self.settings)?;
-        let now = clock::now();
         let standing = fresh.standing(now.wall);
         for chore in ripe.iter().filter(|chore| standing.contains_key(chore)) {
             if !self.elected.get().works(clock::mono()) {
@@ -140,22 +138,18 @@ impl Keeper {
 fn read(store: &dyn Datastore, settings: &Settings) -> Result<Cluster, StoreError> {
     let mut cluster = Cluster::new(settings.clone());
     for prefix in Cluster::interest() {
-        match store.run(&StoreOp::List(prefix)) {
-            Reply::List(records, _) => records.into_iter().for_each(|record| {
-                cluster.apply(Delta {
-                    key: record.key,
-                    revision: record.revision,
-                    value: Some(record.value),
-                });
-            }),
-            Reply::Failed(error) => return Err(error),
-            other => {
-                return Err(StoreError {
-                    kind: buoy_core::store::FailureKind::Unavailable,
-                    message: format!("no answer to a list: {other:?}"),
-                });
-            }
+        let (records, _) = list(store, prefix)?;
+        for record in records {
+            cluster.apply(Delta {
+                key: record.key,
+                revision: record.revision,
+                value: Some(record.value),
+            });
         }
     }
     Ok(cluster)
 }
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

@@ -1,8 +1,9 @@
 //! A store with nodes, pods and what IPAM gave them, and the built controller on it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,41 +26,45 @@ use buoy_kubeserver::{ADMIN, ApiServer};
 use jiff::Timestamp;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) const FLOATING: &str = "10.65.1.3";
+pub(crate) const OTHER_FLOATING: &str = "10.65.1.4";
 
 /// A running controller; killed when dropped.
-pub(crate) struct Controller(Child);
+pub(crate) struct Controller {
+    child: Child,
+    log: PathBuf,
+}
 
 impl Controller {
-    fn start(store: &str, log: &Path) -> Self {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(log)
-            .unwrap();
+    fn start(store: &str, log: PathBuf) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_buoy-controller"))
             .args(["--datastore", store])
             .args(["--leak-grace", "4s", "--node-grace", "2s"])
             .args(["--floating-ip-hold", "5s"])
             .stdin(Stdio::null())
-            .stderr(log)
+            .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Self(child)
+        Self { child, log }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), signal).unwrap();
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// Whether this is in its log.
+    pub(crate) fn said(&self, what: &str) -> bool {
+        std::fs::read_to_string(&self.log).unwrap().contains(what)
     }
 }
 
 impl Drop for Controller {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -88,8 +93,7 @@ impl Bed {
     /// The same in a real API server, where the controller has its own rights and no more.
     pub(crate) fn kubernetes() -> Self {
         let server = ApiServer::start(IpAddr::V4(Ipv4Addr::new(127, 0, 77, 1))).unwrap();
-        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
-        let paths = ["crds", "rbac.yaml", "rbac-controller.yaml"].map(|name| deploy.join(name));
+        let paths = ["crds", "rbac.yaml", "rbac-controller.yaml"].map(|name| deploy().join(name));
         server
             .create(&paths.each_ref().map(|path| path.as_path()))
             .unwrap();
@@ -150,24 +154,24 @@ impl Bed {
         server.kubectl(&["create", "-f", "-"], &pod.to_string()).unwrap();
     }
 
-    /// What the controller was denied.
-    pub(crate) fn denied(&self) -> Vec<Json> {
+    /// Sees that the controller used each of its rights, and no other.
+    pub(crate) fn rights_are_exact(&self) {
         let Place::Kubernetes(server) = &self.place else {
-            return Vec::new();
+            panic!("nobody has rights in a file")
         };
-        let events = server.audit().unwrap().into_iter();
-        events
-            .filter(|event| event["user"]["username"] == "system:serviceaccount:buoy-system:buoy-controller")
-            .filter(|event| event["responseStatus"]["code"] == 403)
-            .collect()
+        let user = "system:serviceaccount:buoy-system:buoy-controller";
+        let manifest = deploy().join("rbac-controller.yaml");
+        server.uses_exactly(user, &manifest).unwrap();
     }
 
     pub(crate) fn controller(&self) -> Controller {
-        Controller::start(&self.url, &self.log())
+        let number = self.logs().count();
+        Controller::start(&self.url, self.directory.path().join(format!("log-{number}")))
     }
 
-    fn log(&self) -> std::path::PathBuf {
-        self.directory.path().join("log")
+    fn logs(&self) -> impl Iterator<Item = PathBuf> {
+        let logs = (0..).map(|number| self.directory.path().join(format!("log-{number}")));
+        logs.take_while(|log| log.exists())
     }
 
     pub(crate) fn create(&self, key: Key, value: Value) {
@@ -196,6 +200,11 @@ impl Bed {
 
     /// Gives an address to a pod, as an ADD on a node does.
     pub(crate) fn assign(&self, node: &str, pod: &str) -> ipnet::IpNet {
+        self.assign_some(node, pod, 1)
+    }
+
+    /// The same for so many; the first of them.
+    pub(crate) fn assign_some(&self, node: &str, pod: &str, number: usize) -> ipnet::IpNet {
         let says = [("node", node), ("namespace", "default"), ("pod", pod)];
         let request = AutoAssignRequest {
             snapshot: self.snapshot(),
@@ -207,7 +216,7 @@ impl Bed {
                 handle: handle(pod),
                 attributes: says.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
             },
-            v4: Ask::of(1),
+            v4: Ask::of(number),
             v6: Ask::of(0),
             cached: Vec::new(),
             seed: 1,
@@ -281,9 +290,22 @@ impl Bed {
         self.create(key, Value::Endpoint(record));
     }
 
-    /// A floating IP with its reservation, owned by a pod on n2.
+    /// Two floating IPs with their reservations, owned by a pod on n2.
     pub(crate) fn bind(&self, pod: &str) {
-        let address: FloatingIp = FLOATING.parse().unwrap();
+        self.bind_one(FLOATING, pod, Epoch(7));
+        self.bind_one(OTHER_FLOATING, pod, Epoch(9));
+        let spec = NodeLeaseSpec {
+            holder: Some("agent-of-n2".to_owned()),
+            term: Term(2),
+            duration_seconds: 6,
+            ..NodeLeaseSpec::default()
+        };
+        let lease = NodeLease::new(ObjectMeta::named("n2"), spec);
+        self.create(Key::Lease("n2".to_owned()), Value::Lease(lease));
+    }
+
+    fn bind_one(&self, floating: &str, pod: &str, epoch: Epoch) {
+        let address: FloatingIp = floating.parse().unwrap();
         let request = ReserveRequest {
             known: None,
             snapshot: self.snapshot(),
@@ -305,7 +327,7 @@ impl Bed {
             address: address.addr(),
             namespace: "default".to_owned(),
             owner: Some(candidate.as_owner(Term(2))),
-            epoch: Epoch(7),
+            epoch,
             ..BindingSpec::default()
         };
         let key = Key::Binding(binding_name(address.addr()));
@@ -317,14 +339,6 @@ impl Bed {
         };
         let apply = StoreOp::Apply(key, Writer("n2".to_owned()), part);
         assert!(matches!(self.store.run(&apply), Reply::Written(_)));
-        let spec = NodeLeaseSpec {
-            holder: Some("agent-of-n2".to_owned()),
-            term: Term(2),
-            duration_seconds: 6,
-            ..NodeLeaseSpec::default()
-        };
-        let lease = NodeLease::new(ObjectMeta::named("n2"), spec);
-        self.create(Key::Lease("n2".to_owned()), Value::Lease(lease));
     }
 
     pub(crate) fn blocks(&self) -> BTreeMap<ipnet::IpNet, Block> {
@@ -353,8 +367,12 @@ impl Bed {
     pub(crate) fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !is_so() {
-            let log = std::fs::read_to_string(self.log()).unwrap_or_default();
-            assert!(Instant::now() < deadline, "not so in time: {what}\n{log}");
+            let logs = || self.logs().filter_map(|log| std::fs::read_to_string(log).ok());
+            assert!(
+                Instant::now() < deadline,
+                "not so in time: {what}\n{}",
+                logs().collect::<String>()
+            );
             std::thread::sleep(Duration::from_millis(200));
         }
     }
@@ -365,6 +383,10 @@ impl Bed {
             other => panic!("{other:?}"),
         }
     }
+}
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy")
 }
 
 fn pool() -> IpPoolSpec {
