@@ -23,6 +23,7 @@ use buoy_core::store::{Delta, Key};
 use buoy_core::subject::Subject;
 use buoy_core::time::{Mono, Now};
 use buoy_core::view::{Daemon, Routing, View};
+use buoy_daemon::measured::Measured;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tracing::{error, info, warn};
 
@@ -35,7 +36,7 @@ use crate::attachments::Files;
 use crate::clock;
 use crate::inputs::{Input, Outcome};
 use crate::inspect;
-use crate::metrics::{Measured, Metrics};
+use crate::metrics::Metrics;
 use crate::network::{Batch, Network};
 use crate::node_ip;
 use crate::secrets;

@@ -7,6 +7,7 @@ use buoy_core::desired::NodeDesired;
 use buoy_core::endpoint::{Attachment, Phase};
 use buoy_core::op::Op;
 use buoy_core::plan::{Scope, plan};
+use buoy_daemon::http::Listen;
 use buoy_kernel::netlink::OwnPorts;
 use tracing::info;
 
@@ -15,7 +16,7 @@ use crate::adapters::kernel::{Hands, Namespaces, Originals};
 use crate::attachments::Files;
 use crate::clock;
 use crate::files;
-use crate::settings::{Listen, Settings};
+use crate::settings::Settings;
 
 /// Rounds after which what is left is an error: flows are ended twice, with a pause between.
 const ROUNDS: usize = 8;

@@ -3,28 +3,21 @@
 //! `/healthz`: the loop turns. `/readyz`: the first full comparison is applied, the datastore answers and takes writes, the
 //! routing daemon announces; else why not. `/metrics`: what is counted.
 //!
-//! Nobody who asks, or pretends to, costs the loop more than a glance every moment: connections are few and short, and
-//! whoever comes when all are taken pushes out the one that has been there longest. So neither a slow client nor many of
-//! them keep a probe from its answer.
+//! Nobody who asks, or pretends to, costs the loop more than a glance every moment.
 
-mod server;
-
-use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use buoy_daemon::http::{Answer, Listen, Pages};
 use buoy_kernel::nft::Nft;
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::oneshot;
 use tracing::debug;
 
-use crate::inputs::{Input, listener};
+use crate::inputs::Input;
 use crate::inspect::Glance;
-use crate::metrics::{CONTENT_TYPE, Metrics};
-use crate::settings::Listen;
+use crate::metrics::Metrics;
 
 /// How long the loop may take to answer before it counts as standing still.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -33,62 +26,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How long a glance is good enough for the next who asks.
 const FRESH: Duration = Duration::from_millis(250);
 
-const PLAIN: &str = "text/plain; charset=utf-8";
-
 /// Serves for as long as the process lives. Error: the place is taken, or cannot be had.
 pub(crate) fn serve(listen: &Listen, metrics: Metrics, inputs: Sender<Input>) -> Result<()> {
-    let socket = Socket::bind(listen)?;
-    let answers = Arc::new(Answers::new(metrics, inputs, PATIENCE));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("serve metrics")?;
-    thread::Builder::new().name("http".to_owned()).spawn(move || {
-        if let Err(error) = runtime.block_on(server::run(socket, answers)) {
-            tracing::error!("metrics and health are not served: {error}");
-        }
-    })?;
-    Ok(())
-}
-
-/// Where it listens.
-enum Socket {
-    Unix(UnixListener),
-    Tcp(TcpListener),
-}
-
-impl Socket {
-    fn bind(listen: &Listen) -> Result<Self> {
-        match listen {
-            Listen::Unix(path) => listener::bind(path).map(Self::Unix),
-            Listen::Tcp(address) => {
-                let hint = "set another with listen";
-                let bound = TcpListener::bind(address);
-                let bound = bound.with_context(|| format!("listen for metrics: {address}\n{hint}"))?;
-                Ok(Self::Tcp(bound))
-            }
-        }
-    }
-}
-
-/// An answer: its status, its type, and what it says.
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    status: u16,
-    kind: &'static str,
-    body: String,
-}
-
-impl Answer {
-    fn plain(status: u16, body: impl Into<String>) -> Self {
-        let mut body = body.into();
-        body.push('\n');
-        Self {
-            status,
-            kind: PLAIN,
-            body,
-        }
-    }
+    buoy_daemon::http::serve(listen, Answers::new(metrics, inputs, PATIENCE))
 }
 
 /// What answers are made from.
@@ -113,24 +53,6 @@ impl Answers {
         }
     }
 
-    /// What to answer to a request for a path.
-    async fn to(&self, path: &str) -> Answer {
-        match path {
-            "/metrics" => self.counted().await,
-            "/healthz" => match self.glance().await {
-                Some(_) => Answer::plain(200, "ok"),
-                None => self.stands_still(),
-            },
-            "/readyz" => match self.glance().await {
-                Some(glance) if glance.unready.is_empty() => Answer::plain(200, "ready"),
-                Some(glance) => Answer::plain(503, glance.unready.join("\n")),
-                None => self.stands_still(),
-            },
-            "/" => Answer::plain(200, "/metrics\n/healthz\n/readyz"),
-            _ => Answer::plain(404, "no such page: there are /metrics, /healthz and /readyz"),
-        }
-    }
-
     fn stands_still(&self) -> Answer {
         let time = self.patience.as_secs_f64();
         Answer::plain(503, format!("the agent's loop has not turned for {time} s"))
@@ -143,14 +65,7 @@ impl Answers {
             self.metrics.show(&glance);
         }
         self.read_packets();
-        match self.metrics.text() {
-            Ok(body) => Answer {
-                status: 200,
-                kind: CONTENT_TYPE,
-                body,
-            },
-            Err(error) => Answer::plain(500, error.to_string()),
-        }
+        Answer::metrics(self.metrics.registry())
     }
 
     /// Reads what the packet filter counted. Where that fails the numbers stay as they are.
@@ -193,6 +108,24 @@ impl Answers {
                 Err(TrySendError::Disconnected(_)) => return None,
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+impl Pages for Answers {
+    async fn answer(&self, path: &str) -> Answer {
+        match path {
+            "/metrics" => self.counted().await,
+            "/healthz" => match self.glance().await {
+                Some(_) => Answer::plain(200, "ok"),
+                None => self.stands_still(),
+            },
+            "/readyz" => match self.glance().await {
+                Some(glance) if glance.unready.is_empty() => Answer::plain(200, "ready"),
+                Some(glance) => Answer::plain(503, glance.unready.join("\n")),
+                None => self.stands_still(),
+            },
+            other => Answer::elsewhere(other),
         }
     }
 }

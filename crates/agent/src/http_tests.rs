@@ -1,8 +1,9 @@
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
 
@@ -39,11 +40,7 @@ fn start(inputs: Sender<Input>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let answers = Answers::new(Metrics::new(), inputs, Duration::from_millis(300));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    thread::spawn(move || runtime.block_on(server::run(Socket::Tcp(listener), Arc::new(answers))));
+    buoy_daemon::http::serve_tcp(listener, answers).unwrap();
     address
 }
 
@@ -189,6 +186,9 @@ fn the_socket_is_for_this_user_alone() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     let taken = serve(&Listen::Unix(path), Metrics::new(), inputs).unwrap_err();
-    assert!(taken.to_string().starts_with("another agent answers"), "{taken}");
+    assert!(
+        taken.to_string().starts_with("another process answers"),
+        "{taken}"
+    );
     drop(queue);
 }

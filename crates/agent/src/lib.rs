@@ -34,6 +34,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use buoy_core::view::Routing;
 use buoy_daemon::clock;
+use buoy_daemon::measured::Measured;
 use buoy_datastore::Datastore;
 use buoy_kernel::netlink::OwnPorts;
 use crossbeam_channel::bounded;
@@ -45,7 +46,7 @@ use crate::adapters::store::StoreAdapter;
 use crate::agent::{Agent, Parts};
 use crate::attachments::Files;
 use crate::inputs::{QUEUE, kernel, listener, signals, store};
-use crate::metrics::{Measured, Metrics};
+use crate::metrics::Metrics;
 
 pub use crate::adapters::bird::stop as stop_bird;
 pub use crate::cleanup::cleanup;
@@ -72,7 +73,7 @@ pub fn run(given: Given, settings: Settings) -> Result<()> {
         ..settings
     };
     let metrics = Metrics::new();
-    let measured = Measured::new(datastore, metrics.datastore.clone());
+    let measured = Measured::new(datastore, metrics.datastore.operations.clone());
     let datastore: Arc<dyn Datastore> = Arc::new(measured.clone());
     let (inputs, queue) = bounded(QUEUE);
     let own = OwnPorts::default();

@@ -1,12 +1,13 @@
 //! Settings: a flag wins over the environment, the environment over the file.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use buoy_core::view::{self, Gate, Routing};
+use buoy_daemon::http::Listen;
 use buoy_daemon::{LogFormat, duration};
 use clap::Args;
 use serde::Deserialize;
@@ -81,15 +82,6 @@ pub enum NodeIp {
     Interface(String),
     /// Those within a prefix.
     Cidr(ipnet::IpNet),
-}
-
-/// Where metrics and health are served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// A unix socket, for this user alone.
-    Unix(PathBuf),
-    /// An address and a port.
-    Tcp(SocketAddr),
 }
 
 /// Settings, complete.
@@ -267,20 +259,6 @@ fn host_name() -> Result<String> {
         .into_string()
         .map_err(|_| anyhow::anyhow!("the host name is not text\nset node-name"))?;
     Ok(name.to_lowercase())
-}
-
-impl FromStr for Listen {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        if text.starts_with('/') {
-            return Ok(Self::Unix(text.into()));
-        }
-        let address = text.parse().with_context(|| {
-            format!("listen: {text}\nwrite the absolute path of a unix socket, or an address and a port: 127.0.0.1:9177 or [::1]:9177")
-        })?;
-        Ok(Self::Tcp(address))
-    }
 }
 
 impl FromStr for NodeIp {

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::chores;
 use crate::election::Standing;
 use crate::inputs::Input;
+use crate::shown::Shown;
 
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_secs(2);
@@ -32,6 +33,7 @@ pub(crate) struct Keeper {
     cluster: Cluster,
     ripening: Ripening<Chore>,
     elected: Standing,
+    shown: Shown,
     works: Option<bool>,
     looked: Mono,
     synced: bool,
@@ -39,13 +41,19 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn new(settings: Settings, store: Arc<dyn Datastore>, elected: Standing) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        store: Arc<dyn Datastore>,
+        elected: Standing,
+        shown: Shown,
+    ) -> Self {
         Self {
             store,
             cluster: Cluster::new(settings.clone()),
             settings,
             ripening: Ripening::default(),
             elected,
+            shown,
             works: None,
             looked: clock::mono(),
             synced: false,
@@ -71,10 +79,14 @@ impl Keeper {
     fn hear(&mut self, input: Input, now: Mono) {
         match input {
             Input::Delta(delta) => self.cluster.apply(delta),
-            Input::Synced => self.synced = true,
+            Input::Synced => {
+                self.synced = true;
+                self.shown.contact(None);
+            }
             Input::Lost(error) => {
                 warn!("no contact with the datastore: {error}");
                 self.synced = false;
+                self.shown.contact(Some(&error));
                 self.ripening.begin_anew();
             }
             Input::Restored => {
@@ -88,11 +100,14 @@ impl Keeper {
     fn look(&mut self, now: Now) {
         let stood_still = now.mono.since(std::mem::replace(&mut self.looked, now.mono)) > STOOD_STILL;
         let works = self.tell_whether_it_works(now.mono);
+        self.shown.looked(now.mono, works);
         if !works || !self.synced || now.mono < self.quiet_until || stood_still {
             self.ripening.begin_anew();
+            self.shown.stand(0, 0);
             return;
         }
         let standing = self.cluster.standing(now.wall);
+        self.shown.stand(standing.len(), self.cluster.contested());
         let ripe = self.ripening.ripe(&standing, now.mono);
         // Where nobody can write, nobody is taken for dead.
         if !ripe.is_empty()
@@ -125,7 +140,10 @@ impl Keeper {
                 warn!("does not hold the lease any more: the rest is another's, or for later");
                 return Ok(());
             }
-            match chores::done(self.store.as_ref(), &fresh, chore, now) {
+            let done = chores::done(self.store.as_ref(), &fresh, chore, now);
+            self.shown.turned(clock::mono());
+            self.shown.did(chore, done.is_ok());
+            match done {
                 Ok(()) => info!("{chore}"),
                 Err(error) => warn!("{chore}: {error:#}"),
             }

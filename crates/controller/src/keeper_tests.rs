@@ -37,7 +37,7 @@ impl Bed {
         let elected = Standing::default();
         let mut bed = Self {
             _directory: directory,
-            keeper: Keeper::new(settings.clone(), store.clone(), elected.clone()),
+            keeper: Keeper::new(settings.clone(), store.clone(), elected.clone(), Shown::new()),
             store,
             elected,
             begun,

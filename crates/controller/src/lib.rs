@@ -9,8 +9,13 @@ mod election;
 mod inputs;
 mod keeper;
 mod settings;
+mod shown;
+
+use std::sync::Arc;
 
 use anyhow::Result;
+use buoy_daemon::measured::Measured;
+use buoy_datastore::Datastore;
 use crossbeam_channel::bounded;
 
 pub use crate::settings::{Given, Settings};
@@ -20,14 +25,19 @@ const QUEUE: usize = 4096;
 
 /// Runs a controller until it is told to stop.
 pub fn run(settings: &Settings) -> Result<()> {
+    let shown = shown::Shown::new();
     let store = buoy_datastore::open(&settings.datastore)?;
+    let store: Arc<dyn Datastore> = Arc::new(Measured::new(store, shown.operations.clone()));
     tracing::info!("looks after {}", store.name());
     let (inputs, queue) = bounded(QUEUE);
     inputs::signals(inputs.clone())?;
     let standing = election::Standing::default();
     let election = inputs::election(store.clone(), standing.clone())?;
     inputs::watch(store.clone(), inputs)?;
-    keeper::Keeper::new(settings.cluster.clone(), store, standing).run(&queue);
+    if let Some(listen) = &settings.listen {
+        shown.clone().serve(listen.clone())?;
+    }
+    keeper::Keeper::new(settings.cluster.clone(), store, standing, shown).run(&queue);
     election.end();
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use buoy_core::cluster;
+use buoy_daemon::http::Listen;
 use buoy_daemon::{LogFormat, duration};
 use clap::Args;
 
@@ -22,6 +23,9 @@ pub struct Given {
     /// How long a namespace keeps a released floating IP, for example 10m
     #[arg(long, env = "BUOY_FLOATING_IP_HOLD", default_value = "10m")]
     floating_ip_hold: String,
+    /// Where metrics, /healthz and /readyz are served: the path of a unix socket, or an address and a port; nowhere by default
+    #[arg(long, env = "BUOY_LISTEN")]
+    listen: Option<Listen>,
     /// What to log: error, warn, info, debug, trace, or filters of the tracing crate
     #[arg(long, env = "BUOY_LOG", default_value = "info")]
     log: String,
@@ -37,6 +41,8 @@ pub struct Settings {
     pub datastore: String,
     /// How long things must stand.
     pub cluster: cluster::Settings,
+    /// Where metrics and health are served.
+    pub listen: Option<Listen>,
     /// Log filter.
     pub log: String,
     /// Log format.
@@ -57,6 +63,7 @@ impl Settings {
             },
             log_format: LogFormat::of_setting(&given.log_format)?,
             datastore: given.datastore.unwrap_or_else(buoy_datastore::default_url),
+            listen: given.listen,
             log: given.log,
         })
     }

@@ -117,6 +117,32 @@ pub enum Chore {
     },
 }
 
+impl Chore {
+    /// What it is, for who counts.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::FreeAddresses { .. } => "free_addresses",
+            Self::FreeReservation { .. } => "free_reservation",
+            Self::GiveUpBlock { .. } => "give_up_block",
+            Self::ForgetCandidates { .. } => "forget_candidates",
+            Self::Contest { .. } => "contest",
+            Self::RevokeLease { .. } => "revoke_lease",
+            Self::Disown { .. } => "disown",
+            Self::Collect { .. } => "collect",
+            Self::DeleteLease { .. } => "delete_lease",
+        }
+    }
+
+    /// How many addresses are free once it is done.
+    pub fn frees(&self) -> usize {
+        match self {
+            Self::FreeAddresses { addresses, .. } => addresses.len(),
+            Self::FreeReservation { .. } | Self::Collect { .. } => 1,
+            _ => 0,
+        }
+    }
+}
+
 /// What it is for, as a log says it.
 impl fmt::Display for Chore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -264,6 +290,14 @@ impl Cluster {
     /// The binding of an address, if it is readable.
     pub fn binding(&self, floating: FloatingIp) -> Option<(&Binding, Revision)> {
         self.bindings.versioned(&floating)
+    }
+
+    /// How many bindings say that their address is contested.
+    pub fn contested(&self) -> usize {
+        let bindings = self.bindings.iter();
+        bindings
+            .filter(|(_, binding)| binding.status.contested().is_some())
+            .count()
     }
 
     /// The lease of a node, if it is readable.

@@ -1,10 +1,13 @@
-//! What the long-running programs have in common: the clocks that the core is told of, what is logged and how, and values
-//! of settings.
+//! What the long-running programs have in common: the clocks that the core is told of, what is logged and how, values of
+//! settings, and metrics, health and readiness over HTTP.
 //!
 //! Not here: what a program does.
 
 pub mod clock;
+pub mod http;
 mod logging;
+pub mod measured;
+pub mod metrics;
 
 use std::time::Duration;
 

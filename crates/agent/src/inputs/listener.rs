@@ -2,15 +2,14 @@
 
 use std::io::{IoSliceMut, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use buoy_cni_spec::agent::{Response, decode_request};
 use buoy_cni_spec::frame::{self, Decoder};
 use buoy_cni_spec::{CniError, ErrorCode};
@@ -32,7 +31,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 
 /// Listens on the socket for as long as the process lives. A socket that nobody answers on is replaced.
 pub(crate) fn listen(path: &Path, counts: Counts, inputs: Sender<Input>) -> Result<()> {
-    let listener = bind(path)?;
+    let listener = buoy_daemon::http::bind(path)?;
     let server = Arc::new(Server {
         inputs,
         counts,
@@ -53,26 +52,6 @@ pub(crate) fn listen(path: &Path, counts: Counts, inputs: Sender<Input>) -> Resu
             }
         })?;
     Ok(())
-}
-
-/// Binds a socket that only this user reaches.
-pub(crate) fn bind(path: &Path) -> Result<UnixListener> {
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).with_context(|| format!("make directory: {}", dir.display()))?;
-    }
-    if UnixStream::connect(path).is_ok() {
-        bail!(
-            "another agent answers on the socket: {}\nstop it, or set another socket",
-            path.display()
-        );
-    }
-    // Bound under another name first, so that the socket is never reachable with wider rights than its own.
-    let fresh: PathBuf = path.with_extension("new");
-    std::fs::remove_file(&fresh).ok();
-    let listener = UnixListener::bind(&fresh).with_context(|| format!("socket: {}", path.display()))?;
-    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
-    std::fs::rename(&fresh, path).with_context(|| format!("socket: {}", path.display()))?;
-    Ok(listener)
 }
 
 struct Server {

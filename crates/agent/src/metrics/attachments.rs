@@ -5,8 +5,8 @@ use std::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::{Counters, Histograms, histograms, register, seconds, slow, whole};
 use crate::inspect::Glance;
+use buoy_daemon::metrics::{Counters, Histograms, histograms, register, seconds, slow, whole};
 
 /// Label of a request that was answered without an error.
 const NO_ERROR: u32 = 0;

@@ -6,8 +6,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::{Counters, Gauges, register, seconds, whole};
 use crate::inspect::Glance;
+use buoy_daemon::metrics::{Counters, Gauges, register, seconds, whole};
 
 /// What is counted of floating IPs and leases.
 #[derive(Clone, Debug)]

@@ -12,9 +12,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::{Counters, Gauges, fast, register, seconds, slow, whole};
 use crate::inputs::Applied;
 use crate::inspect::Glance;
+use buoy_daemon::metrics::{Counters, Gauges, fast, register, seconds, slow, whole};
 
 /// What is counted of this node.
 #[derive(Clone, Debug)]

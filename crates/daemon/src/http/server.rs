@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
-use super::{Answer, Answers, Socket};
+use super::{Answer, Pages, Socket};
 
 /// Connections at a time.
 const CONNECTIONS: usize = 32;
@@ -30,7 +30,7 @@ const LONGEST_HEAD: usize = 8 << 10;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts and answers. Error: the socket cannot be used.
-pub(super) async fn run(socket: Socket, answers: Arc<Answers>) -> io::Result<()> {
+pub(super) async fn run<P: Pages>(socket: Socket, pages: Arc<P>) -> io::Result<()> {
     let mut open = Open::default();
     match socket {
         Socket::Unix(listener) => {
@@ -38,7 +38,7 @@ pub(super) async fn run(socket: Socket, answers: Arc<Answers>) -> io::Result<()>
             let listener = tokio::net::UnixListener::from_std(listener)?;
             loop {
                 let accepted = listener.accept().await.map(|(stream, _)| stream);
-                open.take(accepted, &answers).await;
+                open.take(accepted, &pages).await;
             }
         }
         Socket::Tcp(listener) => {
@@ -46,7 +46,7 @@ pub(super) async fn run(socket: Socket, answers: Arc<Answers>) -> io::Result<()>
             let listener = tokio::net::TcpListener::from_std(listener)?;
             loop {
                 let accepted = listener.accept().await.map(|(stream, _)| stream);
-                open.take(accepted, &answers).await;
+                open.take(accepted, &pages).await;
             }
         }
     }
@@ -57,7 +57,7 @@ pub(super) async fn run(socket: Socket, answers: Arc<Answers>) -> io::Result<()>
 struct Open(VecDeque<AbortHandle>);
 
 impl Open {
-    async fn take<S>(&mut self, accepted: io::Result<S>, answers: &Arc<Answers>)
+    async fn take<S, P: Pages>(&mut self, accepted: io::Result<S>, pages: &Arc<P>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -75,18 +75,18 @@ impl Open {
         {
             oldest.abort();
         }
-        let connection = tokio::spawn(converse(stream, Arc::clone(answers)));
+        let connection = tokio::spawn(converse(stream, Arc::clone(pages)));
         open.push_back(connection.abort_handle());
     }
 }
 
-async fn converse<S>(stream: S, answers: Arc<Answers>)
+async fn converse<S, P: Pages>(stream: S, pages: Arc<P>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
-        let answers = Arc::clone(&answers);
-        async move { Ok::<_, Infallible>(answer(&answers, &request).await) }
+        let pages = Arc::clone(&pages);
+        async move { Ok::<_, Infallible>(answer(&*pages, &request).await) }
     });
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -101,9 +101,9 @@ where
     }
 }
 
-async fn answer(answers: &Answers, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(pages: &impl Pages, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let answer = match *request.method() {
-        Method::GET | Method::HEAD => answers.to(request.uri().path()).await,
+        Method::GET | Method::HEAD => pages.answer(request.uri().path()).await,
         _ => Answer::plain(405, "nothing can be changed here: ask with GET"),
     };
     let mut response = Response::new(Full::from(answer.body));

@@ -1,0 +1,186 @@
+//! A store that counts what it is asked.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use buoy_core::news::Note;
+use buoy_core::store::{FailureKind, Prefix, Reply, Revision, StoreError, StoreOp};
+use buoy_core::time::Mono;
+use buoy_datastore::{Datastore, Requests, Watch, WatchError};
+use prometheus_client::registry::Registry;
+
+use crate::metrics::{Counters, Histograms, histograms, register, seconds, slow};
+
+/// What is counted of operations on a store.
+#[derive(Clone, Debug)]
+pub struct Operations {
+    requests: Counters<3>,
+    request_seconds: Histograms<2>,
+}
+
+impl Operations {
+    /// Nothing is counted yet.
+    pub fn register(registry: &mut Registry) -> Self {
+        Self {
+            requests: register(
+                registry,
+                "datastore_requests",
+                "Operations on the datastore, by what came of them",
+                Counters::default(),
+            ),
+            request_seconds: register(
+                registry,
+                "datastore_request_duration_seconds",
+                "How long operations on the datastore took",
+                histograms(slow),
+            ),
+        }
+    }
+
+    /// Counts an operation.
+    pub fn ran(&self, backend: &'static str, verb: &'static str, result: &'static str, took: Duration) {
+        let request = [("backend", backend.into()), ("verb", verb.into())];
+        let [backend, verb] = request.clone();
+        let labels = [backend, verb, ("result", result.into())];
+        self.requests.get_or_create(&labels).inc();
+        self.request_seconds
+            .get_or_create(&request)
+            .observe(seconds(took));
+    }
+}
+
+/// Since when no write has succeeded, if one failed.
+#[derive(Clone, Debug)]
+struct Failing {
+    since: Mono,
+    last: Mono,
+    error: String,
+}
+
+/// A store that counts what it is asked, and remembers whether writes succeed.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    store: Arc<dyn Datastore>,
+    backend: &'static str,
+    counts: Operations,
+    failing: Arc<Mutex<Option<Failing>>>,
+}
+
+/// How long writes must have failed to be worth telling.
+const WORTH_TELLING: Duration = Duration::from_secs(5);
+/// Failures are forgotten after this time without another: what failed may not be owed any more. Longer than the longest
+/// pause of a duty that fails.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+impl Measured {
+    /// Measures a store.
+    pub fn new(store: Arc<dyn Datastore>, counts: Operations) -> Self {
+        let backend = match store.name().split_once(':') {
+            Some(("sqlite", _)) => "sqlite",
+            Some(("etcd", _)) => "etcd",
+            Some(("kubernetes", _)) => "kubernetes",
+            _ => "other",
+        };
+        Self {
+            store,
+            backend,
+            counts,
+            failing: Arc::default(),
+        }
+    }
+
+    /// Why writes fail, if they have for a while and none succeeded since.
+    pub fn refuses(&self, now: Mono) -> Option<String> {
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = failing.as_ref().filter(|failing| {
+            failing.last.since(failing.since) >= WORTH_TELLING && now.since(failing.last) < FORGOTTEN
+        });
+        told.map(|failing| failing.error.clone())
+    }
+
+    fn note(&self, verb: &'static str, result: &'static str, begun: Instant) {
+        self.counts.ran(self.backend, verb, result, begun.elapsed());
+    }
+
+    fn note_write(&self, reply: &Reply) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match reply {
+            // One that is wrong in itself says nothing of the store.
+            Reply::Failed(error) if error.kind != FailureKind::Invalid => {
+                let now = crate::clock::mono();
+                let since = failing
+                    .as_ref()
+                    .filter(|failing| now.since(failing.last) < FORGOTTEN)
+                    .map_or(now, |failing| failing.since);
+                *failing = Some(Failing {
+                    since,
+                    last: now,
+                    error: error.to_string(),
+                });
+            }
+            Reply::Written(_) | Reply::Deleted => *failing = None,
+            _ => {}
+        }
+    }
+}
+
+impl Datastore for Measured {
+    fn name(&self) -> &str {
+        self.store.name()
+    }
+
+    fn run(&self, op: &StoreOp) -> Reply {
+        let begun = Instant::now();
+        let reply = self.store.run(op);
+        let verb = verb(op);
+        self.note(verb, result(&reply), begun);
+        if !matches!(op, StoreOp::Get(_) | StoreOp::List(_)) {
+            self.note_write(&reply);
+        }
+        reply
+    }
+
+    fn watch(&self, interest: &[(Prefix, Revision)]) -> Result<Box<dyn Watch>, WatchError> {
+        let begun = Instant::now();
+        let watch = self.store.watch(interest);
+        let result = if watch.is_ok() { "ok" } else { "failed" };
+        self.note("watch", result, begun);
+        watch
+    }
+
+    fn tell(&self, note: &Note) -> Result<(), StoreError> {
+        self.store.tell(note)
+    }
+
+    fn replaced(&self) -> u64 {
+        self.store.replaced()
+    }
+
+    fn accept(&self, replaced: u64) {
+        self.store.accept(replaced);
+    }
+
+    fn requests(&self) -> Requests {
+        self.store.requests()
+    }
+}
+
+fn verb(op: &StoreOp) -> &'static str {
+    match op {
+        StoreOp::Get(_) => "get",
+        StoreOp::List(_) => "list",
+        StoreOp::Create(..) => "create",
+        StoreOp::Update(..) => "update",
+        StoreOp::Delete(..) => "delete",
+        StoreOp::Apply(..) => "apply",
+    }
+}
+
+fn result(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Conflict => "conflict",
+        Reply::Unknown => "unknown",
+        Reply::Failed(_) => "failed",
+        Reply::Start | Reply::Record(_) | Reply::List(..) | Reply::Written(_) | Reply::Deleted => "ok",
+    }
+}
