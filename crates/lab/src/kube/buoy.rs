@@ -1,5 +1,6 @@
-//! Buoy on a cluster, from the programs of this build and without an image: definitions, rights, pools and peers as an
-//! operator applies them, an agent as a process on every node, and the plugins where containerd looks for them.
+//! Buoy on a cluster, from the programs of this build: as an operator installs it; or without an image, with definitions,
+//! rights, pools and peers as an operator applies them, an agent as a process on every node, and the plugins where containerd
+//! looks for them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,14 +72,35 @@ impl<'a> Buoy<'a> {
         Ok(buoy)
     }
 
-    /// The agent of a node. Error: there is no such node.
+    /// Installs it as an operator does, from the image, on a cluster without a network, and waits for the same. Floating IPs
+    /// are off; agents are pods.
+    pub fn install_as_operator(cluster: &'a Cluster) -> Result<Self> {
+        cluster.import_buoy()?;
+        cluster.define_records()?;
+        cluster.apply_manifest()?;
+        cluster.rolled_out("daemonset/buoy-agent")?;
+        cluster.rolled_out("deployment/buoy-controller")?;
+        let buoy = Self {
+            cluster,
+            agents: Vec::new(),
+            ctl: Binaries::find()?.ctl,
+        };
+        for records in [POOLS, PEERS] {
+            buoy.apply(records)?;
+        }
+        cluster.wait_for_nodes()?;
+        buoy.wait_for_sessions()?;
+        Ok(buoy)
+    }
+
+    /// The agent of a node, where it is a process. Error: there is no such node.
     pub fn agent(&self, node: &str) -> Result<&Component> {
         let nodes = self.cluster.nodes().iter().zip(&self.agents);
         let mut found = nodes.filter(|(other, _)| other.name() == node);
         found
             .next()
             .map(|(_, agent)| agent)
-            .with_context(|| format!("no node {node}"))
+            .with_context(|| format!("no process on a node {node}"))
     }
 
     /// Switches floating IPs on or off on a node, for pods that come from now on.
@@ -108,7 +130,7 @@ impl<'a> Buoy<'a> {
 
     /// Waits until the router has its sessions with every node, in both families.
     pub fn wait_for_sessions(&self) -> Result<()> {
-        let expected = 2 * self.agents.len();
+        let expected = 2 * self.cluster.nodes().len();
         self.cluster.until("the router has all sessions", |_| {
             let standing = self.cluster.router.established()?;
             ensure!(standing.len() == expected, "it has {standing:?}");
@@ -122,6 +144,10 @@ impl<'a> Buoy<'a> {
         for (node, agent) in self.cluster.nodes().iter().zip(&self.agents) {
             let what = format!("end of the agent's log on {}", node.name());
             text += &shown(&what, Ok(tail(agent.log(), 25)));
+        }
+        if self.agents.is_empty() {
+            let words = "-n buoy-system logs --prefix --tail=25 -l app.kubernetes.io/name";
+            text += &shown("ends of the logs of Buoy's pods", self.cluster.kubectl(words));
         }
         text
     }
