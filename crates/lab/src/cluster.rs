@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::bird;
-use crate::checker::{Checker, Place, Places};
+use crate::checker::{Checker, Place, Places, Source};
 use crate::dump::Dump;
 use crate::exec::{eventually, tail};
 use crate::lab::{POOLS, how_to_look, judge, shown};
@@ -298,14 +298,9 @@ impl Cluster {
     pub fn places(&self) -> Places {
         let nodes = self.nodes.iter().map(|node| Place::of(node, self.standing(node)));
         Places {
-            store: self.store().clone(),
+            records: Source::Store(self.store().clone()),
             nodes: nodes.collect(),
-            router: Some(Place {
-                name: "router".to_owned(),
-                netns: self.router.netns().path().to_owned(),
-                bird: Some(self.router.socket()),
-                standing: Standing::Live,
-            }),
+            router: Some(Place::of_router(&self.router)),
         }
     }
 

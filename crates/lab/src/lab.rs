@@ -15,7 +15,7 @@ use std::thread;
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 
-use crate::checker::{Checker, Place, Places};
+use crate::checker::{Checker, Place, Places, Source};
 use crate::cluster::{AT_REST, Standing};
 use crate::dump::Dump;
 use crate::exec::{indented, tail};
@@ -163,7 +163,7 @@ impl Lab {
     /// Waits until kernel and records agree with the invariants, by the independent checker.
     fn check(&self) -> Result<()> {
         let places = Places {
-            store: self.node.store().clone(),
+            records: Source::Store(self.node.store().clone()),
             nodes: vec![Place::of(&self.node, self.standing())],
             router: None,
         };

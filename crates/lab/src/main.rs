@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use buoy_lab::checker::{self, Place, Places};
+use buoy_lab::checker::{self, Place, Places, Source};
 use buoy_lab::store::Store;
 use buoy_lab::{bench, demo, kube, locker, probe, sweep, up};
 use clap::{Parser, Subcommand};
@@ -113,8 +113,11 @@ fn run(command: Command) -> Result<ExitCode> {
                 },
         } => kube_up(nodes, no_cni, nftables)?,
         Command::Check { store, nodes, router } => {
-            let store = Store::File(store);
-            let places = Places { store, nodes, router };
+            let places = Places {
+                records: Source::Store(Store::File(store)),
+                nodes,
+                router,
+            };
             return checker::report(&places);
         }
         Command::Sweep => {

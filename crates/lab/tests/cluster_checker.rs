@@ -1,9 +1,9 @@
 //! The independent checker looks at real kernels, BIRDs and records: faults that are planted there by hand are found. The
 //! agents stand still meanwhile, for they would repair them.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use buoy_lab::ask::answered_by;
-use buoy_lab::checker::{Checker, Places};
+use buoy_lab::checker::{Checker, Places, Source};
 use buoy_lab::cluster::Cluster;
 use buoy_lab::probe::{self, Via};
 use buoy_lab::workload::{Spec, Workload};
@@ -113,7 +113,10 @@ fn finds(places: &Places, expected: &str) -> Result<()> {
 
 /// Changes the text of a record, past every agent, and changes it back.
 fn record(places: &Places, name: &str, from: &str, to: &str, expected: &str) -> Result<()> {
-    let store = Connection::open(places.store.file()?)?;
+    let Source::Store(store) = &places.records else {
+        bail!("the records are in no store of the lab's");
+    };
+    let store = Connection::open(store.file()?)?;
     let edit = |from: &str, to: &str| {
         let changed = "UPDATE kv SET value = replace(value, ?1, ?2) WHERE key LIKE '%/' || ?3";
         store.execute(changed, (from, to, name))

@@ -41,7 +41,7 @@ const CORE: [Case; 4] = [
     ("live-edit", live_edit),
 ];
 
-const FURTHER: [Case; 15] = [
+const FURTHER: [Case; 16] = [
     ("dual-stack", dual_stack),
     ("floating-ip-needs-the-gate", floating_ip_needs_the_gate),
     ("floating-ip-outside-pools", floating_ip_outside_pools),
@@ -56,6 +56,7 @@ const FURTHER: [Case; 15] = [
     ("sandbox-restarted", sandbox_restarted),
     ("faults", faults),
     ("owner-unready-or-drained", owners::owner_unready_or_drained),
+    ("checker", checker_finds),
     // The last: the node does not come back.
     ("node-dies", owners::node_dies),
 ];
@@ -311,4 +312,22 @@ fn faults(cluster: &Cluster, buoy: &Buoy<'_>, here: &str) -> Result<()> {
 fn outlasts(traffic: &Traffic) -> Result<()> {
     std::thread::sleep(Duration::from_secs(1));
     traffic.progress()
+}
+
+/// The checker that looks at all of this does see what is wrong.
+fn checker_finds(cluster: &Cluster, _: &Buoy<'_>, here: &str) -> Result<()> {
+    let floating = "172.16.1.95";
+    let manifest = Manifest::new(here, "web-0").floating(&[floating]).on("n1");
+    cluster.apply(&manifest.pod().to_string())?;
+    cluster.wait_for_pod(here, "web-0")?;
+    reached(cluster, floating, "web-0")?;
+    cluster.check()?;
+    // A route that is not Buoy's stays, whatever the agent thinks of it.
+    let other = cluster.node("n3")?.netns();
+    other.exec(&format!("ip route add blackhole {floating}"))?;
+    let wrong = cluster.disagreements()?;
+    other.exec(&format!("ip route delete blackhole {floating}"))?;
+    let expected = format!("n3: {floating} goes by blackhole {floating}/32, not to n1");
+    ensure!(wrong.contains(&expected), "{wrong:#?}");
+    cluster.check()
 }

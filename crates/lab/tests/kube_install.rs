@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use buoy_lab::ask::answered_by;
-use buoy_lab::cluster::PEERS;
+use buoy_lab::cluster::{PEERS, Standing};
 use buoy_lab::kube::{Cluster, Cni, Manifest, Options, operator};
 use buoy_lab::lab::POOLS;
 use buoy_lab::probe::Via;
@@ -45,6 +45,7 @@ fn an_operator_installs_it_and_takes_it_away() {
         cluster.switch_floating_ips_on()?;
         let pod = cluster.wait_for_pod("default", "web-0")?;
         answered_by(&cluster.client, Via::Tcp, FLOATING, "web-0")?;
+        cluster.check()?;
 
         cluster.kubectl("delete pod web-0 --now")?;
         cluster.wait_until_gone(&pod)?;
@@ -52,7 +53,8 @@ fn an_operator_installs_it_and_takes_it_away() {
         cluster.apply(&operator::uninstallation()?)?;
         cluster.rolled_out("daemonset/buoy-uninstall")?;
         ensure!(of_node(cluster)? == before, "{:?}", of_node(cluster)?);
-        Ok(())
+        cluster.node("n1")?.now(Standing::Clean);
+        cluster.check()
     });
 }
 

@@ -1,13 +1,15 @@
 //! The independent checker: reads what the kernels, the BIRDs and the store have, and says every disagreement with the
 //! invariants.
 //!
-//! It shares nothing with the programs under test: it reads what `ip`, `nft`, `conntrack`, `birdc` and `etcdctl` print and the
-//! table of the embedded store, has its own idea of what all of that means, and knows no plan. What the design allows while an agent
+//! It shares nothing with the programs under test: it reads what `ip`, `nft`, `conntrack`, `birdc` and `etcdctl` print, the
+//! table of the embedded store and the raw JSON of the Kubernetes API, has its own idea of what all of that means, and knows
+//! no plan. What the design allows while an agent
 //! is frozen or a node is cut off it allows too.
 
 mod bird;
 mod facts;
 mod kernel;
+mod objects;
 mod place;
 mod rules;
 mod store;
@@ -22,15 +24,34 @@ use anyhow::{Result, bail, ensure};
 use jiff::Timestamp;
 
 use crate::exec::eventually;
+use crate::kube::Api;
 use crate::store::Store;
 use facts::{Facts, Records, Who};
 pub use place::Place;
 
+/// Where the records are.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// In a store of the lab's.
+    Store(Store),
+    /// In the API of a Kubernetes.
+    Api(Api),
+}
+
+impl Source {
+    fn read(&self) -> Result<Records> {
+        match self {
+            Self::Store(store) => store::read(store),
+            Self::Api(api) => objects::read(api),
+        }
+    }
+}
+
 /// What is read.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The store.
-    pub store: Store,
+    /// The records.
+    pub records: Source,
     /// The nodes.
     pub nodes: Vec<Place>,
     /// The router outside, if there is one.
@@ -45,7 +66,7 @@ impl Places {
         }
         Ok(Facts {
             now: Timestamp::now(),
-            records: store::read(&self.store)?,
+            records: self.records.read()?,
             nodes,
             router: self.router.as_ref().map(Place::router).transpose()?,
         })
@@ -83,7 +104,7 @@ impl Checker {
 
     /// Looks at the epochs alone, while things move.
     pub fn watch(&mut self, places: &Places) -> Result<Vec<String>> {
-        Ok(self.epochs(&store::read(&places.store)?))
+        Ok(self.epochs(&places.records.read()?))
     }
 
     /// Waits until all agrees. Error: what still does not, after `limit`, or an epoch with two owners, at once.

@@ -11,6 +11,7 @@ use super::{bird, kernel};
 use crate::cluster::Standing;
 use crate::exec::{self, PATIENCE};
 use crate::node::Node as LabNode;
+use crate::router::Router as LabRouter;
 
 /// A node, or the router.
 #[derive(Clone, Debug)]
@@ -55,6 +56,16 @@ impl Place {
             netns: node.netns().path().to_owned(),
             bird: has_bird.then(|| node.bird_socket()),
             standing,
+        }
+    }
+
+    /// The router outside.
+    pub(crate) fn of_router(router: &LabRouter) -> Self {
+        Self {
+            name: "router".to_owned(),
+            netns: router.netns().path().to_owned(),
+            bird: Some(router.socket()),
+            standing: Standing::Live,
         }
     }
 

@@ -1,11 +1,11 @@
 //! Many cases on one cluster: each has a Kubernetes namespace of its own, all are run, and those that fail are told at the
-//! end.
+//! end; then the independent checker looks at what they left.
 
 use std::env;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::{Buoy, Cluster};
 
@@ -16,7 +16,7 @@ pub type Case = (&'static str, fn(&Cluster, &Buoy<'_>, &str) -> Result<()>);
 const ONLY: &str = "BUOY_KUBE_CASE";
 
 impl Cluster {
-    /// Runs cases one after the other. Error: some failed; which, and why.
+    /// Runs cases one after the other. Error: some failed; which, and why. Or what does not agree in the end.
     pub fn cases(&self, buoy: &Buoy<'_>, cases: &[Case]) -> Result<()> {
         let only = env::var(ONLY).unwrap_or_default();
         let mut failed = Vec::new();
@@ -41,6 +41,8 @@ impl Cluster {
             }
         }
         ensure!(failed.is_empty(), "cases failed:\n{}", failed.join("\n"));
-        Ok(())
+        self.check()
+            .context("the independent checker")
+            .inspect_err(|_| eprintln!("{}", buoy.evidence()))
     }
 }

@@ -14,6 +14,7 @@
 mod api;
 mod buoy;
 mod cases;
+mod check;
 mod cni;
 mod component;
 mod control;
@@ -29,11 +30,13 @@ pub mod up;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::checker::Checker;
 use crate::exec::{self, Finished};
 use crate::lab::judge;
 use crate::netns::Netns;
@@ -111,6 +114,7 @@ pub struct Cluster {
     /// The switch.
     pub switch: Netns,
     nodes: Vec<Node>,
+    checker: Mutex<Checker>,
     took: Duration,
     run: Run,
 }
@@ -169,6 +173,7 @@ impl Cluster {
             client: segment.client,
             switch: segment.switch,
             nodes,
+            checker: Mutex::default(),
             took: Duration::ZERO,
             run,
         })

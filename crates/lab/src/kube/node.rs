@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
 
@@ -12,6 +12,7 @@ use super::control::{ControlPlane, PROXY};
 use super::image;
 use super::kubelet;
 use super::{Options, Pod, ProxyMode};
+use crate::cluster::Standing;
 use crate::daemon::Daemon;
 use crate::netns::Netns;
 use crate::runtime::containerd::{self, Client, Containerd};
@@ -32,6 +33,7 @@ pub struct Node {
     containerd: Containerd,
     machine: Arc<Machine>,
     directory: PathBuf,
+    standing: Mutex<Standing>,
 }
 
 impl Node {
@@ -73,6 +75,7 @@ impl Node {
             containerd,
             machine,
             directory,
+            standing: Mutex::default(),
         })
     }
 
@@ -90,6 +93,16 @@ impl Node {
     /// Its addresses.
     pub fn addresses(&self) -> [&'static str; 2] {
         self.addresses
+    }
+
+    /// How it stands with it, for the checker.
+    pub(super) fn standing(&self) -> Standing {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it stands with it from now on.
+    pub fn now(&self, standing: Standing) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
     /// Its network namespace.
@@ -196,6 +209,7 @@ impl Node {
 
     /// Cuts its power: its link goes, and every process on it ends, containers too. It does not come back.
     pub fn cut_power(&self) -> Result<()> {
+        self.now(Standing::Cut);
         self.switch.ip(&format!("link delete {}", self.port))?;
         self.machine.cut_power()?;
         self.kubelet.kill();
