@@ -80,6 +80,7 @@ test-kube: deps-build deps-lab ## tests on a real Kubernetes, with whole nodes i
 	@cargo test $(CARGO_FLAGS) --workspace $(kube_tests) --no-fail-fast -- --test-threads=1
 
 bench: deps-bench build ## numbers as a table, and as target/bench/results.json (root)
+	@scripts/kube-binary >/dev/null
 	@$(target)/release/buoy-lab bench
 
 lint: deps-build $(DENY) ## formatting, clippy, licences, shell syntax

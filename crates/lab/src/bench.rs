@@ -13,6 +13,7 @@ mod cold;
 mod dataplane;
 mod events;
 mod family;
+mod kubernetes;
 mod latency;
 mod load;
 mod machine;
@@ -38,7 +39,7 @@ use population::Population;
 use report::Report;
 
 /// Parts of the bench, as `--only` names them.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     "agent",
     "dataplane",
     "move",
@@ -47,6 +48,7 @@ const PARTS: [&str; 8] = [
     "cni",
     "network",
     "stores",
+    "kubernetes",
 ];
 
 /// What to measure, and how long.
@@ -89,6 +91,8 @@ struct Scale {
     network: network::Scale,
     /// What is done to each datastore.
     stores: stores::Scale,
+    /// What is done to a cluster of Kubernetes.
+    kubernetes: kubernetes::Scale,
 }
 
 const FULL: Scale = Scale {
@@ -105,6 +109,7 @@ const FULL: Scale = Scale {
     crowd: 40,
     network: network::FULL,
     stores: stores::FULL,
+    kubernetes: kubernetes::FULL,
 };
 
 const QUICK: Scale = Scale {
@@ -121,6 +126,7 @@ const QUICK: Scale = Scale {
     crowd: 4,
     network: network::QUICK,
     stores: stores::QUICK,
+    kubernetes: kubernetes::QUICK,
 };
 
 /// Measures, shows the table, and writes the results. Error: something does not work at all.
@@ -181,6 +187,9 @@ fn measure(selection: &Selection, scale: &Scale, report: &mut Report) -> Result<
     }
     if selection.has("stores") {
         stores::measure(scale.stores, report).context("stores")?;
+    }
+    if selection.has("kubernetes") {
+        kubernetes::measure(scale.kubernetes, report).context("kubernetes")?;
     }
     Ok(())
 }

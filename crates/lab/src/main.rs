@@ -23,7 +23,7 @@ enum Command {
     Demo,
     /// Measure, beside what it is compared with (minutes).
     Bench {
-        /// Some parts only: agent, dataplane, move, change, cold, cni, network, stores.
+        /// Some parts only: agent, dataplane, move, change, cold, cni, network, stores, kubernetes.
         #[arg(long, value_name = "NAMES", value_delimiter = ',')]
         only: Vec<String>,
         /// Few samples: shows that it works, and says little about speed.

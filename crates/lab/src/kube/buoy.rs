@@ -23,6 +23,9 @@ const ACCOUNT: &str = "buoy-agent";
 /// The namespace of that account.
 const NAMESPACE: &str = "buoy-system";
 
+/// Who an agent is to the API server.
+pub const AGENT: &str = "system:serviceaccount:buoy-system:buoy-agent";
+
 /// Whether the network configuration switches floating IPs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {

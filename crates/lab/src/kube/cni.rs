@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::Cluster;
 use crate::netns::Netns;
 use crate::node::place;
 use crate::segment::NODES;
@@ -15,6 +16,9 @@ const DEBIAN: &str = "/usr/lib/cni";
 
 /// What every node of a real cluster has in `/opt/cni/bin` before any network is installed, as far as it is called here.
 const PLUGINS: [&str; 4] = ["host-local", "loopback", "portmap", "ptp"];
+
+/// The stock network's configuration.
+const STOCK: &str = "10-stock.conflist";
 
 /// Which network pods have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +47,7 @@ impl Cni {
         }
         if self == Self::Stock {
             let list = conflist(number).to_string();
-            fs::write(configuration.join("10-stock.conflist"), list)?;
+            fs::write(configuration.join(STOCK), list)?;
         }
         Ok(())
     }
@@ -60,6 +64,16 @@ impl Cni {
             for netns in others.map(|(_, netns)| *netns).chain([router]) {
                 netns.ip(&routes)?;
             }
+        }
+        Ok(())
+    }
+}
+
+impl Cluster {
+    /// Takes the stock network off all nodes: pods that come later have none until somebody installs another.
+    pub fn remove_stock_network(&self) -> Result<()> {
+        for node in self.nodes() {
+            fs::remove_file(node.configuration().join(STOCK))?;
         }
         Ok(())
     }

@@ -128,6 +128,11 @@ impl ControlPlane {
         self.directory.join("ca.crt")
     }
 
+    /// The log that tells of each request.
+    pub(super) fn audit_log(&self) -> PathBuf {
+        self.directory.join("audit.log")
+    }
+
     /// How clients in the lab call the API server.
     pub fn url(&self) -> String {
         format!("https://{API}")

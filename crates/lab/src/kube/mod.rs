@@ -12,6 +12,7 @@
 //! kubelet, kube-proxy and pods in a machine of its own ([`crate::runtime`]). Images are never pulled.
 
 mod api;
+mod audit;
 mod buoy;
 mod cases;
 mod check;
@@ -45,7 +46,7 @@ use crate::run::Run;
 use crate::segment::{NODES, Segment, peers};
 
 pub use api::Api;
-pub use buoy::{Buoy, Gate};
+pub use buoy::{AGENT, Buoy, Gate};
 pub use cases::Case;
 pub use cni::Cni;
 pub use component::Component;

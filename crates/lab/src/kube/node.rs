@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
 
+use super::api::Api;
 use super::component::{Component, Place};
 use super::control::{ControlPlane, PROXY};
 use super::image;
@@ -124,6 +125,11 @@ impl Node {
     /// Where this process sees a file of it.
     pub fn seen(&self, path: &str) -> PathBuf {
         self.machine.seen(path)
+    }
+
+    /// What its agent answers to people and programs that look at it: metrics, and whether it is ready.
+    pub fn agent_api(&self) -> Api {
+        Api::behind(&self.seen("/run/buoy/http.sock"))
     }
 
     /// The directory that is `/opt/cni/bin` on it.
