@@ -213,8 +213,12 @@ impl Facts {
 }
 
 impl Records {
-    pub(super) fn endpoint(&self, who: &Who) -> Option<&Endpoint> {
-        self.endpoints.iter().find(|endpoint| endpoint.who == *who)
+    /// The endpoint of somebody whom a binding names. Others may have the same name in other namespaces; where only such
+    /// are there, one of them.
+    pub(super) fn endpoint(&self, binding: &Binding, who: &Who) -> Option<&Endpoint> {
+        let named = || self.endpoints.iter().filter(move |endpoint| endpoint.who == *who);
+        let own = named().find(|endpoint| endpoint.namespace == binding.namespace);
+        own.or_else(|| named().next())
     }
 
     pub(super) fn binding(&self, address: IpAddr) -> Option<&Binding> {

@@ -233,7 +233,7 @@ mod tests {
         let owner = binding.owner.as_ref().unwrap();
         assert_eq!(owner.term, 1);
         assert!(binding.candidates[0].ready);
-        let endpoint = records.endpoint(&owner.who).unwrap();
+        let endpoint = records.endpoint(binding, &owner.who).unwrap();
         assert_eq!(endpoint.asks, BTreeMap::from([(floating, owner.internal)]));
         assert_eq!(endpoint.addresses[0], owner.internal);
         assert_eq!(endpoint.link, "calia4fc3c48bd8");

@@ -44,7 +44,7 @@ fn translation(binding: &Binding, owner: &Owner, node: &Node) -> Vec<String> {
 }
 
 fn route(facts: &Facts, binding: &Binding, owner: &Owner, node: &Node) -> Vec<String> {
-    let Some(endpoint) = facts.records.endpoint(&owner.who) else {
+    let Some(endpoint) = facts.records.endpoint(binding, &owner.who) else {
         return vec![format!(
             "its owner {} has no workload endpoint",
             owner.who.workload

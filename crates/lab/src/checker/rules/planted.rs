@@ -423,6 +423,19 @@ fn where_all_agrees_nothing_is_said() {
     assert_eq!(disagreements(&right()), Vec::<String>::new());
 }
 
+/// On one node, too: a name is one of its namespace.
+#[test]
+fn somebody_of_the_same_name_in_another_namespace_is_another() {
+    let mut facts = right();
+    let mut other = facts.records.endpoints[0].clone();
+    other.namespace = "other".to_owned();
+    other.link = "cali9".to_owned();
+    other.addresses.clear();
+    other.asks.clear();
+    facts.records.endpoints.insert(0, other);
+    assert_eq!(disagreements(&facts), Vec::<String>::new());
+}
+
 #[test]
 fn flows_that_drain_may_go_on() {
     let mut facts = right();

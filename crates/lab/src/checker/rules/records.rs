@@ -64,7 +64,7 @@ fn candidates(facts: &Facts, binding: &Binding) -> Vec<String> {
         if !is_live(facts, &who.node) {
             continue;
         }
-        let endpoint = facts.records.endpoint(who);
+        let endpoint = facts.records.endpoint(binding, who);
         match endpoint.and_then(|endpoint| endpoint.asks.get(&binding.address)) {
             Some(internal) if *internal == candidate.internal => {}
             Some(internal) => wrong.push(format!(
