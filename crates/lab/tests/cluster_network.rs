@@ -89,6 +89,7 @@ fn the_router_follows_the_lower_med_and_cables_can_be_pulled() {
             "a pulled cable takes no address away: {kept}"
         );
         cluster.plug(n1, "up")?;
-        leads_to(cluster, "n1")
+        leads_to(cluster, "n1")?;
+        cluster.check()
     });
 }

@@ -1,6 +1,7 @@
-//! In the network: the router and the other nodes send what is for an address to its owner's node, and for nobody's address
-//! to nobody.
+//! In the network: the router's kernel does what its BIRD has learnt; the router and the other nodes send what is for an
+//! address to its owner's node, and for nobody's address to nobody.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -23,7 +24,34 @@ pub(super) fn wrong(facts: &Facts) -> Vec<String> {
         }
     }
     wrong.extend(nobodys(facts));
+    wrong.extend(facts.router.iter().flat_map(followed));
     wrong
+}
+
+/// What the router's BIRD has learnt from others is in its kernel, and of its BIRD there is nothing else.
+fn followed(router: &Router) -> Vec<String> {
+    let learnt = router.bird.iter().filter(|route| route.best);
+    let learnt: BTreeMap<_, _> = learnt
+        .filter_map(|route| Some((route.to, route.gateway?)))
+        .collect();
+    let kernel = router.routes.iter().filter(|route| route.protocol == BIRD);
+    let kernel: BTreeMap<_, _> = kernel.map(|route| (route.to, route.gateway)).collect();
+    let missing = learnt.iter().filter_map(|(to, hop)| match kernel.get(to) {
+        Some(found) if *found == Some(*hop) => None,
+        Some(found) => Some(format!(
+            "the router's kernel sends {to} to {}, its BIRD has learnt {hop}",
+            shown(*found)
+        )),
+        None => Some(format!(
+            "the router's BIRD has learnt {to}, and its kernel has no route"
+        )),
+    });
+    let unknown = kernel.keys().filter(|to| !learnt.contains_key(to));
+    missing
+        .chain(
+            unknown.map(|to| format!("the router's kernel has a route to {to} that its BIRD has not learnt")),
+        )
+        .collect()
 }
 
 fn at_router(facts: &Facts, binding: &Binding, owner: &Node) -> Vec<String> {

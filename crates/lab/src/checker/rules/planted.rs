@@ -284,6 +284,21 @@ const FAULTS: &[Fault] = &[
         "the router's BIRD prefers 192.0.2.2",
     ),
     (
+        "the router's kernel does not follow its BIRD",
+        |f| f.router.as_mut().unwrap().bird[0] = bird("n2_v4", Some("192.0.2.2")),
+        "the router's kernel sends 172.16.1.3/32 to 192.0.2.1, its BIRD has learnt 192.0.2.2",
+    ),
+    (
+        "the router's kernel has nothing of its BIRD",
+        |f| f.router.as_mut().unwrap().routes.clear(),
+        "the router's BIRD has learnt 172.16.1.3/32, and its kernel has no route",
+    ),
+    (
+        "the router's kernel has what its BIRD forgot",
+        |f| f.router.as_mut().unwrap().bird.clear(),
+        "the router's kernel has a route to 172.16.1.3/32 that its BIRD has not learnt",
+    ),
+    (
         "the router has an address of nobody",
         |f| {
             f.router
