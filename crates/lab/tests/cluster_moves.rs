@@ -12,6 +12,7 @@ use buoy_lab::ask::{answered_by, listed_as, owner};
 use buoy_lab::cluster::{CLIENT, Cluster};
 use buoy_lab::exec::{PATIENCE, eventually};
 use buoy_lab::locker::Locker;
+use buoy_lab::netns::Netns;
 use buoy_lab::node::Node;
 use buoy_lab::probe::{self, Via};
 use buoy_lab::records::Records;
@@ -204,15 +205,41 @@ fn the_owner_is_deleted(cluster: &Cluster, owner: Workload) -> Result<()> {
     cluster.check()
 }
 
-/// The third node takes over once the lease is revoked; the frozen one's kernel forwards to it.
+/// The third node takes over once the lease is revoked; the frozen one's kernel forwards to it what begins there, in the
+/// node itself and in its workloads, although it still has all that translates.
 fn the_owners_agent_is_frozen(cluster: &Cluster, owner: &Node, next: &str) -> Result<()> {
+    let visitor = Workload::start(owner, Spec::pod("shop", "visitor"))?;
     let seen = moved(cluster, V4, next, SOON, || cluster.freeze(owner))?;
     taken_when_the_lease_was_over(&seen)?;
+    answered_by(&cluster.client, Via::Tcp, V6, next)?;
     cluster.check()?;
-    answered_by(owner.netns(), Via::Udp, V4, next)?;
+    for (floating, family) in BOTH.into_iter().zip(["ip", "ip6"]) {
+        let map = owner
+            .netns()
+            .exec(&format!("nft list map {family} buoy fips"))?
+            .ok()?;
+        ensure!(map.stdout.contains(floating), "{}", map.stdout);
+        for from in [owner.netns(), visitor.netns()] {
+            new_flows_reach(from, floating, next)?;
+        }
+    }
     cluster.thaw(owner)?;
     cluster.check()?;
     answered_by(&cluster.client, Via::Tcp, V4, next)?;
+    visitor.delete().map(drop)
+}
+
+/// The first to answer is the right one, by whatever protocol.
+fn new_flows_reach(from: &Netns, floating: &str, who: &str) -> Result<()> {
+    for via in [Via::Udp, Via::Tcp] {
+        let answers = probe::ask(from, via, ip(floating), SOON)?.who;
+        ensure!(
+            answers == who,
+            "{} to {floating} from {}: {answers} answers",
+            via.name(),
+            from.name()
+        );
+    }
     Ok(())
 }
 
