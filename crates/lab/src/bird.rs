@@ -28,7 +28,7 @@ pub(crate) fn ask(netns: &Netns, socket: &Path, line: &str) -> Result<String> {
 }
 
 /// The names of protocols in a table of `show protocols` whose session stands.
-pub(crate) fn established(table: &str) -> Vec<String> {
+pub fn established(table: &str) -> Vec<String> {
     table
         .lines()
         .filter(|line| {

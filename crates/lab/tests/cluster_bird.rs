@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use buoy_lab::ask::{answered_by, owner, status_says, why_says};
-use buoy_lab::cluster::Cluster;
+use buoy_lab::bird::established;
+use buoy_lab::cluster::{Cluster, ROUTER};
 use buoy_lab::exec::{self, PATIENCE, eventually};
 use buoy_lab::node::Node;
 use buoy_lab::probe::Via;
@@ -27,10 +28,56 @@ fn bird_and_agents_come_and_go() {
     Cluster::start().unwrap().test(|cluster| {
         let _owner = web(&cluster.nodes[0], "web-1", &[V4, V6])?;
         let _standby = web(&cluster.nodes[1], "web-2", &[V4, V6])?;
+        the_mesh_is_switched_off_and_on(cluster)?;
         restarts_lose_nothing(cluster)?;
         nothing_is_claimed_without_bird(cluster)?;
         a_restart_does_not_wait_for_the_dead(cluster)
     });
+}
+
+/// Nodes without a mesh have sessions with the router alone, and reach each other's addresses by way of it; the client
+/// notices nothing.
+fn the_mesh_is_switched_off_and_on(cluster: &Cluster) -> Result<()> {
+    let n3 = &cluster.nodes[2];
+    let traffic = Traffic::start(&cluster.client, V4.parse()?)?;
+    mesh(n3, false)?;
+    eventually(SOON, "only the sessions with the router stand", || {
+        for node in &cluster.nodes {
+            let table = node.birdc("show protocols")?;
+            ensure!(established(&table).len() == 2, "{}: {table}", node.name());
+            let status = node.ctl("node status")?;
+            ensure!(!status.contains("node-to-node mesh"), "{status}");
+        }
+        Ok(())
+    })?;
+    for floating in [V4, V6] {
+        eventually(SOON, "what the mesh brought is gone", || {
+            let route = n3.netns().exec(&format!("ip route get {floating}"))?.ok()?.stdout;
+            ensure!(
+                ROUTER
+                    .iter()
+                    .any(|router| route.contains(&format!("via {router} "))),
+                "{route}"
+            );
+            Ok(())
+        })?;
+        for from in [&cluster.client, n3.netns()] {
+            answered_by(from, Via::Tcp, floating, "web-1")?;
+        }
+    }
+    mesh(n3, true)?;
+    cluster.wait_for_sessions()?;
+    status_says(n3, &["node-to-node mesh"])?;
+    traffic.unharmed()?;
+    cluster.check()
+}
+
+fn mesh(node: &Node, enabled: bool) -> Result<()> {
+    let record = format!(
+        "{{apiVersion: projectcalico.org/v3, kind: BGPConfiguration, metadata: {{name: default}}, \
+         spec: {{nodeToNodeMeshEnabled: {enabled}}}}}"
+    );
+    node.apply(&record).map(drop)
 }
 
 /// I5: `kill -9` of BIRD, and BIRD and agent restarted in order, on the owner's node and on another.
