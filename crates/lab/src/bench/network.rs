@@ -49,7 +49,7 @@ pub(super) struct Scale {
     crowd: usize,
     /// How long they are.
     stir: Duration,
-    /// Addresses of them that a client pings meanwhile, and that move more often than others.
+    /// Addresses of them that a client pings meanwhile.
     sampled: usize,
     /// Floating IPs on one node.
     many: usize,
@@ -64,7 +64,7 @@ pub(super) const FULL: Scale = Scale {
     workloads: 10,
     crowd: 1_000,
     stir: Duration::from_secs(60),
-    sampled: 5,
+    sampled: 200,
     many: 10_000,
 };
 
@@ -77,7 +77,7 @@ pub(super) const QUICK: Scale = Scale {
     workloads: 2,
     crowd: 30,
     stir: Duration::from_secs(2),
-    sampled: 3,
+    sampled: 10,
     many: 200,
 };
 

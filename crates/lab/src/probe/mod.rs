@@ -1,11 +1,13 @@
 //! Clients that talk to an address and write down what comes back.
 //!
 //! A [`Probe`] talks all the time, from a thread inside a namespace, and counts what is lost and who answers; [`ask`] asks
-//! once; a [`Reader`] opens a TCP connection and only ever reads.
+//! once; [`Rounds`] pings many addresses; a [`Reader`] opens a TCP connection and only ever reads.
 
 mod answer;
+mod echo;
 mod raw;
 mod reader;
+mod rounds;
 mod sctp;
 mod serve;
 mod wire;
@@ -22,6 +24,7 @@ use anyhow::{Context, Result, anyhow, bail};
 pub use answer::Answer;
 pub use raw::RawProtocol;
 pub use reader::{Ending, Reader};
+pub use rounds::Rounds;
 pub use serve::{Server, serve_here};
 pub use wire::{PORT, Via};
 pub(crate) use wire::{any_like, bound, domain_of};

@@ -221,7 +221,8 @@ impl Service {
     }
 }
 
-fn ip_of(address: &SockaddrStorage, domain: Domain) -> Option<IpAddr> {
+/// The address in a socket address of a family.
+pub(super) fn ip_of(address: &SockaddrStorage, domain: Domain) -> Option<IpAddr> {
     if domain == Domain::IPV4 {
         address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()))
     } else {

@@ -3,11 +3,16 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use anyhow::ensure;
+
 use super::*;
+use crate::exec::eventually;
 use crate::run::Run;
 
 const LIMIT: Duration = Duration::from_secs(10);
 const OFTEN: Duration = Duration::from_millis(10);
+/// How long who falls silent is silent at least.
+const SILENCE: Duration = Duration::from_millis(200);
 
 struct Pair {
     client: Netns,
@@ -104,6 +109,39 @@ fn a_probe_counts_what_is_lost_and_how_long_the_gap_was() {
         quiet.wait_for_more(20, LIMIT).unwrap();
         let tally = quiet.stop().unwrap();
         assert_eq!(tally.lost(), 0, "{via:?}: {tally}");
+    }
+}
+
+#[test]
+fn rounds_tell_which_of_many_fall_silent_and_for_how_long() {
+    let pair = pair();
+    for (network, length) in [("192.0.2.", 24), ("2001:db8::", 64)] {
+        let many: Vec<IpAddr> = (10..40).map(|number| ip(&format!("{network}{number}"))).collect();
+        for address in &many {
+            let address = format!("{address}/{length}").parse().unwrap();
+            pair.server.add_address("eth0", address).unwrap();
+        }
+        let rounds = Rounds::start(&pair.client, &many, OFTEN).unwrap();
+        rounds.wait_for_more(5, LIMIT).unwrap();
+        let silent = many[7];
+        let version = if silent.is_ipv4() { "ip" } else { "ip6" };
+        pair.server
+            .nft(&format!(
+                "table {version} t {{ chain c {{ type filter hook input priority 0; {version} daddr {silent} drop; }}; }}"
+            ))
+            .unwrap();
+        eventually(LIMIT, "all others answer", || {
+            let some = rounds.wait_for_more(1, SILENCE);
+            let error = format!("{:#}", some.err().context("all answer")?);
+            ensure!(error.contains(&format!("1 of 30: [{silent}]")), "{error}");
+            Ok(())
+        })
+        .unwrap();
+        pair.server.nft(&format!("delete table {version} t")).unwrap();
+        rounds.wait_for_more(1, LIMIT).unwrap();
+        let gaps = rounds.stop().unwrap();
+        assert_eq!(gaps.len(), 30);
+        assert!(gaps[7] >= SILENCE, "{gaps:?}");
     }
 }
 

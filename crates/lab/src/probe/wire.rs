@@ -11,7 +11,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::answer::Answer;
-use super::raw::{RawProtocol, connect_raw, payload, raw_socket};
+use super::echo::Echo;
+use super::raw::{RawProtocol, connect_raw, payload};
 
 /// The port on which the lab's servers answer, UDP and TCP.
 pub const PORT: u16 = 7007;
@@ -122,49 +123,21 @@ fn bound_at_once(any: IpAddr, port: u16, kind: Type, protocol: Protocol) -> io::
 struct Ping {
     socket: Socket,
     to: IpAddr,
-    id: u16,
+    echo: Echo,
 }
 
 impl Ping {
     fn open(to: IpAddr) -> Result<Self> {
-        use std::sync::atomic::{AtomicU16, Ordering};
-        static NEXT: AtomicU16 = AtomicU16::new(1);
-        let protocol = if to.is_ipv4() { ICMP } else { ICMPV6 };
-        let socket = raw_socket(domain_of(to), protocol).context("cannot open a socket for ping")?;
+        let echo = Echo::new(domain_of(to));
+        let socket = echo.socket()?;
         connect_raw(&socket, to).with_context(|| format!("no way to {to}"))?;
-        Ok(Self {
-            socket,
-            to,
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-        })
+        Ok(Self { socket, to, echo })
     }
 }
 
-/// Protocol numbers of the echo protocols.
-const ICMP: i32 = 1;
-const ICMPV6: i32 = 58;
-
-/// Types of echo request and reply: (IPv4, IPv6).
-const ECHO_REQUEST: (u8, u8) = (8, 128);
-const ECHO_REPLY: (u8, u8) = (0, 129);
-
 impl Wire for Ping {
     fn send(&mut self, number: u32) -> io::Result<()> {
-        let kind = if self.to.is_ipv4() {
-            ECHO_REQUEST.0
-        } else {
-            ECHO_REQUEST.1
-        };
-        let mut packet = vec![kind, 0, 0, 0];
-        packet.extend(self.id.to_be_bytes());
-        packet.extend([0, 0]);
-        packet.extend(number.to_be_bytes());
-        // The kernel fills in the checksum of ICMPv6, which covers addresses; that of ICMP is ours.
-        if self.to.is_ipv4() {
-            let sum = internet_checksum(&packet);
-            packet[2..4].copy_from_slice(&sum.to_be_bytes());
-        }
-        self.socket.send(&packet).map(drop)
+        self.socket.send(&self.echo.request(number)).map(drop)
     }
 
     fn receive(&mut self, wait: Duration) -> io::Result<Option<Answer>> {
@@ -173,38 +146,13 @@ impl Wire for Ping {
         }
         let mut buffer = [0; 256];
         let length = (&self.socket).read(&mut buffer)?;
-        Ok(self.read_reply(&buffer[..length]))
-    }
-}
-
-impl Ping {
-    /// The answer in an echo reply to this socket; `None` for all the other ICMP that a raw socket hears.
-    fn read_reply(&self, packet: &[u8]) -> Option<Answer> {
-        let message = payload(packet, self.to)?;
-        let kind = if self.to.is_ipv4() {
-            ECHO_REPLY.0
-        } else {
-            ECHO_REPLY.1
-        };
-        (*message.first()? == kind && message.get(4..6)? == self.id.to_be_bytes()).then_some(())?;
-        Some(Answer {
-            number: u32::from_be_bytes(message.get(8..12)?.try_into().ok()?),
+        let number = self.echo.number(&buffer[..length], self.to);
+        Ok(number.map(|number| Answer {
+            number,
             who: String::new(),
             saw: None,
-        })
+        }))
     }
-}
-
-/// The checksum of RFC 1071 over an even number of bytes.
-fn internet_checksum(bytes: &[u8]) -> u16 {
-    let sum: u32 = bytes
-        .chunks_exact(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !(u16::try_from(folded & 0xffff)
-        .unwrap_or(0)
-        .wrapping_add(u16::try_from(folded >> 16).unwrap_or(0)))
 }
 
 struct Udp {
@@ -326,19 +274,5 @@ impl Wire for Tcp {
 
     fn is_stream(&self) -> bool {
         true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_checksum_is_that_of_the_rfc() {
-        // RFC 1071, section 3: the sum is ddf2, the checksum its complement.
-        assert_eq!(
-            internet_checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
-            !0xddf2
-        );
     }
 }

@@ -20,63 +20,51 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often who waits looks whether it is over.
 const ATTENTION: Duration = Duration::from_millis(20);
 
-/// One move of so many is of an address that a client watches: of a crowd, few would move otherwise.
-const WATCHED: usize = 4;
-
 /// What was done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Stirred {
-    /// Moves asked for.
-    pub(super) moves: usize,
-    /// Of these, moves of an address that a client watches.
-    pub(super) watched: usize,
+    /// The number of each address that was asked to move, in order; some more than once.
+    pub(super) moved: Vec<usize>,
     /// Agents killed and started again.
     pub(super) kills: usize,
 }
 
-/// Does both for a period, to so many addresses; some of them, by their numbers, a client watches. Error: an agent does not
-/// start again, or an epoch had two owners.
-pub(super) fn stir(field: &Field, count: usize, watched: &[usize], period: Duration) -> Result<Stirred> {
+/// Does both for a period, to so many addresses. Error: an agent does not start again, or an epoch had two owners.
+pub(super) fn stir(field: &Field, count: usize, period: Duration) -> Result<Stirred> {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let killing = scope.spawn(|| kill(field, &over));
         let watching = scope.spawn(|| watch(field, &over));
-        let moves = ask_for_moves(field, count, watched, period);
+        let moved = ask_for_moves(field, count, period);
         over.store(true, Ordering::Relaxed);
         let kills = killing.join().map_err(|_| anyhow!("who kills panicked"))?;
         watching.join().map_err(|_| anyhow!("who watches panicked"))??;
-        let (moves, kills) = (moves?, kills?);
         Ok(Stirred {
-            moves,
-            watched: moves.div_ceil(WATCHED),
-            kills,
+            moved: moved?,
+            kills: kills?,
         })
     })
 }
 
-fn ask_for_moves(field: &Field, count: usize, watched: &[usize], period: Duration) -> Result<usize> {
+fn ask_for_moves(field: &Field, count: usize, period: Duration) -> Result<Vec<usize>> {
     let mut dice = Dice::new(10);
-    let (begun, mut moves) = (Instant::now(), 0);
+    let (begun, mut moved) = (Instant::now(), Vec::new());
     let mut next = begun;
     while begun.elapsed() < period {
-        let number = if moves % WATCHED == 0 {
-            watched[dice.below(watched.len())]
-        } else {
-            dice.below(count)
-        };
+        let number = dice.below(count);
         let floating = address(number);
         let binding = bindings::binding(field.store.as_ref(), floating)?;
         let owner = binding.spec.owner.as_ref();
         let mut candidates = binding.status.candidates.iter();
         let other = candidates.find(|candidate| owner.is_none_or(|owner| !candidate.is(owner)));
         let other = other.with_context(|| format!("nobody stands by for {floating}"))?;
-        let id = format!("stir-{moves}");
+        let id = format!("stir-{}", moved.len());
         bindings::ask_to_move(field.store.as_ref(), floating, &other.workload, &id)?;
-        moves += 1;
+        moved.push(number);
         next += EVERY;
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
-    Ok(moves)
+    Ok(moved)
 }
 
 /// Kills agents until it is over, one at a time, and starts each again at once.
