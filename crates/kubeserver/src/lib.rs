@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
-pub use binary::binary;
+pub use binary::{binary, helm};
 pub use pool::{Lent, Pool};
 use process::Process;
 

@@ -1,8 +1,7 @@
-//! The chart, rendered by Helm's engine.
+//! The chart, rendered by Helm.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 use serde_json::Value as Json;
 
@@ -15,38 +14,38 @@ pub(crate) fn deploy(name: &str) -> PathBuf {
 
 /// Renders the chart, as a release in a namespace. Error: what Helm says.
 pub(crate) fn render(namespace: &str, values: &[&str]) -> Result<String, String> {
-    let output = Command::new(engine())
+    let output = Command::new(buoy_kubeserver::helm().unwrap())
+        .args(["template", "buoy"])
         .arg(deploy("helm/buoy"))
-        .args(["buoy", namespace])
-        .args(values)
+        .args(["--kube-version", "1.34.0", "--namespace", namespace])
+        .args(values.iter().flat_map(|value| ["--set", value]))
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
     match output.status.success() {
-        true => Ok(String::from_utf8(output.stdout).unwrap()),
-        false => Err(said),
+        true => Ok(without_sources(&String::from_utf8(output.stdout).unwrap())),
+        false => Err(String::from_utf8(output.stderr).unwrap()),
     }
+}
+
+/// Without the comments that say which template something is of.
+fn without_sources(text: &str) -> String {
+    text.split_inclusive('\n')
+        .filter(|line| !line.starts_with("# Source: "))
+        .collect()
 }
 
 /// The objects of a manifest.
 pub(crate) fn objects(text: &str) -> Vec<Json> {
-    text.split("---\n")
-        .filter(|document| {
-            document
-                .lines()
-                .any(|line| !line.starts_with('#') && !line.is_empty())
-        })
+    documents(text)
         .map(|document| serde_saphyr::from_str(document).unwrap())
         .collect()
 }
 
-/// The program, built if it is not there yet.
-fn engine() -> &'static PathBuf {
-    static ENGINE: OnceLock<PathBuf> = OnceLock::new();
-    ENGINE.get_or_init(|| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/helm-binary");
-        let output = Command::new(script).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+/// The documents of a manifest that say something, as text.
+pub(crate) fn documents(text: &str) -> impl Iterator<Item = &str> {
+    text.split("---\n").filter(|document| {
+        document
+            .lines()
+            .any(|line| !line.starts_with('#') && !line.is_empty())
     })
 }
