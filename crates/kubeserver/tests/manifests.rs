@@ -1,5 +1,5 @@
-//! The chart, `deploy/buoy.yaml` that is rendered from it, and what a real API server says to them.
-//! `BUOY_UPDATE_MANIFEST=1` writes the file anew.
+//! The chart, `deploy/buoy.yaml` and `deploy/uninstall.yaml` that are rendered from it, and what a real API server says to
+//! them. `BUOY_UPDATE_MANIFEST=1` writes the files anew.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
@@ -8,25 +8,47 @@ mod chart;
 use std::net::{IpAddr, Ipv4Addr};
 
 use buoy_kubeserver::ApiServer;
-use chart::{deploy, objects, render};
+use chart::{deploy, documents, objects, render};
 use serde_json::{Value as Json, json};
 
-const HEADER: &str = "\
+const INSTALLATION: &str = "\
 # Buoy for Kubernetes: the chart deploy/helm/buoy with its default values. Generated: see crates/kubeserver/tests/manifests.rs.
 # The definitions come first, once: kubectl create -f deploy/crds
 ";
 
+const UNINSTALLATION: &str = "\
+# Takes off the nodes what deploy/buoy.yaml puts there. Generated: see crates/kubeserver/tests/manifests.rs.
+# The agents end first: kubectl -n buoy-system delete daemonset buoy-agent
+";
+
 #[test]
 fn the_plain_manifest_is_the_chart_with_default_values() {
-    let text = format!("{HEADER}{}", render("default", &[]).unwrap());
-    let path = deploy("buoy.yaml");
+    let text = render("default", &[]).unwrap();
+    is_committed("buoy.yaml", &format!("{INSTALLATION}{text}"));
+}
+
+/// Rights, which the chart has too, are those of the manifest.
+#[test]
+fn the_plain_uninstallation_is_the_chart_s() {
+    let text = render("default", &["uninstall=true"]).unwrap();
+    let of_nodes: Vec<&str> = documents(&text)
+        .filter(|document| document.contains("\nkind: DaemonSet\n"))
+        .collect();
+    assert_eq!(of_nodes.len(), 1, "{text}");
+    is_committed("uninstall.yaml", &format!("{UNINSTALLATION}---\n{}", of_nodes[0]));
+}
+
+/// A file below `deploy` has this text.
+#[track_caller]
+fn is_committed(name: &str, text: &str) {
+    let path = deploy(name);
     if std::env::var_os("BUOY_UPDATE_MANIFEST").is_some() {
-        std::fs::write(&path, &text).unwrap();
+        std::fs::write(&path, text).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == text,
-        "deploy/buoy.yaml is stale\nrun this test with BUOY_UPDATE_MANIFEST=1"
+        "deploy/{name} is stale\nrun this test with BUOY_UPDATE_MANIFEST=1"
     );
 }
 
@@ -64,17 +86,27 @@ fn an_api_server_takes_what_is_rendered() {
     }
 }
 
+/// Agents read it when they begin: the value replaces them.
 #[test]
 fn floating_ips_are_one_value() {
+    let mut known = Vec::new();
     for (values, expected) in [
         (&[][..], Json::Null),
         (&["floatingIPs=true"], json!({"floating_ips": true})),
     ] {
-        let conf = network_config(&render("default", values).unwrap());
+        let text = render("default", values).unwrap();
+        let conf = network_config(&text);
         assert_eq!(conf["plugins"][0]["type"], "calico");
         assert_eq!(conf["plugins"][0]["feature_control"], expected);
         assert_eq!(conf["plugins"][1]["type"], "portmap");
+        let objects = objects(&text);
+        let agent = objects
+            .iter()
+            .find(|object| object["kind"] == "DaemonSet")
+            .unwrap();
+        known.push(agent["spec"]["template"]["metadata"]["annotations"].clone());
     }
+    assert_ne!(known[0], known[1]);
 }
 
 /// The line that Calico's guide has people add, where it has them add it.

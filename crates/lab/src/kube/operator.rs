@@ -1,15 +1,17 @@
 //! Buoy on a cluster as an operator installs it: from the image, by `deploy/`, as the guide says.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::Cluster;
+use super::{Cluster, SOON};
 use crate::binaries::Binaries;
 use crate::exec::{self, PATIENCE};
 use crate::image;
+
+/// The namespace of agents and controllers.
+pub(super) const NAMESPACE: &str = "buoy-system";
 
 impl Cluster {
     /// Builds Buoy's image from the programs of this build, and gives it to all nodes.
@@ -28,6 +30,35 @@ impl Cluster {
     pub fn apply_manifest(&self) -> Result<&'static str> {
         self.kubectl(&format!("apply -f {}", deploy("buoy.yaml").display()))?;
         Ok("kubectl apply -f deploy/buoy.yaml")
+    }
+
+    /// Applies what takes Buoy off the nodes, and does not wait. The agents are gone before.
+    pub fn apply_uninstallation(&self) -> Result<()> {
+        let file = deploy("uninstall.yaml");
+        self.kubectl(&format!("apply -f {}", file.display())).map(drop)
+    }
+
+    /// Deletes what both manifests made, and waits for it.
+    pub fn delete_manifests(&self) -> Result<()> {
+        let [installation, uninstallation] = ["buoy.yaml", "uninstall.yaml"].map(deploy);
+        let files = format!("-f {} -f {}", uninstallation.display(), installation.display());
+        self.kubectl(&format!("delete --ignore-not-found {files}"))
+            .map(drop)
+    }
+
+    /// Runs Helm for the release `buoy` of the chart in `buoy-system`, as the administrator. Returns what it printed.
+    /// Error: it fails.
+    pub fn helm(&self, verb: &str, flags: &str) -> Result<String> {
+        let mut command = self.control.netns().command(buoy_kubeserver::helm()?);
+        command
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("HOME", self.run().base())
+            .args([verb, "buoy", "--namespace", NAMESPACE])
+            .args(flags.split_whitespace());
+        if verb != "uninstall" {
+            command.arg(deploy("helm/buoy"));
+        }
+        Ok(exec::run(&mut command, "", SOON)?.ok()?.stdout)
     }
 
     /// Waits until all pods of a workload of `buoy-system` are new and ready.
@@ -53,12 +84,7 @@ impl Cluster {
         let text = config["data"]["cni_network_config"]
             .as_str()
             .context("no network configuration")?;
-        let edited = text.replacen(
-            "\"policy\":",
-            "\"feature_control\": {\"floating_ips\": true}, \"policy\":",
-            1,
-        );
-        config["data"]["cni_network_config"] = json!(edited);
+        config["data"]["cni_network_config"] = json!(with_floating_ips(text)?);
         self.apply(&config.to_string())?;
         self.restart_agents()
     }
@@ -70,14 +96,15 @@ impl Cluster {
     }
 }
 
-/// The chart with `uninstall=true`, as Helm renders it.
-pub fn uninstallation() -> Result<String> {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts");
-    let built = exec::run(&mut Command::new(scripts.join("helm-binary")), "", PATIENCE * 10)?.ok()?;
-    let mut helm = Command::new(built.stdout.trim());
-    helm.arg(deploy("helm/buoy"))
-        .args(["buoy", "default", "uninstall=true"]);
-    Ok(exec::run(&mut helm, "", PATIENCE)?.ok()?.stdout)
+/// A network configuration with floating IPs switched on, where Calico's guide has people write it.
+pub fn with_floating_ips(configuration: &str) -> Result<String> {
+    let place = "\"policy\":";
+    ensure!(
+        configuration.contains(place),
+        "no place for the switch: {configuration}"
+    );
+    let switch = "\"feature_control\": {\"floating_ips\": true}, ";
+    Ok(configuration.replacen(place, &format!("{switch}{place}"), 1))
 }
 
 fn deploy(name: &str) -> PathBuf {
