@@ -30,7 +30,7 @@ lab_tests  = $(call named,$(filter-out $(kube_files),$(wildcard crates/lab/tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo demo-kube lab test test-kube bench lint image install install-built clean deps-build deps-lab deps-bench
+.PHONY: help build demo demo-kube lab test test-kube bench lint image image-programs install install-built clean deps-build deps-lab deps-bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -90,10 +90,15 @@ lint: deps-build $(DENY) ## formatting, clippy, licences, shell syntax
 	$(DENY) check --hide-inclusion-graph licenses bans sources
 	for script in scripts/deps scripts/go-program scripts/helm-binary scripts/image scripts/kube-binary scripts/purity .ci/run; do sh -n $$script || exit 1; done
 
-image: build ## the container image, as target/image/buoy.oci.tar; prints its size and digest
+image: image-programs ## the container image, as target/image/buoy.oci.tar; prints its size and digest
+	@scripts/image archive $(target)/image/programs $(target)/image/buoy.oci.tar
+
+# What scripts/image and deploy/image/Containerfile put into it, and nothing else.
+image-programs: build
 	@# The plugins are copied to nodes, whose C library may be another.
 	cargo rustc $(CARGO_FLAGS) --release --package buoy-cni --bin buoy-cni -- -C target-feature=+crt-static
-	@scripts/image archive $(target)/release $(target)/image/buoy.oci.tar
+	@rm -rf $(target)/image/programs
+	@install -D -t $(target)/image/programs $(addprefix $(target)/release/,buoy-agent buoy-cni buoy-controller buoyctl)
 
 # Beside its place first, so that a runtime never meets half a program.
 put = install -D -m $(1) $(2) $(DESTDIR)$(3).new && mv -f $(DESTDIR)$(3).new $(DESTDIR)$(3)

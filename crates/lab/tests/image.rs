@@ -1,5 +1,7 @@
 //! The image by `scripts/image`, and containers of it by containerd, confined as `deploy/buoy.yaml` says.
 
+#[path = "image/containerfile.rs"]
+mod containerfile;
 #[path = "image/manifest.rs"]
 mod manifest;
 
@@ -14,11 +16,13 @@ use buoy_lab::binaries::Binaries;
 use buoy_lab::dump::Dump;
 use buoy_lab::exec::{self, PATIENCE, Process, eventually};
 use buoy_lab::image::{self, NAME as IMAGE};
+use buoy_lab::kube::operator::with_floating_ips;
 use buoy_lab::lab::{Lab, POOLS};
 use buoy_lab::netns::Netns;
 use buoy_lab::probe::{Probe, Via};
 use buoy_lab::run::Run;
 use buoy_lab::runtime::{CniDirectories, Confined, Runtime};
+use containerfile::Unpacked;
 use manifest::DaemonSet;
 
 const FLOATING: &str = "172.16.1.3";
@@ -75,6 +79,26 @@ fn the_same_inputs_give_the_same_image() {
 }
 
 #[test]
+fn a_builder_makes_the_same_root_file_system() {
+    let test = || -> Result<()> {
+        let run = Run::begin()?;
+        let image::Built { archive, .. } = image::build(run.base(), "true")?;
+        let ours = Unpacked::from_archive(&archive, &run.base().join("ours"))?;
+        let theirs = containerfile::build(&run.base().join("built"), &run.base().join("theirs"))?;
+        let mut diff = Command::new("diff");
+        diff.args(["--recursive", "--no-dereference"])
+            .args([&ours.root, &theirs.root]);
+        exec::run(&mut diff, "", PATIENCE)?.ok()?;
+        ensure!(
+            ours.environment == theirs.environment && ours.entrypoint == theirs.entrypoint,
+            "{ours:?}\n{theirs:?}"
+        );
+        Ok(())
+    };
+    test().unwrap();
+}
+
+#[test]
 fn its_programs_run_where_nothing_can_be_written() {
     let test = || -> Result<()> {
         let run = Run::begin()?;
@@ -105,12 +129,10 @@ fn a_node_is_served_from_confined_containers_and_clean_afterwards() {
         let runtime = machine(lab.run(), lab.node.netns(), &directory)?;
         let manifest = DaemonSet::read()?;
         for (key, text) in manifest.calico_config()? {
-            // As Calico's guide switches floating IPs on.
-            let text = text.replacen(
-                "\"policy\":",
-                "\"feature_control\": {\"floating_ips\": true}, \"policy\":",
-                1,
-            );
+            let text = match key.as_str() {
+                "cni_network_config" => with_floating_ips(&text)?,
+                _ => text,
+            };
             fs::write(directory.join("calico-config").join(key), text)?;
         }
         let (install, words) = manifest.container("install", &directory)?;
