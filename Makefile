@@ -48,16 +48,20 @@ demo-kube: deps-lab build ## the same in a real Kubernetes of three nodes, insta
 lab: deps-lab build ## such a network to play in, until Ctrl-C (root)
 	@$(target)/release/buoy-lab up
 
+define build_tests
+@echo '== build: programs and tests (dev profile); beside it, once per machine, the Kubernetes that they run against'
+@{ scripts/kube-binary && scripts/helm-binary; } >/dev/null & kube=$$!; \
+    cargo build $(CARGO_FLAGS) --workspace --bins --tests; built=$$?; \
+    wait $$kube && exit $$built
+endef
+
 # Every line selects the whole workspace, so that all of them agree on the features of dependencies
 # and nothing is built twice; the lab finds the programs where the first puts them.
 test: deps-build deps-lab ## all tests; those of kernel and lab make namespaces (root)
 	@echo '== purity: api, core and cni-spec reach nothing outside'
 	@scripts/purity --self-test
 	@scripts/purity
-	@echo '== build: programs and tests (dev profile); beside it, once per machine, the Kubernetes that they run against'
-	@{ scripts/kube-binary && scripts/helm-binary; } >/dev/null & kube=$$!; \
-	    cargo build $(CARGO_FLAGS) --workspace --bins --tests; built=$$?; \
-	    wait $$kube && exit $$built
+	$(build_tests)
 	@echo '== unit tests'
 	@cargo test $(CARGO_FLAGS) --workspace --lib --bins --no-fail-fast
 	@echo '== models and properties, stores, kernel adapters in namespaces'
@@ -71,10 +75,7 @@ test: deps-build deps-lab ## all tests; those of kernel and lab make namespaces 
 	@cargo test $(CARGO_FLAGS) --workspace --doc --no-fail-fast
 
 test-kube: deps-build deps-lab ## tests on a real Kubernetes, with whole nodes in namespaces (root)
-	@echo '== build: programs and tests (dev profile); beside it, once per machine, Kubernetes'
-	@{ scripts/kube-binary && scripts/helm-binary; } >/dev/null & kube=$$!; \
-	    cargo build $(CARGO_FLAGS) --workspace --bins --tests; built=$$?; \
-	    wait $$kube && exit $$built
+	$(build_tests)
 	@echo '== nodes with kubelet, containerd and kube-proxy; a control plane'
 	@# A cluster at a time is enough for a machine.
 	@cargo test $(CARGO_FLAGS) --workspace $(kube_tests) --no-fail-fast -- --test-threads=1
