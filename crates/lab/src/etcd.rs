@@ -5,12 +5,12 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::exec::{self, PATIENCE, Process, eventually, tail};
 use crate::netns::Netns;
 use crate::run::Run;
+use crate::slot::Slot;
 
 /// Addresses of the members.
 const MEMBERS: [[&str; 2]; 3] = [
@@ -34,7 +34,7 @@ pub struct Etcd {
 pub struct Member {
     name: String,
     address: &'static str,
-    process: Mutex<Option<Process>>,
+    process: Slot,
     directory: PathBuf,
     arguments: Mutex<Vec<String>>,
     netns: Netns,
@@ -51,7 +51,7 @@ impl Etcd {
                 netns: Netns::make(run, &name)?,
                 name,
                 address,
-                process: Mutex::default(),
+                process: Slot::default(),
                 arguments: Mutex::default(),
                 directory,
             })
@@ -225,17 +225,17 @@ impl Member {
 
     /// Kills it at once; nothing if it does not run.
     pub fn kill(&self) {
-        drop(lock(&self.process).take());
+        self.process.kill();
     }
 
     /// Lets it do nothing until [`Member::thaw`].
     pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)
+        self.process.freeze().with_context(|| self.name.clone())
     }
 
     /// Lets it go on.
     pub fn thaw(&self) -> Result<()> {
-        self.signal(Signal::SIGCONT)
+        self.process.thaw().with_context(|| self.name.clone())
     }
 
     /// Runs etcdctl beside it. Returns what it printed. Error: it fails.
@@ -245,33 +245,21 @@ impl Member {
 
     /// Its process id. Error: it does not run.
     pub fn pid(&self) -> Result<u32> {
-        let process = lock(&self.process);
-        let process = process.as_ref();
-        Ok(process
-            .with_context(|| format!("{} does not run", self.name))?
-            .pid())
+        self.process.pid().with_context(|| self.name.clone())
     }
 
     fn is_running(&self) -> bool {
-        lock(&self.process).as_mut().is_some_and(Process::is_running)
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let process = lock(&self.process);
-        let process = process.as_ref();
-        process
-            .with_context(|| format!("{} does not run", self.name))?
-            .signal(signal)
+        self.process.is_running()
     }
 
     fn launch(&self) -> Result<()> {
-        let mut process = lock(&self.process);
-        if process.as_mut().is_some_and(Process::is_running) {
+        if self.is_running() {
             return Ok(());
         }
         let log = self.directory.join("log");
-        *process = Some(Process::start(self.netns.run(), &mut self.command(), &log)?);
-        Ok(())
+        let mut command = self.command();
+        self.process
+            .restart(|| Process::start(self.netns.run(), &mut command, &log))
     }
 
     fn command(&self) -> Command {

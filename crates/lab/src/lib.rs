@@ -32,6 +32,7 @@ pub mod router;
 pub mod run;
 pub mod runtime;
 mod segment;
+mod slot;
 pub mod store;
 pub mod sweep;
 pub mod traffic;

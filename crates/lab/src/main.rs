@@ -141,10 +141,5 @@ fn kube_up(nodes: usize, no_cni: bool, nftables: bool) -> Result<()> {
     } else {
         kube::ProxyMode::Iptables
     };
-    kube::up::run(&kube::Options {
-        nodes,
-        cni,
-        proxy,
-        ..kube::Options::default()
-    })
+    kube::up::run(&kube::Options { nodes, cni, proxy })
 }

@@ -51,12 +51,6 @@ impl Api {
             .map(drop)
     }
 
-    /// Changes an object by a merge patch.
-    pub fn patch(&self, path: &str, change: &Value) -> Result<()> {
-        let kind = "application/merge-patch+json";
-        self.ask("PATCH", path, kind, &change.to_string()).map(drop)
-    }
-
     /// Deletes an object, and does not wait until it is gone.
     pub fn delete(&self, path: &str) -> Result<()> {
         self.ask("DELETE", path, "", "").map(drop)

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
 
 use crate::exec::{Process, tail};
 use crate::netns::Netns;
 use crate::runtime::machine::Machine;
+use crate::slot::Slot;
 
 /// Where a component runs.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub struct Component {
     arguments: Vec<String>,
     place: Place,
     log: PathBuf,
-    process: Mutex<Option<Process>>,
+    process: Slot,
 }
 
 impl Component {
@@ -81,7 +81,7 @@ impl Component {
             arguments,
             place: place.clone(),
             log: directory.join(format!("{name}.log")),
-            process: Mutex::default(),
+            process: Slot::default(),
         }
     }
 
@@ -97,55 +97,37 @@ impl Component {
 
     /// Starts it, if need be after a kill, and does not wait until it is of use.
     pub fn start(&self) -> Result<()> {
-        self.kill();
         let mut command = self.place.command(&self.program);
         command.args(&self.arguments);
-        *lock(&self.process) = Some(Process::start(self.place.netns().run(), &mut command, &self.log)?);
-        Ok(())
+        let run = self.place.netns().run();
+        self.process
+            .restart(|| Process::start(run, &mut command, &self.log))
     }
 
     /// Kills it at once; nothing if it does not run.
     pub fn kill(&self) {
-        if let Some(mut process) = lock(&self.process).take() {
-            process.kill();
-        }
+        self.process.kill();
     }
 
     /// Lets it do nothing until [`Component::thaw`].
     pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)
+        self.process.freeze().with_context(|| self.name)
     }
 
     /// Lets it go on.
     pub fn thaw(&self) -> Result<()> {
-        self.signal(Signal::SIGCONT)
+        self.process.thaw().with_context(|| self.name)
     }
 
     /// Its process id. Error: it does not run.
     pub fn pid(&self) -> Result<u32> {
-        let process = lock(&self.process);
-        let process = process.as_ref();
-        Ok(process
-            .with_context(|| format!("{} does not run", self.name))?
-            .pid())
+        self.process.pid().with_context(|| self.name)
     }
 
     /// Error: it has ended; with the end of its log.
     pub(crate) fn ensure_running(&self) -> Result<()> {
-        let runs = lock(&self.process).as_mut().is_some_and(Process::is_running);
+        let runs = self.process.is_running();
         ensure!(runs, "{} ended:\n{}", self.name, tail(&self.log, 20));
         Ok(())
     }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let process = lock(&self.process);
-        let process = process.as_ref();
-        process
-            .with_context(|| format!("{} does not run", self.name))?
-            .signal(signal)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -78,8 +78,6 @@ pub enum ProxyMode {
 pub struct Options {
     /// How many nodes: one to three.
     pub nodes: usize,
-    /// What their names begin with; a number follows.
-    pub prefix: String,
     /// How kube-proxy programs Services.
     pub proxy: ProxyMode,
     /// Which network pods have.
@@ -90,17 +88,15 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             nodes: NODES.len(),
-            prefix: "n".to_owned(),
             proxy: ProxyMode::default(),
             cni: Cni::default(),
         }
     }
 }
 
-impl Options {
-    fn name(&self, index: usize) -> String {
-        format!("{}{}", self.prefix, index + 1)
-    }
+/// The name of a node in Kubernetes; `index` begins at 0.
+fn node_name(index: usize) -> String {
+    format!("n{}", index + 1)
 }
 
 /// A cluster. Everything goes when it is dropped.
@@ -141,10 +137,9 @@ impl Cluster {
     /// Makes the network, and starts everything that needs no API server beside the control plane.
     fn boot(options: &Options) -> Result<Self> {
         let run = Run::begin()?;
-        let names: Vec<String> = (0..options.nodes).map(|index| options.name(index)).collect();
-        let inside: Vec<Netns> = (1..=options.nodes)
-            .map(|number| Netns::make(&run, &format!("n{number}")))
-            .collect::<Result<_>>()?;
+        let names: Vec<String> = (0..options.nodes).map(node_name).collect();
+        let inside = names.iter().map(|name| Netns::make(&run, name));
+        let inside: Vec<Netns> = inside.collect::<Result<_>>()?;
         let control = ControlPlane::make(&Netns::make(&run, "control")?, &names)?;
         let images = image::standard(&run.base().join("images"))?;
         let hosts: Vec<&Netns> = inside.iter().collect();

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
@@ -46,8 +45,8 @@ impl Node {
         netns: &Netns,
         at: &Surroundings<'_>,
     ) -> Result<Self> {
-        let directory = netns.run().base().join(format!("n{}", index + 1));
-        let name = options.name(index);
+        let name = super::node_name(index);
+        let directory = netns.run().base().join(&name);
         let addresses = NODES[index];
         let machine = Machine::start(netns, &name, &directory, &places(&directory)?)?;
         let machine = Arc::new(machine);
@@ -115,11 +114,6 @@ impl Node {
     pub fn component(&self, name: &'static str, program: &Path, arguments: Vec<String>) -> Component {
         let place = Place::Node(Arc::clone(&self.machine));
         Component::new(name, &place, program, arguments, &self.directory)
-    }
-
-    /// A command that will run on it, in its namespaces and control groups.
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        self.machine.command(program)
     }
 
     /// Where this process sees a file of it.
@@ -206,11 +200,6 @@ impl Node {
     /// Lets containerd go on.
     pub fn thaw_containerd(&self) -> Result<()> {
         self.containerd.with(|daemon: &mut Daemon| daemon.thaw())
-    }
-
-    /// Pulls or plugs in its cable: `down` or `up`.
-    pub fn plug(&self, state: &str) -> Result<()> {
-        self.switch.ip(&format!("link set {} {state}", self.port))
     }
 
     /// Cuts its power: its link goes, and every process on it ends, containers too. It does not come back.

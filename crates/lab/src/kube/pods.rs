@@ -51,14 +51,6 @@ impl Pod {
     pub fn path(&self) -> String {
         format!("/api/v1/namespaces/{}/pods/{}", self.namespace, self.name)
     }
-
-    /// Its address of a family. Error: it has none.
-    pub fn address(&self, like: IpAddr) -> Result<IpAddr> {
-        let found = self.addresses.iter().find(|ip| ip.is_ipv4() == like.is_ipv4());
-        found
-            .copied()
-            .with_context(|| format!("{} has no address of the family of {like}", self.name))
-    }
 }
 
 /// Whether a condition of an object is true.
