@@ -21,13 +21,6 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 # follow a build look at it.
 target = $(shell cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 
-# Tests of the files kube_… have a Kubernetes of their own each, and a target of their own. Those among them that are
-# named core_… belong to the other tests, too.
-named = $(patsubst crates/lab/tests/%.rs,--test %,$(1))
-kube_files = $(wildcard crates/lab/tests/kube_*.rs)
-kube_tests = $(call named,$(kube_files))
-lab_tests  = $(call named,$(filter-out $(kube_files),$(wildcard crates/lab/tests/*.rs)))
-
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build demo demo-kube lab test test-kube bench lint image image-programs install install-built clean deps-build deps-lab deps-bench
@@ -68,9 +61,9 @@ test: deps-build deps-lab ## all tests; those of kernel and lab make namespaces 
 	@cargo test $(CARGO_FLAGS) --workspace --exclude buoy-lab --test '*' --no-fail-fast
 	@echo '== lab: nodes, workloads and clients in namespaces, containers by containerd'
 	@# These wait more than they compute.
-	@cargo test $(CARGO_FLAGS) --workspace $(lab_tests) --no-fail-fast -- --test-threads=4
+	@cargo test $(CARGO_FLAGS) --workspace --test lab --no-fail-fast -- --test-threads=4
 	@echo '== the guides on a real Kubernetes: the core of what test-kube runs'
-	@cargo test $(CARGO_FLAGS) --workspace $(kube_tests) --no-fail-fast -- core_
+	@cargo test $(CARGO_FLAGS) --workspace --test kube --no-fail-fast -- core_
 	@echo '== examples in the documentation'
 	@cargo test $(CARGO_FLAGS) --workspace --doc --no-fail-fast
 
@@ -78,7 +71,7 @@ test-kube: deps-build deps-lab ## tests on a real Kubernetes, with whole nodes i
 	$(build_tests)
 	@echo '== nodes with kubelet, containerd and kube-proxy; a control plane'
 	@# A cluster at a time is enough for a machine.
-	@cargo test $(CARGO_FLAGS) --workspace $(kube_tests) --no-fail-fast -- --test-threads=1
+	@cargo test $(CARGO_FLAGS) --workspace --test kube --no-fail-fast -- --test-threads=1
 
 bench: deps-bench build ## numbers as a table, and as target/bench/results.json (root)
 	@scripts/kube-binary >/dev/null

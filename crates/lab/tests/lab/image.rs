@@ -1,8 +1,6 @@
 //! The image by `scripts/image`, and containers of it by containerd, confined as `deploy/buoy.yaml` says.
 
-#[path = "image/containerfile.rs"]
 mod containerfile;
-#[path = "image/manifest.rs"]
 mod manifest;
 
 use std::fs;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use buoy_lab::exec;
 use serde_json::Value as Json;
 
-const CONTAINERFILE: &str = include_str!("../../../../deploy/image/Containerfile");
+const CONTAINERFILE: &str = include_str!("../../../../../deploy/image/Containerfile");
 
 /// Packages may have to be fetched.
 const BUILD: Duration = Duration::from_secs(300);

@@ -1,9 +1,6 @@
 //! The bench on a real Kubernetes works: every measurement is made, with few samples.
 
-#[path = "bench/measures.rs"]
-mod measures;
-
-use measures::measures;
+use crate::measures::measures;
 
 #[test]
 fn a_kubernetes_is_measured() {

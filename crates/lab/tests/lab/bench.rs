@@ -1,7 +1,6 @@
 //! The bench works: every part of it is measured once, and the results are what programs expect. What they say is not
 //! looked at.
 
-#[path = "bench/measures.rs"]
 mod measures;
 
 use std::process::Command;

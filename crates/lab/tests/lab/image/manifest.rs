@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use buoy_lab::runtime::{Confined, Mount};
 use serde_json::Value as Json;
 
-const MANIFEST: &str = include_str!("../../../../deploy/buoy.yaml");
+const MANIFEST: &str = include_str!("../../../../../deploy/buoy.yaml");
 
 /// The manifest's objects.
 pub(crate) struct DaemonSet {

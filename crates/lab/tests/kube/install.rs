@@ -1,9 +1,6 @@
 //! Buoy on a real Kubernetes as an operator installs it and takes it away: from the image, by the manifests of `deploy` and
 //! by its chart, as the guide says.
 
-#[path = "kube/clean.rs"]
-mod clean;
-
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +9,8 @@ use buoy_lab::cluster::{PEERS, Standing};
 use buoy_lab::kube::{Cluster, Cni, Manifest, Node, Options};
 use buoy_lab::lab::POOLS;
 use buoy_lab::probe::Via;
-use clean::State;
+
+use crate::clean::State;
 
 const FLOATING: &str = "172.16.1.10";
 

@@ -1,9 +1,8 @@
 //! The same by a kube-proxy that uses nftables, as Buoy does: neither is in the other's way.
 
-#[path = "kube/service.rs"]
-mod service;
-
 use buoy_lab::kube::{Buoy, Case, Cluster, Cni, Gate, Options, ProxyMode};
+
+use crate::service;
 
 const CASES: [Case; 1] = [("host-port-and-service", service::host_port_and_service)];
 

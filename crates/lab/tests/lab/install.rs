@@ -93,7 +93,7 @@ struct Machine {
 
 impl Machine {
     fn with(installed: &Installed, netns: &Netns) -> Result<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/install/enter.sh");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/install/enter.sh");
         let mut command = netns.command("unshare");
         command
             .args(["--mount", "--propagation", "private", "sh"])

@@ -1,12 +1,5 @@
 //! Calico's how-to guides on a real Kubernetes, with a client beyond an external router.
 
-#[path = "kube/fixed.rs"]
-mod fixed;
-#[path = "kube/owners.rs"]
-mod owners;
-#[path = "kube/service.rs"]
-mod service;
-
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -14,8 +7,10 @@ use buoy_lab::ask::{answered_by, silent};
 use buoy_lab::kube::{Buoy, Case, Cluster, Cni, Gate, Manifest, Options, Pod};
 use buoy_lab::probe::{self, RawProtocol, Via};
 use buoy_lab::traffic::Traffic;
-use owners::{another, drain};
-use service::reached;
+
+use crate::owners::{another, drain};
+use crate::service::reached;
+use crate::{fixed, owners, service};
 
 /// What `make test` runs too, for it is named so: Buoy is installed as an operator does, and each guide is followed once.
 #[test]
