@@ -48,7 +48,7 @@ pub(crate) struct Job {
     context: Context,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Context {
     snapshot: Arc<Snapshot>,
     asker: Asker,

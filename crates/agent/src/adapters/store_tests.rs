@@ -2,9 +2,13 @@ use std::time::Duration;
 
 use buoy_api::binding::{Binding, BindingSpec, Offer, Target};
 use buoy_api::meta::ObjectMeta;
+use buoy_api::v3::IpPool;
+use buoy_core::endpoint::Attachment;
 use buoy_core::store::{Prefix, Revision};
 use buoy_core::view::{Gate, Routing, Settings};
+use buoy_datastore::sqlite::{Options, Sqlite};
 use buoy_datastore::{Watch, WatchError};
+use serde_json::json;
 
 use super::*;
 
@@ -93,4 +97,51 @@ fn an_address_is_given_away_whatever_is_to_be_said_of_others() {
             Input::Performed(_, Outcome::Done)
         ));
     }
+}
+
+fn attachment() -> Attachment {
+    serde_json::from_value(json!({
+        "id": {"container": "c1", "ifname": "eth0"},
+        "endpoint": {"namespace": "shop", "name": "n1-k8s-web--0-eth0"},
+        "request": {
+            "network": "k8s-pod-network", "orchestrator": "k8s", "workload": "web-0", "uid": "u1", "link": true,
+            "host_ifname": "cali1", "netns": {"path": "/run/netns/c1", "device": 1, "inode": 2}, "mac": null, "mtu": null,
+            "queues": 1, "forwarding": false, "floating": [], "gate": true, "priority": 0, "source_prefixes": [],
+            "labels": {}, "addresses": {"Automatic": {"families": ["V4"], "ipv4_pools": [], "ipv6_pools": []}},
+        },
+        "order": 1, "since": "2026-01-01T00:00:00Z", "phase": "Adding", "addresses": null,
+    }))
+    .unwrap()
+}
+
+/// Its watch has not brought the pool yet when the first workload comes.
+#[test]
+fn a_pool_that_was_just_made_gives_addresses() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(&directory.path().join("store.db"), Options::default()).unwrap();
+    let store: Arc<dyn Datastore> = Arc::new(store);
+    let (inputs, ended) = bounded(64);
+    let adapter = StoreAdapter::start(&store, &Metrics::new(), &inputs).unwrap();
+    let (view, now) = (view(), clock::now());
+    let subject = Subject::Attachment(attachment().id);
+    let assigned = || {
+        adapter.perform(
+            subject.clone(),
+            Duty::Allocate(Box::new(attachment())),
+            &view,
+            now,
+        );
+        match ended.recv_timeout(SOON).unwrap() {
+            Input::Performed(_, Outcome::Assigned(assigned)) => assigned,
+            other => panic!("{other:?}"),
+        }
+    };
+    let error = assigned().unwrap_err().to_string();
+    assert!(error.starts_with("cannot find a qualified ippool"), "{error}");
+
+    let spec = serde_json::from_value(json!({"cidr": "10.65.0.0/16"})).unwrap();
+    let pool = Value::Pool(IpPool::new(ObjectMeta::named("pods"), spec));
+    let made = store.run(&StoreOp::Create(Key::Pool("pods".to_owned()), pool));
+    assert!(matches!(made, Reply::Written(_)), "{made:?}");
+    assert_eq!(assigned().unwrap().len(), 1);
 }

@@ -2,23 +2,54 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use buoy_api::ip::Family;
 use buoy_core::endpoint::{AddressRequest, Attachment};
 use buoy_core::ipam::{
     Ask, AssignAddress, AssignAddressRequest, Assigned, AutoAssign, AutoAssignRequest, Grant, IpamError,
-    ReleaseHandle,
+    ReleaseHandle, Snapshot,
 };
 use buoy_core::records;
-use buoy_datastore::drive;
+use buoy_core::store::{Prefix, Value};
+use buoy_datastore::{drive, list};
 use ipnet::IpNet;
 
 use super::{Context, Performer};
 use crate::inputs::Outcome;
 
 impl Performer {
-    /// Assigns an attachment's addresses.
+    /// Assigns an attachment's addresses. If the pools that are known do not do, they are read: of one that was made just
+    /// now, nobody may have told yet.
     pub(super) fn allocate(
+        &mut self,
+        attachment: &Attachment,
+        context: Context,
+    ) -> Result<Vec<IpNet>, IpamError> {
+        match self.allocate_from_known(attachment, context.clone()) {
+            Err(IpamError::Pool(error)) => match self.newer(&context.snapshot) {
+                Some(snapshot) => self.allocate_from_known(attachment, Context { snapshot, ..context }),
+                None => Err(error.into()),
+            },
+            allocated => allocated,
+        }
+    }
+
+    /// The same with other pools, if there are.
+    fn newer(&self, known: &Snapshot) -> Option<Arc<Snapshot>> {
+        let (records, _) = list(self.store.as_ref(), Prefix::Pools).ok()?;
+        let pools = records.into_iter().filter_map(|record| match record.value {
+            Ok(Value::Pool(pool)) => Some(pool),
+            _ => None,
+        });
+        let newer = Snapshot {
+            pools: pools.collect(),
+            ..known.clone()
+        };
+        (newer != *known).then(|| Arc::new(newer))
+    }
+
+    fn allocate_from_known(
         &mut self,
         attachment: &Attachment,
         context: Context,
