@@ -314,7 +314,11 @@ impl Cluster {
             let inside = |command: &str| node.netns().exec(command).map(|finished| finished.stdout);
             text += &shown(&format!("{name}: routes"), inside("ip route show"));
             text += &shown(&format!("{name}: IPv6 routes"), inside("ip -6 route show"));
-            text += &shown(&format!("{name}: nftables"), inside("nft list table ip buoy"));
+            text += &shown(&format!("{name}: nftables"), inside("nft list ruleset"));
+            for family in ["ipv4", "ipv6"] {
+                let listed = inside(&format!("conntrack -L -f {family}"));
+                text += &shown(&format!("{name}: flows, {family}"), listed);
+            }
             text += &shown(&format!("{name}: BIRD's routes"), node.birdc("show route all"));
             text += &shown(&format!("{name}: BIRD's sessions"), node.birdc("show protocols"));
             text += &shown(
