@@ -97,7 +97,7 @@ image-programs: build
 # Beside its place first, so that a runtime never meets half a program.
 put = install -D -m $(1) $(2) $(DESTDIR)$(3).new && mv -f $(DESTDIR)$(3).new $(DESTDIR)$(3)
 
-install: build ## into DESTDIR=… (default /): programs, CNI plugins, systemd unit
+install: build ## into DESTDIR=… (default /): programs, CNI plugins, systemd units
 	@$(MAKE) --no-print-directory install-built
 
 # What is in the directory BUILT; the tests install what they were built with.
@@ -110,6 +110,7 @@ install-built:
 	$(call put,755,$(BUILT)/buoy-cni,$(CNIDIR)/calico)
 	$(call put,755,$(BUILT)/buoy-cni,$(CNIDIR)/calico-ipam)
 	$(call put,644,deploy/systemd/buoy-agent.service,$(UNITDIR)/buoy-agent.service)
+	$(call put,644,deploy/systemd/buoy-controller.service,$(UNITDIR)/buoy-controller.service)
 	$(call put,644,deploy/iproute2/buoy.conf,$(ETCDIR)/iproute2/rt_protos.d/buoy.conf)
 	@# Settings are the operator's from the first installation on.
 	test -e $(DESTDIR)$(ETCDIR)/buoy/agent.yaml || \

@@ -27,9 +27,10 @@ const SOON: Duration = Duration::from_secs(30);
 const SETTINGS: &str = "etc/buoy/agent.yaml";
 const AGENT: &str = "usr/bin/buoy-agent";
 const UNIT: &str = "usr/lib/systemd/system/buoy-agent.service";
+const CONTROLLER: &str = "usr/lib/systemd/system/buoy-controller.service";
 
 /// What is installed, and with which rights.
-const FILES: [(&str, u32); 8] = [
+const FILES: [(&str, u32); 9] = [
     (SETTINGS, 0o644),
     ("etc/iproute2/rt_protos.d/buoy.conf", 0o644),
     ("opt/cni/bin/calico", 0o755),
@@ -38,6 +39,7 @@ const FILES: [(&str, u32); 8] = [
     ("usr/bin/buoy-controller", 0o755),
     ("usr/bin/buoyctl", 0o755),
     (UNIT, 0o644),
+    (CONTROLLER, 0o644),
 ];
 
 /// A directory into which Buoy is installed, as if it were a machine's root.
@@ -71,13 +73,13 @@ impl Installed {
             .collect()
     }
 
-    fn unit(&self) -> Result<String> {
-        Ok(fs::read_to_string(self.0.join(UNIT))?)
+    fn text(&self, unit: &str) -> Result<String> {
+        Ok(fs::read_to_string(self.0.join(unit))?)
     }
 
-    /// The value of a key of the unit, which must be there once.
-    fn unit_says(&self, key: &str) -> Result<String> {
-        let unit = self.unit()?;
+    /// The value of a key of a unit, which must be there once.
+    fn says(&self, unit: &str, key: &str) -> Result<String> {
+        let unit = self.text(unit)?;
         let prefix = format!("{key}=");
         let mut values = unit.lines().filter_map(|line| line.strip_prefix(&prefix));
         let value = values.next().with_context(|| format!("the unit has no {key}"))?;
@@ -194,7 +196,7 @@ fn an_installation_is_whole_and_may_be_repeated() {
 }
 
 #[test]
-fn the_unit_is_what_a_service_manager_accepts() {
+fn the_units_are_what_a_service_manager_accepts() {
     let test = || -> Result<()> {
         let run = Run::begin()?;
         let installed = Installed::into(&run.base().join("root"))?;
@@ -202,15 +204,14 @@ fn the_unit_is_what_a_service_manager_accepts() {
         let netns = Netns::make(&run, "n1")?;
         let machine = Machine::with(&installed, &netns)?;
         let verify = |unit: &str| machine.run(&["systemd-analyze", "verify", unit], "");
-        let found = verify(&format!("/{UNIT}"))?;
-        let said = format!("{}{}", found.stdout, found.stderr);
-        ensure!(
-            found.status.success() && !said.contains("buoy-agent"),
-            "{found:?}"
-        );
+        for unit in [UNIT, CONTROLLER] {
+            let found = verify(&format!("/{unit}"))?;
+            let said = format!("{}{}", found.stdout, found.stderr);
+            ensure!(found.status.success() && !said.contains("buoy-"), "{found:?}");
+        }
         // What it says about a unit that is not right, so that silence means something.
         let text = installed
-            .unit()?
+            .text(UNIT)?
             .replace("KillMode", "KillMod")
             .replace("/usr/bin/", "/usr/nowhere/");
         let wrong = run.base().join("wrong.service");
@@ -222,15 +223,15 @@ fn the_unit_is_what_a_service_manager_accepts() {
 
         // SIGTERM, and for the agent alone: BIRD outlives it.
         ensure!(
-            installed.unit_says("KillMode")? == "process",
+            installed.says(UNIT, "KillMode")? == "process",
             "the unit ends more than the agent"
         );
         ensure!(
-            !installed.unit()?.contains("KillSignal"),
+            !installed.text(UNIT)?.contains("KillSignal"),
             "the unit sends something else than SIGTERM"
         );
         ensure!(
-            installed.unit_says("Type")? == "notify",
+            installed.says(UNIT, "Type")? == "notify",
             "nobody waits until the agent is ready"
         );
         Ok(())
@@ -244,7 +245,7 @@ fn what_is_installed_serves_a_workload_and_bird_outlives_the_agent() {
         let installed = Installed::into(&lab.run().base().join("root"))?;
         fs::write(installed.0.join(SETTINGS), "nodeName: n1\nrouting: bird\n")?;
         let machine = Machine::with(&installed, lab.node.netns())?;
-        let line = installed.unit_says("ExecStart")?;
+        let line = installed.says(UNIT, "ExecStart")?;
         let words: Vec<&str> = line.split(' ').collect();
         let start = || Daemon::start(lab.run(), "agent", &mut machine.command(&words), lab.run().base());
         let mut agent = start()?;
@@ -258,9 +259,10 @@ fn what_is_installed_serves_a_workload_and_bird_outlives_the_agent() {
         ensure!(result["ips"][0]["address"].is_string(), "{result}");
         let _server = Server::start(&pod, "pod")?;
         answered_by(&lab.client, Via::Tcp, FLOATING, "pod")?;
+        a_controller_looks_after_it(lab.run(), &installed, &machine)?;
 
         let reload = installed
-            .unit_says("ExecReload")?
+            .says(UNIT, "ExecReload")?
             .replace("$MAINPID", &agent.pid().to_string());
         machine.run(&reload.split(' ').collect::<Vec<_>>(), "")?.ok()?;
         machine.run(&["buoyctl", "node", "status"], "")?.ok()?;
@@ -290,6 +292,28 @@ fn what_is_installed_serves_a_workload_and_bird_outlives_the_agent() {
             Ok(())
         })
     });
+}
+
+/// By its unit's own command line, on the store that agents have by default.
+fn a_controller_looks_after_it(run: &Run, installed: &Installed, machine: &Machine) -> Result<()> {
+    let line = installed.says(CONTROLLER, "ExecStart")?;
+    let mut command = machine.command(&[&line]);
+    command.env("BUOY_LISTEN", "127.0.0.1:9178");
+    let _controller = Process::start(run, &mut command, &run.base().join("controller.log"))?;
+    let ask = [
+        "busybox",
+        "wget",
+        "-q",
+        "-O",
+        "-",
+        "http://127.0.0.1:9178/metrics",
+    ];
+    eventually(SOON, "the controller works", || {
+        let said = machine.run(&ask, "")?.ok()?.stdout;
+        ensure!(said.contains("\nbuoy_controller_works 1\n"), "{said}");
+        Ok(())
+    })?;
+    Ok(())
 }
 
 /// The process that answers on BIRD's control socket.
