@@ -256,6 +256,7 @@ impl Draft<'_> {
         };
         if wanted.is_none() || self.observed.routes.get(&key).copied() != wanted {
             self.ops.push((Phase::Attract, Op::PutRoute(key, hop.clone())));
+            self.end_what_led_elsewhere(key);
         }
     }
 

@@ -200,3 +200,31 @@ impl fmt::Display for Seen {
         }
     }
 }
+
+/// A UDP sender that keeps its ports and a TCP client that only reads, in a node to which an address is about to come: until
+/// then, all that the node tracks of them leads away from it.
+#[derive(Debug)]
+pub struct Neighbour {
+    udp: Probe,
+    reader: Reader,
+}
+
+impl Neighbour {
+    /// Starts them, and waits until each is answered.
+    pub fn start(node: &Netns, to: IpAddr) -> Result<Self> {
+        let udp = Probe::start(node, Via::UdpFrom(fresh_port()), to, OFTEN)?;
+        udp.wait_for_more(10, SOON)?;
+        let reader = Reader::start(node, to)?;
+        Ok(Self { udp, reader })
+    }
+
+    /// Waits until the workload `who` answers the sender from its old ports, and the reader has got its reset.
+    pub fn follows(self, who: &str, limit: Duration) -> Result<()> {
+        self.udp.wait(limit, &format!("{who} answers"), |tally| {
+            tally.changes.last().is_some_and(|(_, name)| name == who)
+        })?;
+        let ending = self.reader.ending(limit)?;
+        ensure!(ending.is_reset(), "the reader saw no reset: {:?}", ending.how);
+        Ok(())
+    }
+}

@@ -21,6 +21,18 @@ impl Draft<'_> {
         self.ended.insert((floating, old));
     }
 
+    /// A route comes. If it is to a floating IP whose translation stood without it, what this node has sent to that address
+    /// meanwhile is tracked untranslated, and would stay so.
+    pub(super) fn end_what_led_elsewhere(&mut self, key: RouteKey) {
+        let Ok(floating) = FloatingIp::try_from(key.prefix.addr()) else {
+            return;
+        };
+        let found = self.observed.nat.get(&floating);
+        if found.is_some() && found.copied() == self.desired.nat(floating).map(|nat| nat.internal) {
+            self.begin_ending(floating, floating.addr());
+        }
+    }
+
     /// Another workload of this node follows: flows to the one before end, or go on as long as was asked. Those that
     /// were never translated are nobody's, and end in any case.
     pub(super) fn hand_over(&mut self, floating: FloatingIp, old: IpAddr, nat: &Nat) {

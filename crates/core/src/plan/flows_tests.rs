@@ -54,6 +54,37 @@ fn a_second_pass_does_not_come_before_the_sockets_of_the_next_owner_to_go_are_re
     assert_eq!(node.plan(&Scope::All), Plan::default());
 }
 
+/// Its routes led elsewhere, for a newer owner was announced or somebody took its own away, and what is tracked since then
+/// is untranslated.
+#[test]
+fn flows_that_led_elsewhere_end_when_the_route_comes_though_the_translation_stood() {
+    let mut node = Node::settled();
+    let web = pod("web-0", 7);
+    node.give_to(&web);
+    node.rest();
+    node.move_to(&web);
+    let ends = "end flows of 172.16.1.3 but those to 10.65.0.7";
+    assert_eq!(
+        node.step(&Scope::All),
+        [
+            "nft +ending 172.16.1.3 to 172.16.1.3",
+            "put route 172.16.1.3/32 dev cali-web-0 metric 999999992",
+            "delete route 172.16.1.3/32 metric 999999993",
+            ends,
+        ]
+    );
+    node.rest();
+    let route = RouteKey::host(
+        floating(FLOATING).addr(),
+        floating_metric(buoy_api::binding::Epoch(8)),
+    );
+    assert!(node.observed.routes.remove(&route).is_some());
+    let told = node.step(&Scope::Keys(BTreeSet::from([RowKey::Route(route)])));
+    assert_eq!(told.last().map(String::as_str), Some(ends), "{told:#?}");
+    node.rest();
+    assert_eq!(node.plan(&Scope::All), Plan::default());
+}
+
 /// `web-0` has the address and asked for a drain; `web-1` stands by.
 fn before() -> (Node, Attachment, Attachment) {
     let mut node = Node::new();

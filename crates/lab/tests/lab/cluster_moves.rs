@@ -17,7 +17,7 @@ use buoy_lab::node::Node;
 use buoy_lab::probe::{self, Via};
 use buoy_lab::records::Records;
 use buoy_lab::store::Kind;
-use buoy_lab::traffic::{Seen, Witnesses};
+use buoy_lab::traffic::{Neighbour, Seen, Witnesses};
 use buoy_lab::workload::{Spec, Workload};
 
 const V4: &str = "172.16.1.3";
@@ -58,6 +58,31 @@ fn an_address_moves_across_the_network(store: Kind) {
         the_owners_agent_is_frozen(cluster, n2, "web-3")?;
         the_owners_node_is_cut_off(cluster, n3, "web-2")?;
         third.delete()?;
+        cluster.check()
+    });
+}
+
+/// What a node with a frozen agent sends to an address that it had goes on to the newer owner, and is tracked so. When the
+/// address comes back the agent finds the translation that it made before.
+#[test]
+fn what_led_to_the_owner_between_follows_the_address_back() {
+    Cluster::start().unwrap().test(|cluster| {
+        let [n1, n2, _] = &cluster.nodes[..] else {
+            anyhow::bail!("three nodes");
+        };
+        let _back = web(n1, "web-1")?;
+        it_is_announced_where_it_lives(cluster, n1)?;
+        let between = web(n2, "web-2")?;
+        cluster.kill(n1);
+        for floating in BOTH {
+            answered_by(n1.netns(), Via::Udp, floating, "web-2")?;
+        }
+        let neighbours = BOTH.map(|floating| Neighbour::start(n1.netns(), ip(floating)));
+        between.delete()?;
+        cluster.start_agent(n1)?;
+        for neighbour in neighbours {
+            neighbour?.follows("web-1", SOON).with_context(|| tracked(n1))?;
+        }
         cluster.check()
     });
 }
@@ -174,8 +199,20 @@ fn planned_moves_lose_nothing(cluster: &Cluster, n1: &Node, n2: &Node) -> Result
         (V6, "web-2", n2),
         (V6, "web-1", n1),
     ] {
+        let neighbour = Neighbour::start(node.netns(), ip(floating))?;
+        ensure!(
+            !leading_away(node, floating)?.is_empty(),
+            "{} tracks no flow that leads away",
+            node.name()
+        );
         let seen = moved(cluster, floating, to, SOON, || {
             n1.ctl(&format!("fip move {floating} --to {to}")).map(drop)
+        })?;
+        neighbour.follows(to, SOON).with_context(|| tracked(node))?;
+        eventually(SOON, "flows that led away have ended", || {
+            let left = leading_away(node, floating)?;
+            ensure!(left.is_empty(), "on {}: {left}", node.name());
+            Ok(())
         })?;
         ensure!(
             seen.pings.1 <= 2,
@@ -186,6 +223,28 @@ fn planned_moves_lose_nothing(cluster: &Cluster, n1: &Node, n2: &Node) -> Result
         cluster.check()?;
     }
     Ok(())
+}
+
+/// All that a node tracks, and its rules with their counters.
+fn tracked(node: &Node) -> String {
+    let commands = [
+        "conntrack -L -f ipv4 -o id",
+        "conntrack -L -f ipv6 -o id",
+        "ip -6 route show table all",
+        "nft list ruleset",
+    ];
+    let said = |command: &str| match node.netns().exec(command) {
+        Ok(finished) => format!("{command}:\n{}", finished.stdout),
+        Err(error) => format!("{command}: {error}\n"),
+    };
+    commands.map(said).concat()
+}
+
+/// What a node tracks to an address as a flow that goes on to another node: the floating IP itself answers.
+fn leading_away(node: &Node, floating: &str) -> Result<String> {
+    let family = if ip(floating).is_ipv4() { "ipv4" } else { "ipv6" };
+    let listed = format!("conntrack -L -f {family} -d {floating} -r {floating}");
+    Ok(node.netns().exec(&listed)?.ok()?.stdout)
 }
 
 fn an_exclusive_move_withdraws_first(cluster: &Cluster, n1: &Node) -> Result<()> {
