@@ -99,7 +99,7 @@ const FULL: Scale = Scale {
     levels: [1, 1_000, 10_000],
     rounds: 7,
     period: Duration::from_millis(300),
-    stream: ["--time", "1"],
+    stream: ["--time", "3"],
     moves: 100,
     changes: 200,
     cold: 5,
