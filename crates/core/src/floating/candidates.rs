@@ -42,7 +42,7 @@ pub fn candidate(view: &View, floating: FloatingIp, endpoint: &EndpointId) -> Re
     }
     let internal_ip =
         internal(view, attachment, floating).ok_or(Refusal::NoAddressOfFamily(floating.family()))?;
-    let candidate = Candidate {
+    let mut candidate = Candidate {
         node: view.settings.node.clone(),
         workload: attachment.request.workload.clone(),
         endpoint: attachment.id.ifname.clone(),
@@ -52,9 +52,11 @@ pub fn candidate(view: &View, floating: FloatingIp, endpoint: &EndpointId) -> Re
         priority: attachment.request.priority,
         since: attachment.since,
     };
+    let owns = owns(view, floating, &candidate);
+    candidate.ready &= owns || !view.is_weak(endpoint);
     match rights::check(view, &endpoint.namespace, floating) {
         // What cannot be read gives nothing, and takes nothing away either.
-        Err(Refusal::PoolUnreadable { .. }) if owns(view, floating, &candidate) => Ok(candidate),
+        Err(Refusal::PoolUnreadable { .. }) if owns => Ok(candidate),
         checked => checked.map(|()| candidate),
     }
 }

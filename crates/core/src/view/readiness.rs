@@ -1,7 +1,8 @@
 //! Whether workloads can serve, as the records say.
 //!
 //! A workload that was ready and is so no more counts as ready for the yield time: an address does not move for a moment of
-//! weakness. One that was never ready, or is being deleted, does not get that time.
+//! weakness. One that was never ready, or is being deleted, does not get that time; and where it is no owner it is known to
+//! be weak at once, so that nothing moves to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +42,11 @@ impl View {
     /// Whether an endpoint can serve. One of which nobody says anything can, from ADD to DEL.
     pub fn serves(&self, endpoint: &EndpointId) -> bool {
         self.serving.counts_as_ready(endpoint).unwrap_or(true)
+    }
+
+    /// Whether an endpoint counts as ready, and is not.
+    pub fn is_weak(&self, endpoint: &EndpointId) -> bool {
+        self.serving.failing.contains_key(endpoint)
     }
 
     /// When to look again at what is ready here, though nothing is heard of it.

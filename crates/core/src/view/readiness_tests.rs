@@ -3,7 +3,7 @@ use std::time::Duration;
 use buoy_api::annotations::{READINESS, Readiness};
 
 use super::*;
-use crate::fixtures::{FLOATING, endpoint, floating, pod, record, view};
+use crate::fixtures::{FLOATING, binding, candidate, endpoint, floating, pod, put, record, view};
 use crate::floating::candidates;
 use crate::store::{Delta, Key, Revision, Value};
 
@@ -32,7 +32,18 @@ fn at(second: u64) -> Mono {
     Mono(Duration::from_secs(second))
 }
 
+/// Where the workload has the address.
 fn fresh() -> View {
+    let mut view = unowned();
+    put(
+        &mut view,
+        Value::Binding(binding(Some(&candidate(&pod("web-0", 7))))),
+    );
+    view
+}
+
+/// Where nobody has it.
+fn unowned() -> View {
     let mut view = view();
     view.settings.yield_time = YIELD;
     view
@@ -88,4 +99,15 @@ fn one_that_is_being_deleted_is_not_ready_at_once() {
     say(&mut view, Some(Readiness::Ready), 1);
     say(&mut view, Some(Readiness::Going), 2);
     assert!(!is_ready(&view));
+}
+
+#[test]
+fn only_an_owner_gets_time() {
+    let mut view = unowned();
+    say(&mut view, Some(Readiness::Ready), 1);
+    assert!(is_ready(&view));
+    say(&mut view, Some(Readiness::NotReady), 2);
+    assert!(!is_ready(&view));
+    say(&mut view, Some(Readiness::Ready), 3);
+    assert!(is_ready(&view));
 }
