@@ -3,6 +3,9 @@
 # More for cargo, such as --locked.
 CARGO_FLAGS ?=
 
+# Which tests on a real Kubernetes `make test` runs: the core, a minute; or the whole, which is all that test-kube runs.
+GUIDES ?= core
+
 DESTDIR ?=
 BINDIR  ?= /usr/bin
 CNIDIR  ?= /opt/cni/bin
@@ -48,9 +51,18 @@ define build_tests
     wait $$kube && exit $$built
 endef
 
+# A cluster at a time is enough for a machine.
+guides_core := core_
+guides_whole := --test-threads=1
+
+define test_guides
+@echo '== the guides on a real Kubernetes, with kubelet, containerd and kube-proxy on whole nodes: $(1)'
+@cargo test $(CARGO_FLAGS) --workspace --test kube --no-fail-fast -- $(or $(guides_$(1)),$(error GUIDES is core or whole, not "$(1)"))
+endef
+
 # Every line selects the whole workspace, so that all of them agree on the features of dependencies
 # and nothing is built twice; the lab finds the programs where the first puts them.
-test: deps-build deps-lab ## all tests; those of kernel and lab make namespaces (root)
+test: deps-build deps-lab ## all tests, in namespaces (root); GUIDES=whole, or all but the longer ones on Kubernetes
 	@echo '== purity: api, core and cni-spec reach nothing outside'
 	@scripts/purity --self-test
 	@scripts/purity
@@ -62,16 +74,13 @@ test: deps-build deps-lab ## all tests; those of kernel and lab make namespaces 
 	@echo '== lab: nodes, workloads and clients in namespaces, containers by containerd'
 	@# These wait more than they compute.
 	@cargo test $(CARGO_FLAGS) --workspace --test lab --no-fail-fast -- --test-threads=4
-	@echo '== the guides on a real Kubernetes: the core of what test-kube runs'
-	@cargo test $(CARGO_FLAGS) --workspace --test kube --no-fail-fast -- core_
+	$(call test_guides,$(GUIDES))
 	@echo '== examples in the documentation'
 	@cargo test $(CARGO_FLAGS) --workspace --doc --no-fail-fast
 
 test-kube: deps-build deps-lab ## tests on a real Kubernetes, with whole nodes in namespaces (root)
 	$(build_tests)
-	@echo '== nodes with kubelet, containerd and kube-proxy; a control plane'
-	@# A cluster at a time is enough for a machine.
-	@cargo test $(CARGO_FLAGS) --workspace --test kube --no-fail-fast -- --test-threads=1
+	$(call test_guides,whole)
 
 bench: deps-bench build ## numbers as a table, and as target/bench/results.json (root)
 	@scripts/kube-binary >/dev/null
