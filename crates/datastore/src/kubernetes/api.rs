@@ -1,5 +1,6 @@
 //! Requests to the API server, and its answers.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -122,6 +123,8 @@ pub(super) struct Api {
     client: Mutex<Option<Client>>,
     pace: Pace,
     sent: Mutex<Requests>,
+    /// Whether the last request got no answer.
+    is_silent: AtomicBool,
 }
 
 impl std::fmt::Debug for Api {
@@ -140,6 +143,7 @@ impl Api {
             timeout,
             client: Mutex::new(None),
             sent: Mutex::default(),
+            is_silent: AtomicBool::new(false),
         }
     }
 
@@ -181,7 +185,10 @@ impl Api {
         };
         match tokio::time::timeout(time, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(Trouble::late(time)),
+            Err(_) => {
+                self.answers(false);
+                Err(Trouble::late(time))
+            }
         }
     }
 
@@ -191,7 +198,10 @@ impl Api {
         let time = self.timeout;
         match tokio::time::timeout(time, self.open(request)).await {
             Ok(result) => result,
-            Err(_) => Err(Trouble::late(time)),
+            Err(_) => {
+                self.answers(false);
+                Err(Trouble::late(time))
+            }
         }
     }
 
@@ -219,8 +229,10 @@ impl Api {
         let response = client.send(request.build()?).await.map_err(|error| {
             // Certificates may have been renewed since.
             self.forget();
+            self.answers(false);
             Trouble::from(error)
         })?;
+        self.answers(true);
         let code = response.status();
         if code.is_success() {
             return Ok(response.into_body());
@@ -242,6 +254,17 @@ impl Api {
         config.default_retry = false;
         let client = Client::try_from(config).map_err(Trouble::from)?;
         Ok(self.lock().get_or_insert(client).clone())
+    }
+
+    fn answers(&self, it_does: bool) {
+        self.is_silent.store(!it_does, Ordering::Relaxed);
+    }
+
+    /// What is wrong if the last request got no answer. A watch is not told of it: a server that stands still, or that packets
+    /// do not reach, does not end its connections.
+    pub(super) fn silence(&self) -> Option<Trouble> {
+        let is_silent = self.is_silent.load(Ordering::Relaxed);
+        is_silent.then(|| Trouble::late(self.timeout))
     }
 
     fn forget(&self) {

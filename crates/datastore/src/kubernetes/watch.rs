@@ -122,7 +122,10 @@ impl Watch for KubernetesWatch {
                         .shared
                         .watch_error(Trouble::Lost(unavailable("the watch ended"))));
                 }
-                Err(_) => return Ok(Vec::new()),
+                Err(_) => {
+                    let silence = self.shared.api.silence();
+                    return silence.map_or(Ok(Vec::new()), |trouble| Err(self.shared.watch_error(trouble)));
+                }
             }
             if left.is_zero() {
                 return Ok(self.give());

@@ -71,6 +71,19 @@ fn a_write_whose_answer_is_lost_is_unknown() {
     assert_eq!(store.replaced(), 0);
 }
 
+#[test]
+fn a_watch_is_given_up_soon_where_requests_get_no_answer() {
+    let backend = api_server();
+    let (proxy, store) = behind(&backend);
+    let first = create(&*store, "a", 1);
+    let mut watch = store.watch(&[(Prefix::Reservations, first)]).unwrap();
+    assert_eq!(watch.next(Duration::from_millis(100)).unwrap(), []);
+    proxy.set(Mode::Mute);
+    assert!(matches!(store.run(&StoreOp::Get(key("a"))), Reply::Failed(_)));
+    let lost = watch.next(Duration::from_secs(1));
+    assert!(matches!(lost, Err(WatchError::Store(_))), "{lost:?}");
+}
+
 /// A record, once the client has noticed that its connections are gone.
 fn found_again(store: &dyn Datastore, name: &str) -> Option<Record> {
     let deadline = Instant::now() + Duration::from_secs(30);
