@@ -184,6 +184,9 @@ impl Status {
             400 | 405 | 406 | 413 | 415 | 422 => Trouble::NotDone(Cause::invalid(message)),
             // What the store behind the server says of it.
             500 if message.contains("request is too large") => Trouble::NotDone(Cause::invalid(message)),
+            500 if message.contains("database space exceeded") => Trouble::NotDone(Cause::refused(format!(
+                "{message}\ncompact and defragment the etcd behind the API server, then: etcdctl alarm disarm"
+            ))),
             429 => Trouble::Busy(unavailable(message)),
             503 if reason == "ServiceUnavailable" => Trouble::NotDone(unavailable(message)),
             // The server itself does not know how far it came, or somebody before it does not know what became of it.
@@ -222,6 +225,7 @@ mod tests {
             (403, "{}", true),
             (422, "{}", true),
             (503, said_by_the_server, true),
+            (500, "etcdserver: mvcc: database space exceeded", true),
             (503, "upstream connect error or disconnect", false),
             (502, "Bad Gateway", false),
             (500, "{}", false),
