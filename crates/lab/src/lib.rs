@@ -17,6 +17,7 @@ pub mod dice;
 pub mod dump;
 pub mod etcd;
 pub mod exec;
+pub mod faults;
 pub mod image;
 pub mod kube;
 pub mod lab;

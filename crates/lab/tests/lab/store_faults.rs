@@ -11,6 +11,7 @@ use buoy_lab::ask::{answered_by, owner, status_says};
 use buoy_lab::cluster::Cluster;
 use buoy_lab::etcd::{Etcd, Member};
 use buoy_lab::exec::eventually;
+use buoy_lab::faults::{self, Lost};
 use buoy_lab::node::Node;
 use buoy_lab::probe::Via;
 use buoy_lab::store::Kind;
@@ -95,11 +96,7 @@ fn is_in_use(cluster: &Cluster) -> Result<Duration> {
 
 /// Resident memory of a node's agent, in KiB.
 fn memory(node: &Node) -> Result<u64> {
-    let pid = node.with_agent(|agent| Ok(agent.pid()))?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.trim().split(' ').next());
-    Ok(number.context("no VmRSS")?.parse()?)
+    faults::memory(node.with_agent(|agent| Ok(agent.pid()))?)
 }
 
 /// The members but the last.
@@ -204,13 +201,12 @@ fn slow(cluster: &Cluster, everybody: (&[Node], &str)) -> Result<()> {
             |_| {
                 Ok(scope.spawn(|| {
                     let etcd = cluster.store().etcd()?;
-                    while !over.load(Ordering::Relaxed) {
-                        etcd.members().iter().try_for_each(Member::freeze)?;
-                        thread::sleep(Duration::from_millis(200));
-                        etcd.members().iter().try_for_each(Member::thaw)?;
-                        thread::sleep(Duration::from_millis(20));
-                    }
-                    anyhow::Ok(())
+                    let members = etcd.members();
+                    faults::slow_down(
+                        &over,
+                        || members.iter().try_for_each(Member::freeze),
+                        || members.iter().try_for_each(Member::thaw),
+                    )
                 }))
             },
             |_, slowing| {
@@ -226,32 +222,15 @@ fn member<'a>(etcd: &'a Etcd, name: &str) -> Result<&'a Member> {
     found.with_context(|| format!("no member {name}"))
 }
 
-/// Which packets between a node and all members are lost.
-#[derive(Clone, Copy)]
-enum Lost {
-    Requests,
-    Answers,
-    Both,
-}
-
-/// Cuts a node off from the store, and from nothing else.
+/// Cuts a node off from all members.
 fn cut_off(etcd: &Etcd, address: &str, lost: Lost) -> Result<()> {
-    let requests =
-        format!("chain requests {{ type filter hook input priority 0\nip saddr {address} drop\n}}\n");
-    let answers =
-        format!("chain answers {{ type filter hook output priority 0\nip daddr {address} drop\n}}\n");
-    let chains = match lost {
-        Lost::Requests => requests,
-        Lost::Answers => answers,
-        Lost::Both => requests + &answers,
-    };
     let mut members = etcd.members().iter();
-    members.try_for_each(|member| member.netns().nft(&format!("table ip cut {{\n{chains}}}\n")))
+    members.try_for_each(|member| faults::cut_off(member.netns(), address, lost))
 }
 
 fn let_in(etcd: &Etcd) -> Result<()> {
     let mut members = etcd.members().iter();
-    members.try_for_each(|member| member.netns().nft("delete table ip cut\n"))
+    members.try_for_each(|member| faults::let_in(member.netns()))
 }
 
 #[test]
