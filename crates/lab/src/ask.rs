@@ -68,7 +68,12 @@ pub fn status_says(node: &Node, words: &[&str]) -> Result<String> {
 
 /// Who owns an address and in which epoch, as `fip list` says; an empty name where nobody does.
 pub fn owner(node: &Node, floating: &str) -> Result<(String, u64)> {
-    let row = listed(node, floating)?;
+    owner_in(&node.ctl("fip list -o json")?, floating)
+}
+
+/// The same by the text of a list.
+pub fn owner_in(list: &str, floating: &str) -> Result<(String, u64)> {
+    let row = row(list, floating)?;
     let epoch = row["epoch"]
         .as_u64()
         .with_context(|| format!("no epoch: {row}"))?;
@@ -77,7 +82,11 @@ pub fn owner(node: &Node, floating: &str) -> Result<(String, u64)> {
 
 /// The row of `fip list` for an address.
 pub fn listed(node: &Node, floating: &str) -> Result<Value> {
-    let rows: Vec<Value> = serde_json::from_str(&node.ctl("fip list -o json")?)?;
+    row(&node.ctl("fip list -o json")?, floating)
+}
+
+fn row(list: &str, floating: &str) -> Result<Value> {
+    let rows: Vec<Value> = serde_json::from_str(list)?;
     rows.into_iter()
         .find(|row| row["address"] == floating)
         .with_context(|| format!("{floating} is not listed"))

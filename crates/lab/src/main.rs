@@ -141,5 +141,10 @@ fn kube_up(nodes: usize, no_cni: bool, nftables: bool) -> Result<()> {
     } else {
         kube::ProxyMode::Iptables
     };
-    kube::up::run(&kube::Options { nodes, cni, proxy })
+    kube::up::run(&kube::Options {
+        nodes,
+        cni,
+        proxy,
+        ..kube::Options::default()
+    })
 }

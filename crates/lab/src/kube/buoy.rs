@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::component::Component;
 use super::{Cluster, Node};
+use crate::ask::owner_in;
 use crate::binaries::Binaries;
 use crate::cluster::PEERS;
 use crate::exec::{self, PATIENCE, tail};
@@ -115,6 +116,17 @@ impl<'a> Buoy<'a> {
     /// printed. Error: it fails.
     pub fn ctl(&self, line: &str) -> Result<String> {
         self.run_ctl(&line.split_whitespace().collect::<Vec<_>>(), "")
+    }
+
+    /// What the agent of a node says of itself, by `buoyctl node status`. Error: it does not answer.
+    pub fn status(&self, node: &Node) -> Result<String> {
+        let socket = node.seen("/run/buoy/agent.sock").display().to_string();
+        self.run_ctl(&["--socket", &socket, "node", "status"], "")
+    }
+
+    /// Who owns an address, and in which epoch.
+    pub fn owner(&self, floating: &str) -> Result<(String, u64)> {
+        owner_in(&self.ctl("fip list -o json")?, floating)
     }
 
     /// Gives records to `buoyctl apply`. Error: it refuses them.

@@ -97,8 +97,13 @@ impl Component {
 
     /// Starts it, if need be after a kill, and does not wait until it is of use.
     pub fn start(&self) -> Result<()> {
+        self.start_with(&[])
+    }
+
+    /// The same with more arguments, for this once.
+    pub fn start_with(&self, more: &[&str]) -> Result<()> {
         let mut command = self.place.command(&self.program);
-        command.args(&self.arguments);
+        command.args(&self.arguments).args(more);
         let run = self.place.netns().run();
         self.process
             .restart(|| Process::start(run, &mut command, &self.log))

@@ -10,7 +10,7 @@ use buoy_kubeserver::settings;
 
 use super::api::Api;
 use super::component::{Component, Place};
-use crate::exec::eventually;
+use crate::exec::{self, eventually};
 use crate::netns::Netns;
 
 /// Addresses of its host.
@@ -61,7 +61,7 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     /// Writes its files, and kubeconfigs for the administrator and these nodes.
-    pub(crate) fn make(netns: &Netns, nodes: &[String]) -> Result<Self> {
+    pub(crate) fn make(netns: &Netns, nodes: &[String], grace: Duration) -> Result<Self> {
         let directory = netns.run().base().join("control");
         fs::create_dir_all(&directory)?;
         fs::write(directory.join("users"), users(nodes))?;
@@ -74,7 +74,7 @@ impl ControlPlane {
             etcd: component("etcd", settings::etcd(&directory, clients, peers))?,
             apiserver: component("kube-apiserver", apiserver(&directory, clients)?)?,
             scheduler: component("kube-scheduler", scheduler(&directory))?,
-            controllers: component("kube-controller-manager", controllers(&directory))?,
+            controllers: component("kube-controller-manager", controllers(&directory, grace))?,
             door: component("kubectl", door(&directory))?,
             netns: netns.clone(),
             directory: directory.clone(),
@@ -111,6 +111,29 @@ impl ControlPlane {
             ensure!(said == "ok", "it says: {said}");
             Ok(())
         })
+    }
+
+    /// Kills API server and etcd at once.
+    pub fn kill_store(&self) {
+        self.apiserver.kill();
+        self.etcd.kill();
+    }
+
+    /// Starts etcd, with more arguments for this once, and API server again, and waits until they serve.
+    pub fn start_store(&self, more: &[&str]) -> Result<()> {
+        self.etcd.start_with(more)?;
+        self.apiserver.start()?;
+        self.wait_until_it_serves()
+    }
+
+    /// Runs etcdctl. Returns what it printed. Error: it fails.
+    pub fn etcdctl(&self, words: &[&str], input: &str) -> Result<String> {
+        let mut command = self.netns.command("etcdctl");
+        command
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", ETCD[0]])
+            .args(words);
+        Ok(exec::run(&mut command, input, PATIENCE)?.ok()?.stdout)
     }
 
     /// Its host's namespace.
@@ -220,15 +243,15 @@ fn scheduler(directory: &Path) -> Vec<String> {
     client(directory)
 }
 
-/// A dead node is noticed in six seconds, where a real cluster waits for most of a minute.
-fn controllers(directory: &Path) -> Vec<String> {
+/// A dead node is noticed after this time.
+fn controllers(directory: &Path, grace: Duration) -> Vec<String> {
     let file = |name: &str| directory.join(name).display().to_string();
     let mut args = client(directory);
     args.extend([
         format!("--root-ca-file={}", file("ca.crt")),
         format!("--service-account-private-key-file={}", file("accounts.key")),
         "--node-monitor-period=500ms".to_owned(),
-        "--node-monitor-grace-period=6s".to_owned(),
+        format!("--node-monitor-grace-period={}s", grace.as_secs()),
     ]);
     args
 }

@@ -82,6 +82,8 @@ pub struct Options {
     pub proxy: ProxyMode,
     /// Which network pods have.
     pub cni: Cni,
+    /// After what time without a word of its kubelet a node counts as dead.
+    pub node_grace: Duration,
 }
 
 impl Default for Options {
@@ -90,6 +92,8 @@ impl Default for Options {
             nodes: NODES.len(),
             proxy: ProxyMode::default(),
             cni: Cni::default(),
+            // Where a real cluster waits for most of a minute.
+            node_grace: Duration::from_secs(6),
         }
     }
 }
@@ -140,7 +144,7 @@ impl Cluster {
         let names: Vec<String> = (0..options.nodes).map(node_name).collect();
         let inside = names.iter().map(|name| Netns::make(&run, name));
         let inside: Vec<Netns> = inside.collect::<Result<_>>()?;
-        let control = ControlPlane::make(&Netns::make(&run, "control")?, &names)?;
+        let control = ControlPlane::make(&Netns::make(&run, "control")?, &names, options.node_grace)?;
         let images = image::standard(&run.base().join("images"))?;
         let hosts: Vec<&Netns> = inside.iter().collect();
         let segment = Segment::make(&run, &hosts, &[(control.netns(), CONTROL)])?;

@@ -203,7 +203,7 @@ fn malformed(cluster: &Cluster, _: &Buoy<'_>, here: &str) -> Result<()> {
 }
 
 /// `kubectl annotate` of a pod, by one of Calico's annotations.
-fn annotate(cluster: &Cluster, pod: &Pod, text: &str) -> Result<()> {
+pub(crate) fn annotate(cluster: &Cluster, pod: &Pod, text: &str) -> Result<()> {
     let annotation = format!("cni.projectcalico.org/{text}");
     let words = [
         "annotate",

@@ -5,6 +5,7 @@
 mod bench;
 mod clean;
 mod cluster;
+mod faults;
 mod fixed;
 mod guides;
 mod install;
