@@ -14,9 +14,10 @@ use crate::view::View;
 /// How long a node that owns nothing keeps its lease: the next claim may be near.
 const LEAVE_GRACE: Duration = Duration::from_secs(10);
 
-/// This node's lease is taken before its first claim, renewed while it owns something, and left after its last release.
+/// This node's lease is taken before its first claim, renewed while it owns something, and left after its last release. A
+/// store that was restored may have it held, so it is taken, and left.
 pub(super) fn own(view: &View, now: Now) -> Owed {
-    let wanted = view.lease_wanted || view.owns();
+    let wanted = view.lease_wanted || view.owns() || view.is_own_lease_unknown();
     match view.own_lease() {
         // It is watched, as another node's.
         Own::Foreign(_) => Owed::default(),

@@ -56,6 +56,19 @@ fn a_lease_is_taken_when_somebody_waits_for_it_and_renewed_in_time() {
     assert_eq!(of_own(&view, 12), Duty::KeepLease(Some(held(1, 10))).into());
 }
 
+/// The copy may be of a time when it was held.
+#[test]
+fn after_a_restore_the_lease_is_taken_once_and_left() {
+    let mut view = view();
+    view.set_own_lease(Own::Nothing);
+    view.restored();
+    assert_eq!(of_own(&view, 1), Duty::KeepLease(None).into());
+    view.set_own_lease(Own::Held(held(2, 1)));
+    assert_eq!(of_own(&view, 2).duty, Some(Duty::LeaveLease(held(2, 1))));
+    view.set_own_lease(Own::Nothing);
+    assert_eq!(of_own(&view, 3), Owed::default());
+}
+
 #[test]
 fn a_lease_is_renewed_while_something_is_owned_and_left_a_while_after() {
     let mut view = view();

@@ -30,6 +30,8 @@ pub enum Withdrawal {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ownership {
     own: Own,
+    /// Whether the store may say that this node holds its lease, though it was left since.
+    is_unknown: bool,
     steady: Option<Steady>,
     floor: Term,
     sightings: BTreeMap<String, Sighting>,
@@ -45,6 +47,22 @@ impl View {
     /// This node's lease, as far as this agent has it.
     pub fn own_lease(&self) -> &Own {
         &self.ownership.own
+    }
+
+    /// Whether a copy from which the store was restored may say that this node holds its lease. Nobody but this node gives it
+    /// up: it is taken once, and left again.
+    pub fn is_own_lease_unknown(&self) -> bool {
+        self.ownership.is_unknown
+    }
+
+    /// The store has forgotten what it was told of this node's lease. Says whom that concerns.
+    pub(super) fn forget_own_lease(&mut self) -> BTreeSet<Subject> {
+        if matches!(self.ownership.own, Own::Foreign(_)) {
+            return BTreeSet::new();
+        }
+        let dirty = self.set_own_lease(Own::Nothing);
+        self.ownership.is_unknown = true;
+        dirty
     }
 
     /// Highest term that an owner on this node ever had, as far as this agent saw.
@@ -108,6 +126,7 @@ impl View {
     /// Sets this node's lease and says whom it concerns: what this node owns, if its standing is another.
     pub fn set_own_lease(&mut self, own: Own) -> BTreeSet<Subject> {
         self.ownership.steady = None;
+        self.ownership.is_unknown &= own == Own::Nothing;
         let before = std::mem::replace(&mut self.ownership.own, own);
         let mut dirty = BTreeSet::from([Subject::Lease]);
         if standing(&before) != standing(&self.ownership.own) {

@@ -17,7 +17,6 @@ use buoy_api::v3::WorkloadEndpoint;
 pub use self::revenants::Revenant;
 use super::View;
 use crate::endpoint::{Attachment, EndpointId};
-use crate::floating::lease::Own;
 use crate::ipam::IpamError;
 use crate::records::says_the_same;
 use crate::store::{Delta, Value};
@@ -82,10 +81,7 @@ impl View {
         self.remember_bindings();
         self.remember_endpoints();
         self.forget_leases();
-        let mut dirty = match self.own_lease() {
-            Own::Foreign(_) => BTreeSet::new(),
-            _ => self.set_own_lease(Own::Nothing),
-        };
+        let mut dirty = self.forget_own_lease();
         dirty.extend(self.floating_in_use().map(Subject::Binding));
         dirty
     }

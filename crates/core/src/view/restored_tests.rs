@@ -8,7 +8,7 @@ use crate::fixtures::{
     FLOATING, binding, block, endpoint_key, floating, mine, now, pod, pool, put, record, theirs, view,
 };
 use crate::floating::claim;
-use crate::floating::lease::Held;
+use crate::floating::lease::{Held, Own};
 use crate::records;
 use crate::store::{Key, Revision};
 

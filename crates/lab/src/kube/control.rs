@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use buoy_kubeserver::settings;
+use buoy_kubeserver::{copy_directory, settings};
 
 use super::api::Api;
 use super::component::{Component, Place};
@@ -124,6 +124,27 @@ impl ControlPlane {
         self.etcd.start_with(more)?;
         self.apiserver.start()?;
         self.wait_until_it_serves()
+    }
+
+    /// A copy of what etcd has. It stops for a moment.
+    pub fn copy_store(&self) -> Result<PathBuf> {
+        let copy = self.directory.join("copy");
+        self.kill_store();
+        copy_directory(&self.directory.join("data"), &copy)?;
+        self.start_store(&[])?;
+        Ok(copy)
+    }
+
+    /// Puts a copy in the place of what etcd has, as an operator would: the API server stops for it. Whoever else of the
+    /// control plane remembers what is forgotten begins anew.
+    pub fn restore_store(&self, copy: &Path) -> Result<()> {
+        self.kill_store();
+        let data = self.directory.join("data");
+        fs::remove_dir_all(&data)?;
+        copy_directory(copy, &data)?;
+        self.start_store(&[])?;
+        self.scheduler.start()?;
+        self.controllers.start()
     }
 
     /// Runs etcdctl. Returns what it printed. Error: it fails.

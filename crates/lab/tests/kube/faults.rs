@@ -52,6 +52,11 @@ const FULL: Seen = Seen {
     unready: Some("the datastore takes no writes"),
     metric: "buoy_datastore_writes_failing 1",
 };
+const RESTORED: Seen = Seen {
+    health: "restored from a copy",
+    unready: Some("restored from a copy"),
+    metric: "buoy_datastore_restores_total 1",
+};
 const NOT_READ: Seen = Seen {
     health: "no contact",
     unready: Some("the datastore was not read yet"),
@@ -98,9 +103,12 @@ impl<'a> Scene<'a> {
     fn faults(&self) -> Result<()> {
         self.away()?;
         self.full()?;
+        self.restored()?;
         self.started_without()?;
         self.slow()?;
         self.standby_cut_off()?;
+        // The last: the address moves.
+        self.owner_cut_off()?;
         self.a_pod_starts()
     }
 
@@ -208,6 +216,52 @@ impl<'a> Scene<'a> {
                 control.etcdctl(&["alarm", "disarm"], "").map(drop)
             },
         )
+    }
+
+    /// Everything that came after the copy is forgotten, and then learnt again from the agents.
+    fn restored(&self) -> Result<()> {
+        let everybody: Vec<_> = self.cluster.nodes().iter().collect();
+        let copy = self.cluster.control.copy_store()?;
+        self.is_in_use().context("after the copy")?;
+        let before = self.owner()?;
+        let traffic = self.traffic()?;
+        self.cluster.control.restore_store(&copy)?;
+        self.shows(&everybody, RESTORED).context("restored")?;
+        let took = self.is_in_use().context("restored")?;
+        eprintln!("restored from a copy: in use {took:?} after it serves");
+        unharmed(traffic).context("restored")?;
+        ensure!(self.owner()?.uid == before.uid, "the owner is another");
+        self.cluster.check().context("restored")
+    }
+
+    /// Its lease is revoked, and a standby has the address. Meanwhile its node forwards, for it has learnt the newer route.
+    fn owner_cut_off(&self) -> Result<()> {
+        let before = self.owner()?;
+        let node = self.cluster.node(&before.node)?;
+        let control = &self.cluster.control;
+        let begun = Instant::now();
+        cut_off(control.netns(), node.addresses()[0], Lost::Both)?;
+        self.shows(&[node], NO_CONTACT)?;
+        for floating in FLOATING {
+            for from in [&self.cluster.client, node.netns()] {
+                eventually(SOON, &format!("another answers at {floating}"), || {
+                    let answer = probe::ask(from, Via::Tcp, floating.parse()?, Duration::from_secs(1))?;
+                    ensure!(answer.who != before.name, "{} answers", answer.who);
+                    Ok(())
+                })?;
+            }
+        }
+        eprintln!(
+            "the owner is cut off: another answers after {:?}",
+            begun.elapsed()
+        );
+        for address in &before.addresses {
+            reached(self.cluster, &address.to_string(), &before.name)?;
+        }
+        let_in(control.netns())?;
+        self.is_in_use()?;
+        ensure!(self.owner()?.uid != before.uid, "it is back at {}", before.name);
+        self.cluster.check()
     }
 
     /// A fault that takes nothing: begins, is seen at these nodes, lasts, ends; and nobody's address moved.
