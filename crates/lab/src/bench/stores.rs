@@ -1,9 +1,12 @@
 //! Each datastore, by the same measurements: what a client of it gets done, and what an agent on it takes.
 //!
-//! One bed for each: a node, and beside it whatever the store needs. The members of an etcd share the cores with all else.
+//! One bed for each: a node, and beside it whatever the store needs. The members of an etcd share the cores with all else,
+//! and so do an API server and its etcd, which have no node here: what an agent takes there is measured on whole nodes, in
+//! the part `kubernetes`.
 
 mod agent;
 mod ipam;
+mod kubernetes;
 mod leases;
 mod records;
 mod watches;
@@ -21,7 +24,7 @@ use super::{bed, progress};
 use crate::lab::Lab;
 use crate::store::{Kind, Store};
 
-/// The datastores that are measured. Another one is another entry.
+/// The datastores that agents are measured on, too.
 const KINDS: [Kind; 2] = [Kind::Sqlite, Kind::Etcd];
 
 /// How much is done to each store.
@@ -67,12 +70,14 @@ pub(super) const QUICK: Scale = Scale {
     leases: (20, Duration::from_secs(1)),
 };
 
-/// One store, and a lab on it.
+/// One store, and how clients come to it.
 struct Ground {
-    kind: Kind,
+    name: String,
     scale: Scale,
-    lab: Lab,
     store: Arc<dyn Datastore>,
+    opens: Box<dyn Fn() -> Result<Arc<dyn Datastore>> + Sync>,
+    /// Processes that are the store, whose time it costs; none, where it is in its clients.
+    processes: Vec<u32>,
 }
 
 /// Everything about each of them.
@@ -80,53 +85,56 @@ pub(super) fn measure(scale: Scale, report: &mut Report) -> Result<()> {
     for kind in KINDS {
         progress(&format!("  the datastore {kind}"))?;
         let lab = Lab::bare_on(kind)?;
-        let store = lab.node.store().open()?;
-        let ground = Ground {
-            kind,
-            scale,
-            lab,
-            store,
-        };
-        let measured = ground.measure(report);
+        let measured = Ground::of_lab(&lab, kind, scale).and_then(|ground| {
+            ground.measure(report)?;
+            lab.node.start_agent()?;
+            lab.node.apply(&bed::pools(Family::V4))?;
+            agent::measure(&ground, &lab.node, kind, report)
+        });
         measured
-            .inspect_err(|_| ground.lab.run().keep_directory())
-            .with_context(|| ground.lab.evidence())
+            .inspect_err(|_| lab.run().keep_directory())
+            .with_context(|| lab.evidence())
             .with_context(|| format!("the datastore {kind}"))?;
     }
-    Ok(())
+    progress("  the datastore kubernetes")?;
+    kubernetes::measure(scale, report).context("the datastore kubernetes")
 }
 
 impl Ground {
+    fn of_lab(lab: &Lab, kind: Kind, scale: Scale) -> Result<Self> {
+        let store = lab.node.store().clone();
+        let processes = match &store {
+            Store::File(_) => Vec::new(),
+            Store::Etcd(etcd) => {
+                let members = etcd.members().iter();
+                members.filter_map(|member| member.pid().ok()).collect()
+            }
+        };
+        Ok(Self {
+            name: kind.to_string(),
+            scale,
+            store: store.open()?,
+            opens: Box::new(move || store.open()),
+            processes,
+        })
+    }
+
+    /// What clients get done.
     fn measure(&self, report: &mut Report) -> Result<()> {
         records::measure(self, report)?;
         watches::measure(self, report)?;
         ipam::measure(self, report)?;
-        leases::measure(self, report)?;
-        self.lab.node.start_agent()?;
-        self.lab.node.apply(&bed::pools(Family::V4))?;
-        agent::measure(self, report)
+        leases::measure(self, report)
     }
 
     /// The name of a row.
     fn row(&self, what: &str) -> String {
-        format!("store/{}/{what}", self.kind)
+        format!("store/{}/{what}", self.name)
     }
 
     /// Another client of the store.
     fn open(&self) -> Result<Arc<dyn Datastore>> {
-        self.lab.node.store().open()
-    }
-
-    /// Processes that are the store, whose time it costs; none, where it is in its clients.
-    fn processes(&self) -> Vec<u32> {
-        match self.lab.node.store() {
-            Store::File(_) => Vec::new(),
-            Store::Etcd(etcd) => etcd
-                .members()
-                .iter()
-                .filter_map(|member| member.pid().ok())
-                .collect(),
-        }
+        (self.opens)()
     }
 }
 

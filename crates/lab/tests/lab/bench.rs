@@ -84,6 +84,11 @@ fn datastores_are_measured() {
             "store/etcd/agent-memory/100",
             "store/etcd/lease-writes",
             "store/etcd/lease-cpu/20",
+            "store/kubernetes/cas",
+            "store/kubernetes/list/200",
+            "store/kubernetes/watch/50",
+            "store/kubernetes/ipam/warm",
+            "store/kubernetes/lease-cpu/20",
         ],
     );
 }

@@ -13,6 +13,7 @@ use super::{Ground, create};
 use crate::bench::family::Family;
 use crate::bench::report::{Aim, Report, Row};
 use crate::bench::{bed, machine, progress};
+use crate::node::Node;
 use crate::store::Kind;
 use crate::workload::Workload;
 
@@ -21,23 +22,23 @@ const AT_ONCE: usize = 8;
 /// Starts with all workloads.
 const STARTS: usize = 5;
 
-pub(super) fn measure(ground: &Ground, report: &mut Report) -> Result<()> {
-    adds(ground, report)?;
-    starts(ground, report)?;
-    memory(ground, report)
+pub(super) fn measure(ground: &Ground, node: &Node, kind: Kind, report: &mut Report) -> Result<()> {
+    adds(ground, node, kind, report)?;
+    starts(ground, node, report)?;
+    memory(ground, node, report)
 }
 
-fn adds(ground: &Ground, report: &mut Report) -> Result<()> {
+fn adds(ground: &Ground, node: &Node, kind: Kind, report: &mut Report) -> Result<()> {
     let mut took = Vec::new();
     for number in 0..ground.scale.adds {
-        let mut workload = bed::prepare(&ground.lab.node, Family::V4, &format!("add-{number}"))?;
+        let mut workload = bed::prepare(node, Family::V4, &format!("add-{number}"))?;
         let answered = workload.add()?;
         took.push(answered.took);
         answered.ok()?;
         workload.delete()?;
     }
     let row = Row::times(ground.row("cni-add"), &took);
-    report.add(match ground.kind {
+    report.add(match kind {
         Kind::Sqlite => row,
         Kind::Etcd => row.aim(Aim::P50(15.0)),
     });
@@ -45,11 +46,10 @@ fn adds(ground: &Ground, report: &mut Report) -> Result<()> {
 }
 
 /// From the start of the process until everything is programmed, in a kernel that has nothing but links.
-fn starts(ground: &Ground, report: &mut Report) -> Result<()> {
-    let node = &ground.lab.node;
+fn starts(ground: &Ground, node: &Node, report: &mut Report) -> Result<()> {
     let count = ground.scale.endpoints;
     progress(&format!("  {count} workloads"))?;
-    let workloads = attach(ground, count)?;
+    let workloads = attach(node, count)?;
     let mut took: Vec<Duration> = Vec::new();
     for _ in 0..STARTS {
         node.stop_agent()?;
@@ -65,7 +65,7 @@ fn starts(ground: &Ground, report: &mut Report) -> Result<()> {
 }
 
 /// Workloads of the node, several at a time.
-fn attach(ground: &Ground, count: usize) -> Result<Vec<Workload>> {
+fn attach(node: &Node, count: usize) -> Result<Vec<Workload>> {
     let mut made = Vec::new();
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -76,7 +76,7 @@ fn attach(ground: &Ground, count: usize) -> Result<Vec<Workload>> {
                 if number >= count {
                     return Ok(mine);
                 }
-                let mut workload = bed::prepare(&ground.lab.node, Family::V4, &format!("one-{number}"))?;
+                let mut workload = bed::prepare(node, Family::V4, &format!("one-{number}"))?;
                 workload.add()?.ok()?;
                 mine.push(workload);
             }
@@ -107,8 +107,8 @@ fn each<T: Send>(things: Vec<T>, work: impl Fn(T) -> Result<()> + Sync) -> Resul
 }
 
 /// Resident memory of an agent that was started beside many workloads of other nodes.
-fn memory(ground: &Ground, report: &mut Report) -> Result<()> {
-    let (node, count) = (&ground.lab.node, ground.scale.others);
+fn memory(ground: &Ground, node: &Node, report: &mut Report) -> Result<()> {
+    let count = ground.scale.others;
     let numbers: Vec<Vec<usize>> = (0..AT_ONCE)
         .map(|first| (first..count).step_by(AT_ONCE).collect())
         .collect();

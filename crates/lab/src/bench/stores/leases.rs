@@ -42,9 +42,8 @@ pub(super) fn measure(ground: &Ground, report: &mut Report) -> Result<()> {
 /// Processor time of the store, and of who writes, while each node renews its lease as agents do.
 fn cost(ground: &Ground, leases: Leases, watched: Duration, report: &mut Report) -> Result<()> {
     let nodes = ground.scale.leases.0;
-    let processes = ground.processes();
     let spent = || {
-        let each = processes.iter().map(|pid| machine::processor_time(*pid));
+        let each = ground.processes.iter().map(|pid| machine::processor_time(*pid));
         // Threads of this program that have ended count, too.
         let own = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?;
         anyhow::Ok(each.sum::<Result<Duration>>()? + Duration::from(own))

@@ -1,13 +1,15 @@
 //! Compare-and-swap of one record, and a list of many.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
 use buoy_api::ObjectMeta;
-use buoy_api::v3::{Profile, ProfileSpec};
+use buoy_api::v3::{IpReservation, IpReservationSpec};
 use buoy_core::store::{Key, Prefix, Reply, Revision, StoreOp, Value};
 use buoy_datastore::Datastore;
+use ipnet::IpNet;
 
 use super::{Ground, create, written};
 use crate::bench::report::{Report, Row};
@@ -21,8 +23,8 @@ const WRITERS: usize = 4;
 
 pub(super) fn measure(ground: &Ground, report: &mut Report) -> Result<()> {
     let store = &*ground.store;
-    let key = Key::Profile("counter".to_owned());
-    let mut at = create(store, key.clone(), profile("counter", 0))?;
+    let key = Key::Reservation("counter".to_owned());
+    let mut at = create(store, key.clone(), reservation("counter", 0))?;
     let mut rates = Vec::new();
     for sample in 0..ground.scale.updates.div_ceil(SAMPLE) {
         let begun = Instant::now();
@@ -47,7 +49,7 @@ fn list(ground: &Ground, report: &mut Report) -> Result<()> {
     let mut took = Vec::new();
     for _ in 0..LISTS {
         let begun = Instant::now();
-        let reply = ground.store.run(&StoreOp::List(Prefix::Profiles));
+        let reply = ground.store.run(&StoreOp::List(Prefix::Reservations));
         took.push(begun.elapsed());
         let found = match reply {
             Reply::List(records, _) => records.len(),
@@ -63,22 +65,28 @@ fn fill(ground: &Ground, numbers: impl Iterator<Item = usize>) -> Result<()> {
     let store = ground.open()?;
     for number in numbers {
         let name = format!("p{number}");
-        create(&*store, Key::Profile(name.clone()), profile(&name, number))?;
+        create(
+            &*store,
+            Key::Reservation(name.clone()),
+            reservation(&name, number),
+        )?;
     }
     Ok(())
 }
 
-/// Writes another number into a profile.
+/// Writes another number into a reservation.
 pub(super) fn update(store: &dyn Datastore, key: &Key, number: usize, at: Revision) -> Result<Revision> {
-    let Key::Profile(name) = key else {
-        return Err(anyhow!("not a profile: {key}"));
+    let Key::Reservation(name) = key else {
+        return Err(anyhow!("not a reservation: {key}"));
     };
-    written(store.run(&StoreOp::Update(key.clone(), profile(name, number), at)))
+    written(store.run(&StoreOp::Update(key.clone(), reservation(name, number), at)))
 }
 
-/// A profile that carries a number.
-pub(super) fn profile(name: &str, number: usize) -> Value {
-    let mut spec = ProfileSpec::default();
-    spec.labels_to_apply.insert("n".to_owned(), number.to_string());
-    Value::Profile(Profile::new(ObjectMeta::named(name), spec))
+/// A reservation that carries a number.
+pub(super) fn reservation(name: &str, number: usize) -> Value {
+    let mut spec = IpReservationSpec::default();
+    let carried = u32::try_from(number).unwrap_or(u32::MAX);
+    spec.reserved_cidrs
+        .push(IpNet::from(IpAddr::V4(Ipv4Addr::from(carried))));
+    Value::Reservation(IpReservation::new(ObjectMeta::named(name), spec))
 }

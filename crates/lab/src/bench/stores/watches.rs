@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use buoy_core::store::{Key, Prefix, Reply, Revision, StoreOp};
 
-use super::records::{profile, update};
+use super::records::{reservation, update};
 use super::{Ground, create};
 use crate::bench::report::{Report, Row};
 
@@ -18,9 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn measure(ground: &Ground, report: &mut Report) -> Result<()> {
     for crowd in CROWDS {
-        let key = Key::Profile(format!("watched-by-{crowd}"));
-        let Key::Profile(name) = &key else { continue };
-        let at = create(&*ground.store, key.clone(), profile(name, 0))?;
+        let key = Key::Reservation(format!("watched-by-{crowd}"));
+        let Key::Reservation(name) = &key else { continue };
+        let at = create(&*ground.store, key.clone(), reservation(name, 0))?;
         let delays = watched_by(ground, crowd, &key, at)?;
         report.add(Row::times(ground.row(&format!("watch/{crowd}")), &delays));
     }
@@ -28,15 +28,15 @@ pub(super) fn measure(ground: &Ground, report: &mut Report) -> Result<()> {
 }
 
 fn watched_by(ground: &Ground, crowd: usize, key: &Key, mut at: Revision) -> Result<Vec<Duration>> {
-    let Reply::List(_, from) = ground.store.run(&StoreOp::List(Prefix::Profiles)) else {
-        bail!("no list of profiles");
+    let Reply::List(_, from) = ground.store.run(&StoreOp::List(Prefix::Reservations)) else {
+        bail!("no list of reservations");
     };
     let (sender, arrivals) = mpsc::channel();
     let mut watches = Vec::new();
     for _ in 0..crowd {
         // Each on a client of its own, as the agents of many nodes are.
         let store = ground.open()?;
-        let watch = store.watch(&[(Prefix::Profiles, from)])?;
+        let watch = store.watch(&[(Prefix::Reservations, from)])?;
         watches.push((store, watch));
     }
     thread::scope(|scope| {
