@@ -1,7 +1,7 @@
 //! Each datastore, by the same measurements: what a client of it gets done, and what an agent on it takes.
 //!
 //! One bed for each: a node, and beside it whatever the store needs. The members of an etcd share the cores with all else,
-//! and so do an API server and its etcd, which have no node here: what an agent takes there is measured on whole nodes, in
+//! and so do an API server and its etcd, which have no node here: pods and an agent's memory are measured on whole nodes, in
 //! the part `kubernetes`.
 
 mod agent;
