@@ -62,7 +62,7 @@ endef
 
 # Every line selects the whole workspace, so that all of them agree on the features of dependencies
 # and nothing is built twice; the lab finds the programs where the first puts them.
-test: deps-build deps-lab ## all tests, in namespaces (root); GUIDES=whole, or all but the longer ones on Kubernetes
+test: deps-build deps-lab ## all tests, in namespaces (root); the longer ones on Kubernetes only with GUIDES=whole
 	@echo '== purity: api, core and cni-spec reach nothing outside'
 	@scripts/purity --self-test
 	@scripts/purity
