@@ -211,6 +211,17 @@ pub fn eventually<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Resul
     }
 }
 
+/// A field of `/proc/<pid>/status` in KiB, such as `VmRSS` or `VmHWM`. Error: there is no such process, or it has none.
+pub fn memory(pid: u32, field: &str) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let number = line.and_then(|rest| rest.trim_start_matches(':').split_whitespace().next());
+    number
+        .and_then(|number| number.parse().ok())
+        .with_context(|| format!("process {pid} has no {field}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::netns::Netns;
 
@@ -51,12 +51,4 @@ pub fn slow_down(
         thread::sleep(Duration::from_millis(20));
     }
     Ok(())
-}
-
-/// Resident memory of a process, in KiB.
-pub fn memory(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.trim().split(' ').next());
-    Ok(number.context("no VmRSS")?.parse()?)
 }

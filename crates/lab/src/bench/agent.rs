@@ -23,7 +23,7 @@ pub(super) fn measure(node: &Node, level: usize, scale: &Scale, report: &mut Rep
         thread::sleep(scale.idle / LOOKS);
         let used = machine::processor_time(pid)?.saturating_sub(before);
         shares.push(100.0 * used.as_secs_f64() / begun.elapsed().as_secs_f64());
-        memory.push(machine::memory(pid, "VmRSS")? as f64 / 1024.0);
+        memory.push(crate::exec::memory(pid, "VmRSS")? as f64 / 1024.0);
     }
     report.add(Row::costs(format!("agent-memory/{level}"), "MiB", &memory));
     report.add(Row::costs(format!("agent-idle/{level}"), "% of a core", &shares));

@@ -66,16 +66,6 @@ impl Core {
     }
 }
 
-/// A field of `/proc/<pid>/status` in KiB: `VmRSS`, `VmHWM`.
-pub(super) fn memory(pid: u32, field: &str) -> Result<u64> {
-    let status = read(&format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let number = line.and_then(|rest| rest.trim_start_matches(':').split_whitespace().next());
-    number
-        .and_then(|number| number.parse().ok())
-        .with_context(|| format!("process {pid} has no {field}"))
-}
-
 /// Time that a process has had on a processor, all of its threads.
 pub(super) fn processor_time(pid: u32) -> Result<Duration> {
     let mut nanoseconds = 0;

@@ -12,8 +12,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{FcntlArg, fcntl};
 
-use super::machine;
-
 /// The least that a pipe holds.
 const ROOM: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,7 +35,7 @@ pub(super) fn peak(mut command: Command, stdin: &str) -> Result<f64> {
         .context("no standard input")?
         .write_all(stdin.as_bytes())?;
     let held = wait_until_held(child.id());
-    let peak = machine::memory(child.id(), "VmHWM");
+    let peak = crate::exec::memory(child.id(), "VmHWM");
     let mut printed = String::new();
     reader.read_to_string(&mut printed)?;
     let status = child.wait()?;

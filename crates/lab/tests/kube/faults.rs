@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use buoy_lab::ask::silent;
-use buoy_lab::exec::eventually;
-use buoy_lab::faults::{Lost, cut_off, let_in, memory, slow_down};
+use buoy_lab::exec::{eventually, memory};
+use buoy_lab::faults::{Lost, cut_off, let_in, slow_down};
 use buoy_lab::kube::{Buoy, Cluster, Cni, ControlPlane, Gate, Manifest, Node, Options, Pod};
 use buoy_lab::probe::{self, Via};
 use buoy_lab::traffic::Traffic;
@@ -358,7 +358,7 @@ impl<'a> Scene<'a> {
     /// Resident memory of all agents together, in KiB.
     fn memory(&self) -> Result<u64> {
         let nodes = self.cluster.nodes().iter();
-        let each = nodes.map(|node| memory(self.buoy.agent(node.name())?.pid()?));
+        let each = nodes.map(|node| memory(self.buoy.agent(node.name())?.pid()?, "VmRSS"));
         each.sum()
     }
 }

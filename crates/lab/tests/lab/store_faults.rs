@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use buoy_lab::ask::{answered_by, owner, status_says};
 use buoy_lab::cluster::Cluster;
 use buoy_lab::etcd::{Etcd, Member};
-use buoy_lab::exec::eventually;
+use buoy_lab::exec::{self, eventually};
 use buoy_lab::faults::{self, Lost};
 use buoy_lab::node::Node;
 use buoy_lab::probe::Via;
@@ -96,7 +96,7 @@ fn is_in_use(cluster: &Cluster) -> Result<Duration> {
 
 /// Resident memory of a node's agent, in KiB.
 fn memory(node: &Node) -> Result<u64> {
-    faults::memory(node.with_agent(|agent| Ok(agent.pid()))?)
+    exec::memory(node.with_agent(|agent| Ok(agent.pid()))?, "VmRSS")
 }
 
 /// The members but the last.

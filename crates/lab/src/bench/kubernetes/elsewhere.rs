@@ -39,7 +39,7 @@ fn started(cluster: &Cluster, buoy: &Buoy<'_>) -> Result<Vec<f64>> {
         cluster.until("the agent is ready", |_| node.agent_api().text("/readyz"))?;
         let pid = buoy.agent(node.name())?.pid()?;
         machine::rest(pid)?;
-        memory.push(machine::memory(pid, "VmRSS")? as f64 / 1024.0);
+        memory.push(crate::exec::memory(pid, "VmRSS")? as f64 / 1024.0);
     }
     buoy.wait_for_sessions()?;
     Ok(memory)

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::super::bed::prepare;
 use super::super::report::{Report, Row};
-use super::super::{machine, progress, requests};
+use super::super::{progress, requests};
 use super::{FAMILY, Field, Scale, address};
 use crate::workload::Workload;
 
@@ -30,7 +30,7 @@ pub(super) fn measure(field: &Field, scale: &Scale, report: &mut Report) -> Resu
     field.rest()?;
     let bird = u32::try_from(node.bird_pid()?.as_raw())?;
     for (what, pid) in [("bird", bird), ("router", field.cluster.router.pid()?)] {
-        let memory = machine::memory(pid, "VmRSS")? as f64 / 1024.0;
+        let memory = crate::exec::memory(pid, "VmRSS")? as f64 / 1024.0;
         report.add(Row::costs(format!("{what}-memory/{many}"), "MiB", &[memory]));
     }
     field.check()

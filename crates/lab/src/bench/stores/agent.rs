@@ -123,7 +123,7 @@ fn memory(ground: &Ground, node: &Node, report: &mut Report) -> Result<()> {
     node.start_agent()?;
     let pid = node.with_agent(|agent| Ok(agent.pid()))?;
     machine::rest(pid)?;
-    let mebibytes = machine::memory(pid, "VmRSS")? as f64 / 1024.0;
+    let mebibytes = crate::exec::memory(pid, "VmRSS")? as f64 / 1024.0;
     report.add(Row::costs(
         ground.row(&format!("agent-memory/{count}")),
         "MiB",
