@@ -18,8 +18,8 @@ const ETCD: &str = "etcd:";
 /// The Kubernetes API that the environment names.
 const KUBERNETES: &str = "kubernetes:";
 
-/// Opens the store that a setting names: `sqlite:///path`, which is made if it is not there, or `etcd://host:port,…` or
-/// `kubernetes:/path/to/kubeconfig`, which are not asked yet whether they are there.
+/// Opens the store that a setting names: `sqlite:///path`, which is made if it is not there and nobody has it locked, or
+/// `etcd://host:port,…` or `kubernetes:/path/to/kubeconfig`, which are not asked yet whether they are there.
 pub fn open(url: &str) -> Result<Arc<dyn Datastore>, StoreError> {
     open_for(url, None)
 }

@@ -17,11 +17,11 @@ mod write;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use buoy_core::store::{Key, Prefix, Reply, Revision, StoreError, StoreOp};
+use buoy_core::store::{FailureKind, Key, Prefix, Reply, Revision, StoreError, StoreOp};
 use rusqlite::Connection;
 
 use crate::cause::Cause;
@@ -62,9 +62,10 @@ pub struct Sqlite {
 struct Shared {
     path: PathBuf,
     name: String,
-    place: Place,
+    /// Known once the file was found to be a store.
+    place: OnceLock<Place>,
     options: Options,
-    writer: Seat<Connection>,
+    writer: Seat<Option<Connection>>,
     readers: Mutex<Vec<Connection>>,
     bell: Bell,
 }
@@ -73,21 +74,24 @@ struct Shared {
 const IDLE_READERS: usize = 4;
 
 impl Sqlite {
-    /// Opens the store, and makes it (and its directory) if it is not there.
+    /// Opens the store, and makes it (and its directory) if it is not there. If others have it locked all the while, the
+    /// next operation opens it: whoever can wait for a store goes on as with any other that does not answer yet.
     pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
-        let writer = connection::create_or_open(path, options.busy_timeout)?;
-        let place = Place::of(path).map_err(|error| cannot_make(path, &error))?;
-        Ok(Self {
-            shared: Arc::new(Shared {
-                path: path.to_owned(),
-                name: format!("sqlite://{}", path.display()),
-                place,
-                writer: Seat::new(writer),
-                readers: Mutex::new(Vec::new()),
-                bell: Bell::beside(path),
-                options,
+        let shared = Shared {
+            path: path.to_owned(),
+            name: format!("sqlite://{}", path.display()),
+            place: OnceLock::new(),
+            writer: Seat::new(None),
+            readers: Mutex::new(Vec::new()),
+            bell: Bell::beside(path),
+            options,
+        };
+        match shared.check_place() {
+            Err(error) if error.kind != FailureKind::Unavailable => Err(error),
+            _ => Ok(Self {
+                shared: Arc::new(shared),
             }),
-        })
+        }
     }
 }
 
@@ -123,11 +127,15 @@ impl Shared {
             None => connection::open(&self.path, self.options.busy_timeout)?,
         };
         let result = self.patiently(Instant::now(), || query(&mut connection));
+        self.keep_for_readers(connection);
+        result
+    }
+
+    fn keep_for_readers(&self, connection: Connection) {
         let mut idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE_READERS {
             idle.push(connection);
         }
-        result
     }
 
     /// Tries again while the store is locked, until the busy timeout has passed since `begun`.
@@ -142,10 +150,22 @@ impl Shared {
     /// Fails if the file was removed or replaced. The open connections would go on with a file that nobody else sees,
     /// and a new file in its place may lack everything that is in force.
     fn check_place(&self) -> Result<(), StoreError> {
+        let Some(known) = self.place.get() else {
+            return self.settle();
+        };
         match Place::of(&self.path) {
-            Ok(place) if place == self.place => Ok(()),
+            Ok(place) if place == *known => Ok(()),
             _ => Err(replaced(&self.path)),
         }
+    }
+
+    /// Makes the store or finds it there, and remembers which file it is.
+    fn settle(&self) -> Result<(), StoreError> {
+        let connection = connection::create_or_open(&self.path, self.options.busy_timeout)?;
+        let place = Place::of(&self.path).map_err(|error| cannot_make(&self.path, &error))?;
+        self.place.get_or_init(|| place);
+        self.keep_for_readers(connection);
+        Ok(())
     }
 
     fn invalid(&self, reason: &dyn std::fmt::Display) -> StoreError {

@@ -57,6 +57,7 @@ impl SqliteWatch {
             begins().min().unwrap_or_default(),
             begins().max().unwrap_or_default(),
         );
+        shared.check_place()?;
         // The listener before the first look: what is written in between rings.
         let listener = shared.bell.listen();
         let mut connection = connection::open(&shared.path, shared.options.busy_timeout)?;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::error::locked;
 use super::read::stored;
-use super::{Shared, read};
+use super::{Shared, connection, read};
 use crate::codec::{self, Change};
 use crate::moment::moment;
 
@@ -25,11 +25,15 @@ impl Shared {
         let path = codec::path(key).map_err(|bad| self.invalid(&bad.reason))?;
         self.check_place()?;
         let begun = Instant::now();
-        let Some(mut connection) = self.writer.take(begun + self.options.busy_timeout) else {
+        let Some(mut seat) = self.writer.take(begun + self.options.busy_timeout) else {
             return Err(locked(&self.path));
         };
-        let outcome = self.patiently(begun, || transact(&mut connection, &path, op, self.options.keep))?;
-        drop(connection);
+        let connection = match &mut *seat {
+            Some(connection) => connection,
+            none => none.insert(connection::open(&self.path, self.options.busy_timeout)?),
+        };
+        let outcome = self.patiently(begun, || transact(connection, &path, op, self.options.keep))?;
+        drop(seat);
         match outcome.map_err(|bad| self.invalid(&format!("{path}: {bad}")))? {
             Outcome::Put(revision) => {
                 self.bell.ring();

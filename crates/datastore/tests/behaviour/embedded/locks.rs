@@ -3,9 +3,9 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use buoy_core::store::{FailureKind, Prefix, Reply, StoreOp};
-use buoy_datastore::Datastore;
+use buoy_core::store::{FailureKind, Prefix, Reply, Revision, StoreOp};
 use buoy_datastore::sqlite::{Options, Sqlite};
+use buoy_datastore::{Datastore, WatchError};
 
 use super::writer::Writer;
 use crate::tools::{create, get, key, list, number, value};
@@ -61,13 +61,66 @@ fn writers_give_up_after_the_time_out_readers_do_not_wait_and_nothing_is_lost() 
     assert_eq!(list(&store, Prefix::Reservations).0.len(), 9);
 }
 
+#[test]
+fn a_store_that_is_locked_when_it_is_opened_is_made_by_what_comes_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("buoy.db");
+    let options = Options {
+        busy_timeout: Duration::from_millis(50),
+        ..Options::default()
+    };
+    // Before there are tables the lock keeps out readers, too.
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    raw.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let store = Sqlite::open(&path, options).unwrap();
+    assert!(is_refused_for_now(&store.run(&StoreOp::Get(key("a")))));
+    assert!(is_refused_for_now(
+        &store.run(&StoreOp::Create(key("a"), value("a", 1)))
+    ));
+    match store.watch(&[(Prefix::Reservations, Revision::default())]) {
+        Err(WatchError::Store(error)) => assert!(error.is_retryable(), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    raw.execute_batch("ROLLBACK").unwrap();
+    let mut watch = store
+        .watch(&[(Prefix::Reservations, Revision::default())])
+        .unwrap();
+    create(&store, "a", 1);
+    assert_eq!(number(&get(&store, &key("a")).unwrap()), 1);
+    assert_eq!(watch.next(Duration::from_secs(10)).unwrap().len(), 1);
+}
+
+#[test]
+fn a_locked_file_that_turns_out_to_be_somebody_else_s_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("buoy.db");
+    let options = Options {
+        busy_timeout: Duration::from_millis(50),
+        ..Options::default()
+    };
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    raw.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE theirs (a)")
+        .unwrap();
+    let store = Sqlite::open(&path, options).unwrap();
+    raw.execute_batch("COMMIT").unwrap();
+    for op in [
+        StoreOp::List(Prefix::Reservations),
+        StoreOp::Create(key("a"), value("a", 1)),
+    ] {
+        match store.run(&op) {
+            Reply::Failed(error) => assert_eq!(error.kind, FailureKind::Invalid, "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 fn is_refused_for_now(reply: &Reply) -> bool {
     match reply {
         Reply::Failed(error) => {
             assert!(error.is_retryable(), "{error}");
             true
         }
-        Reply::Written(_) => false,
+        Reply::Written(_) | Reply::Record(_) => false,
         other => panic!("{other:?}"),
     }
 }
