@@ -21,8 +21,8 @@ use crate::{
     route,
 };
 
-/// How long the kernel may take to make a link usable that is up.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the kernel may take to make a link usable that is up: its work queues wait for their turn on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Waits for carrier and addresses of both sides.
 pub(super) fn wait(mut host: Side<'_>, mut pod: Side<'_>, link: &PodLink) -> Result<CreatedLink> {
