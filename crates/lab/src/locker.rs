@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rusqlite::Connection;
 
 use crate::binaries::Binaries;
@@ -42,6 +42,7 @@ impl Locker {
                 etcd.members().iter().try_for_each(crate::etcd::Member::freeze)?;
                 Holder::Frozen(Arc::clone(etcd))
             }
+            Store::Elsewhere(url) => bail!("not this lab's to hold: {url}"),
         };
         Ok(Self {
             holder,

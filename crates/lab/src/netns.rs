@@ -106,11 +106,15 @@ impl Netns {
     /// Calls `work` on a new thread inside, and waits for it.
     pub fn enter<T, F>(&self, work: F) -> Result<T>
     where
-        T: Send + 'static,
-        F: FnOnce() -> Result<T> + Send + 'static,
+        T: Send,
+        F: FnOnce() -> Result<T> + Send,
     {
-        self.spawn("enter", work)?
-            .join()
+        let namespace = self.open()?;
+        let inside = || {
+            go_into(&namespace, self.name())?;
+            work()
+        };
+        thread::scope(|scope| scope.spawn(inside).join())
             .map_err(|_| anyhow!("a thread in {} panicked", self.name()))?
     }
 
@@ -120,13 +124,16 @@ impl Netns {
         T: Send + 'static,
         F: FnOnce() -> Result<T> + Send + 'static,
     {
-        let namespace = File::open(self.path()).with_context(|| format!("cannot open {}", self.name()))?;
-        let full = self.name().to_owned();
+        let (namespace, full) = (self.open()?, self.name().to_owned());
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            setns(&namespace, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter {full}"))?;
+            go_into(&namespace, &full)?;
             work()
         })?;
         Ok(thread)
+    }
+
+    fn open(&self) -> Result<File> {
+        File::open(self.path()).with_context(|| format!("cannot open {}", self.name()))
     }
 
     /// Sets a sysctl inside: `net/ipv4/ip_forward`, `1`.
@@ -167,6 +174,11 @@ impl Netns {
     pub fn add_route(&self, to: IpNet, via: IpAddr) -> Result<()> {
         self.ip(&format!("route add {to} via {via}"))
     }
+}
+
+/// Takes the thread that calls it into a namespace.
+fn go_into(namespace: &File, name: &str) -> Result<()> {
+    setns(namespace, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter {name}"))
 }
 
 impl Drop for Inner {

@@ -84,6 +84,8 @@ pub enum Store {
     File(PathBuf),
     /// An etcd.
     Etcd(Arc<Etcd>),
+    /// Somebody else's, by its URL.
+    Elsewhere(String),
 }
 
 impl Store {
@@ -103,8 +105,8 @@ impl Store {
     /// What must be connected to the nodes' segment, and by which addresses.
     pub fn hosts(&self) -> Vec<(&Netns, [&str; 2])> {
         match self {
-            Self::File(_) => Vec::new(),
             Self::Etcd(etcd) => etcd.hosts(),
+            Self::File(_) | Self::Elsewhere(_) => Vec::new(),
         }
     }
 
@@ -112,8 +114,8 @@ impl Store {
     /// into port number `first`.
     pub fn start(&self, switch: &Netns, first: usize) -> Result<()> {
         match self {
-            Self::File(_) => Ok(()),
             Self::Etcd(etcd) => etcd.begin(switch, first),
+            Self::File(_) | Self::Elsewhere(_) => Ok(()),
         }
     }
 
@@ -122,6 +124,7 @@ impl Store {
         match self {
             Self::File(file) => format!("sqlite://{}", file.display()),
             Self::Etcd(etcd) => etcd.url(),
+            Self::Elsewhere(url) => url.clone(),
         }
     }
 
@@ -129,15 +132,15 @@ impl Store {
     pub fn file(&self) -> Result<&Path> {
         match self {
             Self::File(file) => Ok(file),
-            Self::Etcd(_) => Err(anyhow!("this lab's store is no file")),
+            _ => Err(anyhow!("this lab's store is no file")),
         }
     }
 
     /// The etcd. Error: it is none.
     pub fn etcd(&self) -> Result<&Etcd> {
         match self {
-            Self::File(_) => Err(anyhow!("this lab's store is no etcd")),
             Self::Etcd(etcd) => Ok(etcd),
+            _ => Err(anyhow!("this lab's store is no etcd")),
         }
     }
 
@@ -145,7 +148,7 @@ impl Store {
     pub fn open(&self) -> Result<Arc<dyn Datastore>> {
         let url = self.url();
         match self {
-            Self::File(_) => Ok(buoy_datastore::open(&url)?),
+            Self::File(_) | Self::Elsewhere(_) => Ok(buoy_datastore::open(&url)?),
             // Its threads stay in the namespace of the one that makes them.
             Self::Etcd(etcd) => etcd.desk().enter(move || Ok(buoy_datastore::open(&url)?)),
         }
@@ -163,6 +166,7 @@ impl Store {
                 etcd.members().iter().for_each(crate::etcd::Member::kill);
                 Ok(())
             }
+            Self::Elsewhere(url) => bail!("not this lab's to take away: {url}"),
         }
     }
 
@@ -175,6 +179,7 @@ impl Store {
                 fs::rename(aside(directory), directory).context("cannot put the store back")
             }
             Self::Etcd(etcd) => etcd.start_all(),
+            Self::Elsewhere(url) => bail!("not this lab's to bring back: {url}"),
         }
     }
 }

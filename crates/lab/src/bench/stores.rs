@@ -1,8 +1,8 @@
 //! Each datastore, by the same measurements: what a client of it gets done, and what an agent on it takes.
 //!
 //! One bed for each: a node, and beside it whatever the store needs. The members of an etcd share the cores with all else,
-//! and so do an API server and its etcd, which have no node here: pods and an agent's memory are measured on whole nodes, in
-//! the part `kubernetes`.
+//! and so do an API server and its etcd. Pods as kubelets start them, and an agent's memory beside many, are measured on
+//! whole nodes, in the part `kubernetes`.
 
 mod agent;
 mod ipam;
@@ -19,7 +19,7 @@ use buoy_core::store::{Key, Reply, Revision, StoreOp, Value};
 use buoy_datastore::Datastore;
 
 use super::family::Family;
-use super::report::Report;
+use super::report::{Aim, Report};
 use super::{bed, progress};
 use crate::lab::Lab;
 use crate::store::{Kind, Store};
@@ -70,12 +70,17 @@ pub(super) const QUICK: Scale = Scale {
     leases: (20, Duration::from_secs(1)),
 };
 
+/// Tells a store of workloads with these names.
+type Announce = dyn Fn(&[String]) -> Result<()> + Sync;
+
 /// One store, and how clients come to it.
 struct Ground {
     name: String,
     scale: Scale,
     store: Arc<dyn Datastore>,
     opens: Box<dyn Fn() -> Result<Arc<dyn Datastore>> + Sync>,
+    /// For a store that wants to know of workloads before they are attached.
+    announces: Box<Announce>,
     /// Processes that are the store, whose time it costs; none, where it is in its clients.
     processes: Vec<u32>,
 }
@@ -89,7 +94,9 @@ pub(super) fn measure(scale: Scale, report: &mut Report) -> Result<()> {
             ground.measure(report)?;
             lab.node.start_agent()?;
             lab.node.apply(&bed::pools(Family::V4))?;
-            agent::measure(&ground, &lab.node, kind, report)
+            agent::adds(&ground, &lab.node, aim(kind), report)?;
+            agent::starts(&ground, &lab.node, report)?;
+            agent::memory(&ground, &lab.node, report)
         });
         measured
             .inspect_err(|_| lab.run().keep_directory())
@@ -100,21 +107,27 @@ pub(super) fn measure(scale: Scale, report: &mut Report) -> Result<()> {
     kubernetes::measure(scale, report).context("the datastore kubernetes")
 }
 
+/// What an ADD shall take.
+fn aim(kind: Kind) -> Option<Aim> {
+    (kind == Kind::Etcd).then_some(Aim::P50(15.0))
+}
+
 impl Ground {
     fn of_lab(lab: &Lab, kind: Kind, scale: Scale) -> Result<Self> {
         let store = lab.node.store().clone();
         let processes = match &store {
-            Store::File(_) => Vec::new(),
             Store::Etcd(etcd) => {
                 let members = etcd.members().iter();
                 members.filter_map(|member| member.pid().ok()).collect()
             }
+            _ => Vec::new(),
         };
         Ok(Self {
             name: kind.to_string(),
             scale,
             store: store.open()?,
             opens: Box::new(move || store.open()),
+            announces: Box::new(|_| Ok(())),
             processes,
         })
     }

@@ -19,6 +19,7 @@ pub(super) fn read(store: &Store) -> Result<Records> {
     let pairs = match store {
         Store::File(file) => pairs_of(file)?,
         Store::Etcd(etcd) => etcd.pairs()?,
+        Store::Elsewhere(url) => bail!("no way to read all of {url}"),
     };
     Ok(parse(
         pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())),

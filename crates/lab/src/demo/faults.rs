@@ -46,9 +46,10 @@ pub(super) fn tell(stage: &mut Stage) -> Result<()> {
 fn hold_store(stage: &mut Stage) -> Result<()> {
     let store = stage.lab.node.store();
     let locker = Locker::hold(stage.lab.run(), store)?;
-    let how = match store {
-        Store::File(_) => "sqlite3 buoy.db 'BEGIN EXCLUSIVE; …'   (for ten seconds, by another process)",
-        Store::Etcd(_) => "kill -STOP $(pidof etcd)   (for ten seconds, all three members)",
+    let how = if let Store::File(_) = store {
+        "sqlite3 buoy.db 'BEGIN EXCLUSIVE; …'   (for ten seconds, by another process)"
+    } else {
+        "kill -STOP $(pidof etcd)   (for ten seconds, all three members)"
     };
     stage.story.command(how, "")?;
     let took = take(stage, "web-1")?.delete_by_agent()?;

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::super::machine;
 use super::super::report::{Report, Row};
-use crate::kube::{Api, Buoy, Cluster};
+use crate::api::Api;
+use crate::kube::{Buoy, Cluster};
 
 /// The Kubernetes namespace of the crowd.
 const NAMESPACE: &str = "elsewhere";

@@ -14,7 +14,6 @@ use crate::bench::family::Family;
 use crate::bench::report::{Aim, Report, Row};
 use crate::bench::{bed, machine, progress};
 use crate::node::Node;
-use crate::store::Kind;
 use crate::workload::Workload;
 
 /// ADDs under way at a time where it is not them that are measured.
@@ -22,34 +21,37 @@ const AT_ONCE: usize = 8;
 /// Starts with all workloads.
 const STARTS: usize = 5;
 
-pub(super) fn measure(ground: &Ground, node: &Node, kind: Kind, report: &mut Report) -> Result<()> {
-    adds(ground, node, kind, report)?;
-    starts(ground, node, report)?;
-    memory(ground, node, report)
-}
-
-fn adds(ground: &Ground, node: &Node, kind: Kind, report: &mut Report) -> Result<()> {
+/// ADDs one after the other.
+pub(super) fn adds(ground: &Ground, node: &Node, aim: Option<Aim>, report: &mut Report) -> Result<()> {
     let mut took = Vec::new();
-    for number in 0..ground.scale.adds {
-        let mut workload = bed::prepare(node, Family::V4, &format!("add-{number}"))?;
+    let names = names("add", ground.scale.adds);
+    (ground.announces)(&names)?;
+    for name in &names {
+        let mut workload = bed::prepare(node, Family::V4, name)?;
         let answered = workload.add()?;
         took.push(answered.took);
         answered.ok()?;
         workload.delete()?;
     }
     let row = Row::times(ground.row("cni-add"), &took);
-    report.add(match kind {
-        Kind::Sqlite => row,
-        Kind::Etcd => row.aim(Aim::P50(15.0)),
+    report.add(match aim {
+        None => row,
+        Some(aim) => row.aim(aim),
     });
     Ok(())
 }
 
+fn names(what: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{what}-{number}")).collect()
+}
+
 /// From the start of the process until everything is programmed, in a kernel that has nothing but links.
-fn starts(ground: &Ground, node: &Node, report: &mut Report) -> Result<()> {
+pub(super) fn starts(ground: &Ground, node: &Node, report: &mut Report) -> Result<()> {
     let count = ground.scale.endpoints;
     progress(&format!("  {count} workloads"))?;
-    let workloads = attach(node, count)?;
+    let names = names("one", count);
+    (ground.announces)(&names)?;
+    let workloads = attach(node, &names)?;
     let mut took: Vec<Duration> = Vec::new();
     for _ in 0..STARTS {
         node.stop_agent()?;
@@ -65,18 +67,17 @@ fn starts(ground: &Ground, node: &Node, report: &mut Report) -> Result<()> {
 }
 
 /// Workloads of the node, several at a time.
-fn attach(node: &Node, count: usize) -> Result<Vec<Workload>> {
+fn attach(node: &Node, names: &[String]) -> Result<Vec<Workload>> {
     let mut made = Vec::new();
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         let make = || -> Result<Vec<Workload>> {
             let mut mine = Vec::new();
             loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= count {
+                let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) else {
                     return Ok(mine);
-                }
-                let mut workload = bed::prepare(node, Family::V4, &format!("one-{number}"))?;
+                };
+                let mut workload = bed::prepare(node, Family::V4, name)?;
                 workload.add()?.ok()?;
                 mine.push(workload);
             }
@@ -107,7 +108,7 @@ fn each<T: Send>(things: Vec<T>, work: impl Fn(T) -> Result<()> + Sync) -> Resul
 }
 
 /// Resident memory of an agent that was started beside many workloads of other nodes.
-fn memory(ground: &Ground, node: &Node, report: &mut Report) -> Result<()> {
+pub(super) fn memory(ground: &Ground, node: &Node, report: &mut Report) -> Result<()> {
     let count = ground.scale.others;
     let numbers: Vec<Vec<usize>> = (0..AT_ONCE)
         .map(|first| (first..count).step_by(AT_ONCE).collect())
