@@ -1,5 +1,5 @@
-//! The API as the administrator sees it, asked over a socket without TLS: a question takes a millisecond, where starting
-//! `kubectl` for it takes a hundred.
+//! HTTP over a socket: what an agent says of itself, and the API server as the administrator sees it. A question takes a
+//! millisecond, where starting `kubectl` for it takes a hundred.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ use serde_json::Value;
 /// An answer is there within this time, or not at all.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A way to the API server.
+/// A way to an API server, or to the pages of an agent.
 #[derive(Clone, Debug)]
 pub struct Api {
     socket: PathBuf,
@@ -58,7 +58,8 @@ impl Api {
 
     /// HTTP 1.0: the answer is all that comes until the end.
     fn ask(&self, verb: &str, path: &str, kind: &str, body: &str) -> Result<String> {
-        let mut stream = UnixStream::connect(&self.socket).context("nobody leads to the API server")?;
+        let mut stream = UnixStream::connect(&self.socket)
+            .with_context(|| format!("nobody answers at {}", self.socket.display()))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let length = body.len();
         write!(

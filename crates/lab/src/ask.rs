@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::exec::eventually;
+use crate::faults::Seen;
 use crate::netns::Netns;
 use crate::node::Node;
 use crate::probe::{self, Answer, Via};
@@ -64,6 +65,12 @@ pub fn status_says(node: &Node, words: &[&str]) -> Result<String> {
         }
         Ok(status)
     })
+}
+
+/// Waits until the agent says this of itself, in each of the ways to see it.
+pub fn shows(node: &Node, seen: Seen) -> Result<()> {
+    seen.at(&node.agent_api(), || node.ctl("node status"))
+        .with_context(|| node.name().to_owned())
 }
 
 /// Who owns an address and in which epoch, as `fip list` says; an empty name where nobody does.

@@ -4,6 +4,7 @@
 //! everything it makes goes away with it, also after a panic or an interrupt. Nothing is ever made in, or changed of, the
 //! machine's own network namespace.
 
+pub mod api;
 pub mod ask;
 pub mod bench;
 pub mod binaries;

@@ -15,6 +15,7 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use crate::api::Api;
 use crate::binaries::Binaries;
 use crate::bird;
 use crate::daemon::Daemon;
@@ -124,6 +125,11 @@ impl Node {
     /// The agent's socket.
     pub fn socket(&self) -> PathBuf {
         self.directory().join("run/agent.sock")
+    }
+
+    /// What its agent answers to people and programs that look at it: metrics, and whether it is ready.
+    pub fn agent_api(&self) -> Api {
+        Api::behind(&self.directory().join("run/http.sock"))
     }
 
     /// The agent's state directory.

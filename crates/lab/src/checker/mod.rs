@@ -23,8 +23,8 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use jiff::Timestamp;
 
+use crate::api::Api;
 use crate::exec::eventually;
-use crate::kube::Api;
 use crate::store::Store;
 use facts::{Facts, Records, Who};
 pub use place::Place;

@@ -7,7 +7,7 @@ use sha1::{Digest, Sha1};
 
 use super::facts::Records;
 use super::store;
-use crate::kube::Api;
+use crate::api::Api;
 
 /// A record's key in the other stores, and its value there; `None` if an object is no record.
 type Entry = Option<(String, Value)>;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use buoy_kubeserver::{copy_directory, settings};
 
-use super::api::Api;
 use super::component::{Component, Place};
+use crate::api::Api;
 use crate::exec::{self, eventually};
 use crate::netns::Netns;
 

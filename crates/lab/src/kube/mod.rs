@@ -11,7 +11,6 @@
 //! Everything of it is a process of this machine: the control plane in a network namespace, each node with its containerd,
 //! kubelet, kube-proxy and pods in a machine of its own ([`crate::runtime`]). Images are never pulled.
 
-mod api;
 mod audit;
 mod buoy;
 mod cases;
@@ -37,6 +36,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::api::Api;
 use crate::checker::Checker;
 use crate::exec::{self, Finished};
 use crate::lab::judge;
@@ -45,7 +45,6 @@ use crate::router::Router;
 use crate::run::Run;
 use crate::segment::{NODES, Segment, peers};
 
-pub use api::Api;
 pub use buoy::{AGENT, Buoy, Gate};
 pub use cases::Case;
 pub use cni::Cni;

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
 
-use super::api::Api;
 use super::component::{Component, Place};
 use super::control::{ControlPlane, PROXY};
 use super::image;
 use super::kubelet;
 use super::{Options, Pod, ProxyMode};
+use crate::api::Api;
 use crate::cluster::Standing;
 use crate::daemon::Daemon;
 use crate::netns::Netns;

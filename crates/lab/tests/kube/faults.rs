@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use buoy_lab::ask::silent;
 use buoy_lab::exec::{eventually, memory};
-use buoy_lab::faults::{Lost, cut_off, let_in, slow_down};
+use buoy_lab::faults::{Lost, Seen, cut_off, let_in, slow_down};
 use buoy_lab::kube::{Buoy, Cluster, Cni, ControlPlane, Gate, Manifest, Node, Options, Pod};
 use buoy_lab::probe::{self, Via};
 use buoy_lab::traffic::Traffic;
@@ -28,40 +28,6 @@ const LONGER_THAN_A_LEASE: Duration = Duration::from_secs(9);
 /// Within this time after its return addresses are claimed again, on a busy machine.
 const RETURN: Duration = Duration::from_secs(15);
 const SOON: Duration = Duration::from_secs(60);
-
-/// How agents say that they stand, each with its health, the reason why they are not ready, and a metric.
-#[derive(Clone, Copy)]
-struct Seen {
-    health: &'static str,
-    unready: Option<&'static str>,
-    metric: &'static str,
-}
-
-const IN_CONTACT: Seen = Seen {
-    health: "in contact",
-    unready: None,
-    metric: "buoy_datastore_up 1",
-};
-const NO_CONTACT: Seen = Seen {
-    health: "no contact",
-    unready: Some("no contact with the datastore"),
-    metric: "buoy_datastore_up 0",
-};
-const FULL: Seen = Seen {
-    health: "database space exceeded",
-    unready: Some("the datastore takes no writes"),
-    metric: "buoy_datastore_writes_failing 1",
-};
-const RESTORED: Seen = Seen {
-    health: "restored from a copy",
-    unready: Some("restored from a copy"),
-    metric: "buoy_datastore_restores_total 1",
-};
-const NOT_READ: Seen = Seen {
-    health: "no contact",
-    unready: Some("the datastore was not read yet"),
-    metric: "buoy_datastore_synced 0",
-};
 
 /// A cluster with a Deployment that asks for both addresses.
 struct Scene<'a> {
@@ -116,7 +82,7 @@ impl<'a> Scene<'a> {
         let everybody: Vec<_> = self.cluster.nodes().iter().collect();
         self.endured(
             "stopped, and back with its data",
-            (&everybody, NO_CONTACT),
+            (&everybody, Seen::NO_CONTACT),
             |control| {
                 control.kill_store();
                 Ok(())
@@ -125,7 +91,7 @@ impl<'a> Scene<'a> {
         )?;
         self.endured(
             "frozen",
-            (&everybody, NO_CONTACT),
+            (&everybody, Seen::NO_CONTACT),
             |control| control.apiserver.freeze(),
             |control, ()| control.apiserver.thaw(),
         )
@@ -138,7 +104,7 @@ impl<'a> Scene<'a> {
         thread::scope(|scope| {
             let slowed = self.endured(
                 "its etcd slow: 200 ms",
-                (&everybody, IN_CONTACT),
+                (&everybody, Seen::IN_CONTACT),
                 |_| Ok(scope.spawn(|| slow_down(&over, || etcd.freeze(), || etcd.thaw()))),
                 |_, slowing| {
                     over.store(true, Ordering::Relaxed);
@@ -164,7 +130,7 @@ impl<'a> Scene<'a> {
         ] {
             self.endured(
                 what,
-                (&[standby], NO_CONTACT),
+                (&[standby], Seen::NO_CONTACT),
                 |control| cut_off(control.netns(), address, lost),
                 |control, ()| let_in(control.netns()),
             )?;
@@ -178,7 +144,7 @@ impl<'a> Scene<'a> {
         let agent = self.buoy.agent(owner.name())?;
         self.endured(
             "an agent started without it",
-            (&[owner], NOT_READ),
+            (&[owner], Seen::NOT_READ),
             |control| {
                 control.kill_store();
                 agent.kill();
@@ -197,7 +163,7 @@ impl<'a> Scene<'a> {
         let owner = self.cluster.node(&self.owner()?.node)?;
         self.endured(
             "full",
-            (&[owner], FULL),
+            (&[owner], Seen::FULL),
             |control| {
                 let blob = "x".repeat(1_000_000);
                 let mut numbers = 0..100;
@@ -226,7 +192,7 @@ impl<'a> Scene<'a> {
         let before = self.owner()?;
         let traffic = self.traffic()?;
         self.cluster.control.restore_store(&copy)?;
-        self.shows(&everybody, RESTORED).context("restored")?;
+        self.shows(&everybody, Seen::RESTORED).context("restored")?;
         let took = self.is_in_use().context("restored")?;
         eprintln!("restored from a copy: in use {took:?} after it serves");
         unharmed(traffic).context("restored")?;
@@ -241,7 +207,7 @@ impl<'a> Scene<'a> {
         let control = &self.cluster.control;
         let begun = Instant::now();
         cut_off(control.netns(), node.addresses()[0], Lost::Both)?;
-        self.shows(&[node], NO_CONTACT)?;
+        self.shows(&[node], Seen::NO_CONTACT)?;
         for floating in FLOATING {
             for from in [&self.cluster.client, node.netns()] {
                 eventually(SOON, &format!("another answers at {floating}"), || {
@@ -295,26 +261,11 @@ impl<'a> Scene<'a> {
 
     /// Waits until agents say this of themselves, in each of the ways to see it.
     fn shows(&self, nodes: &[&Node], seen: Seen) -> Result<()> {
-        for node in nodes {
-            let what = format!("{} says: {}", node.name(), seen.health);
-            eventually(SOON, &what, || {
-                let status = self.buoy.status(node)?;
-                ensure!(status.contains(seen.health), "{status}");
-                let ready = node
-                    .agent_api()
-                    .text("/readyz")
-                    .map_err(|error| format!("{error:#}"));
-                match (seen.unready, ready) {
-                    (None, Ok(_)) => {}
-                    (Some(why), Err(said)) if said.contains(why) => {}
-                    (_, ready) => return Err(anyhow!("ready: {ready:?}")),
-                }
-                let metrics = node.agent_api().text("/metrics")?;
-                ensure!(metrics.contains(seen.metric), "no {} in:\n{metrics}", seen.metric);
-                Ok(())
-            })?;
-        }
-        Ok(())
+        let mut nodes = nodes.iter();
+        nodes.try_for_each(|node| {
+            seen.at(&node.agent_api(), || self.buoy.status(node))
+                .with_context(|| node.name().to_owned())
+        })
     }
 
     /// From now until every agent is in contact and ready, and an address is claimed and answered. The pod that gets it is
@@ -322,7 +273,7 @@ impl<'a> Scene<'a> {
     fn is_in_use(&self) -> Result<Duration> {
         let begun = Instant::now();
         let everybody: Vec<_> = self.cluster.nodes().iter().collect();
-        self.shows(&everybody, IN_CONTACT)?;
+        self.shows(&everybody, Seen::IN_CONTACT)?;
         let guest = self.cluster.pod(HERE, GUEST)?;
         annotate(self.cluster, &guest, &format!("floatingIPs=[\"{FRESH}\"]"))?;
         reached(self.cluster, FRESH, GUEST)?;

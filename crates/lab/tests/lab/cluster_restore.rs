@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use buoy_api::names;
-use buoy_lab::ask::{answered_by, owner, status_says};
+use buoy_lab::ask::{answered_by, owner, shows};
 use buoy_lab::cluster::Cluster;
 use buoy_lab::exec::eventually;
+use buoy_lab::faults::Seen;
 use buoy_lab::leaks::wrong_records;
 use buoy_lab::node::NETWORK;
 use buoy_lab::probe::Via;
@@ -125,7 +126,7 @@ fn a_restored_store_learns_again_what_the_nodes_have() {
         });
         cluster.store().etcd()?.restore(&copy)?;
         for node in &cluster.nodes {
-            status_says(node, &["restored from a copy"])?;
+            shows(node, Seen::RESTORED)?;
         }
         is_allocated(cluster, &workloads)?;
         workloads.push(add_waits(cluster)?);

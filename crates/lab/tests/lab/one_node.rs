@@ -10,10 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use buoy_lab::ask::status_says;
+use buoy_lab::ask::shows;
 use buoy_lab::dice::Dice;
 use buoy_lab::dump::Dump;
 use buoy_lab::exec::eventually;
+use buoy_lab::faults::Seen;
 use buoy_lab::lab::Lab;
 use buoy_lab::leaks::assert_nothing_leaked;
 use buoy_lab::locker::Locker;
@@ -228,7 +229,7 @@ fn i6_store_away_changes_nothing(store: Kind) {
         node.store().go_away()?;
         let mut agent = node.launch_agent()?;
         if store == Kind::Etcd {
-            status_says(node, &["no contact"])?;
+            shows(node, Seen::NOT_READ)?;
         }
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(3) {

@@ -7,11 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use buoy_lab::ask::{answered_by, owner, status_says};
+use buoy_lab::ask::{answered_by, owner, shows};
 use buoy_lab::cluster::Cluster;
 use buoy_lab::etcd::{Etcd, Member};
 use buoy_lab::exec::{self, eventually};
-use buoy_lab::faults::{self, Lost};
+use buoy_lab::faults::{self, Lost, Seen};
 use buoy_lab::node::Node;
 use buoy_lab::probe::Via;
 use buoy_lab::store::Kind;
@@ -25,9 +25,6 @@ const LONGER_THAN_A_LEASE: Duration = Duration::from_secs(12);
 const RETURN: Duration = Duration::from_secs(8);
 const SOON: Duration = Duration::from_secs(30);
 
-const NO_CONTACT: &str = "no contact";
-const IN_CONTACT: &str = "in contact";
-
 /// An owner on n1, standbys on the other nodes.
 fn shop(cluster: &Cluster) -> Result<Vec<Workload>> {
     let nodes = cluster.nodes.iter().zip(["web-1", "web-2", "web-3"]);
@@ -36,11 +33,11 @@ fn shop(cluster: &Cluster) -> Result<Vec<Workload>> {
         .collect()
 }
 
-/// A fault that takes nothing: begins, is seen in the status of these nodes, lasts, ends; and nobody's address moved.
+/// A fault that takes nothing: begins, is seen at these nodes, lasts, ends; and nobody's address moved.
 fn endured<T>(
     cluster: &Cluster,
     what: &str,
-    seen: (&[Node], &str),
+    (nodes, seen): (&[Node], Seen),
     lasts: Duration,
     begin: impl FnOnce(&Etcd) -> Result<T>,
     end: impl FnOnce(&Etcd, T) -> Result<()>,
@@ -55,8 +52,8 @@ fn endured<T>(
     let memory = memory(n1)?;
     let begun = Instant::now();
     let held = begin(etcd).with_context(|| format!("{what}: begins"))?;
-    for node in seen.0 {
-        status_says(node, &[seen.1]).with_context(|| what.to_owned())?;
+    for node in nodes {
+        shows(node, seen).with_context(|| what.to_owned())?;
     }
     thread::sleep(lasts.saturating_sub(begun.elapsed()));
     end(etcd, held).with_context(|| format!("{what}: ends"))?;
@@ -86,7 +83,7 @@ fn owner_at_last(node: &Node) -> Result<(String, u64)> {
 fn is_in_use(cluster: &Cluster) -> Result<Duration> {
     let begun = Instant::now();
     for node in &cluster.nodes {
-        status_says(node, &[IN_CONTACT])?;
+        shows(node, Seen::IN_CONTACT)?;
         let mut probe = Workload::prepare(node, Spec::pod("shop", "probe"))?;
         eventually(SOON, "a workload starts", || probe.add()?.ok().map(drop))?;
         probe.delete()?;
@@ -108,7 +105,7 @@ fn majority(etcd: &Etcd) -> &[Member] {
 fn a_store_that_is_away_takes_nothing() {
     Cluster::start_on(Kind::Etcd).unwrap().test(|cluster| {
         let _shop = shop(cluster)?;
-        let everybody = (&cluster.nodes[..], NO_CONTACT);
+        let everybody = (&cluster.nodes[..], Seen::NO_CONTACT);
         endured(
             cluster,
             "stopped, and back with its data",
@@ -149,7 +146,7 @@ fn a_store_that_is_away_takes_nothing() {
 fn a_store_of_which_enough_works_goes_on() {
     Cluster::start_on(Kind::Etcd).unwrap().test(|cluster| {
         let _shop = shop(cluster)?;
-        let everybody = (&cluster.nodes[..], IN_CONTACT);
+        let everybody = (&cluster.nodes[..], Seen::IN_CONTACT);
         endured(
             cluster,
             "its leader killed",
@@ -190,7 +187,7 @@ fn a_store_of_which_enough_works_goes_on() {
 }
 
 /// All members stand still for 200 ms, again and again.
-fn slow(cluster: &Cluster, everybody: (&[Node], &str)) -> Result<()> {
+fn slow(cluster: &Cluster, everybody: (&[Node], Seen)) -> Result<()> {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         endured(
@@ -245,7 +242,7 @@ fn a_node_cut_off_from_the_store_alone_goes_on_as_it_was() {
             endured(
                 cluster,
                 what,
-                (&cluster.nodes[2..], NO_CONTACT),
+                (&cluster.nodes[2..], Seen::NO_CONTACT),
                 LONGER_THAN_A_LEASE,
                 |etcd| cut_off(etcd, "192.0.2.3", lost),
                 |etcd, ()| let_in(etcd),
@@ -261,7 +258,7 @@ fn the_owner_is_cut_off(cluster: &Cluster) -> Result<()> {
     let etcd = cluster.store().etcd()?;
     let n1 = &cluster.nodes[0];
     cut_off(etcd, "192.0.2.1", Lost::Both)?;
-    status_says(n1, &[NO_CONTACT])?;
+    shows(n1, Seen::NO_CONTACT)?;
     for floating in FLOATING {
         answered_by(&cluster.client, Via::Tcp, floating, "web-2")?;
         answered_by(n1.netns(), Via::Udp, floating, "web-2")?;
@@ -288,7 +285,7 @@ fn a_full_store_keeps_everything_as_it_is_and_says_so() {
         endured(
             cluster,
             "full",
-            (&cluster.nodes[..1], "database space exceeded"),
+            (&cluster.nodes[..1], Seen::FULL),
             LONGER_THAN_A_LEASE,
             |etcd| {
                 let blob = "x".repeat(500_000);

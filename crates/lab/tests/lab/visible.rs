@@ -2,14 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use buoy_lab::ask::{given_up, status_says};
+use buoy_lab::ask::{given_up, shows, status_says};
 use buoy_lab::exec::eventually;
+use buoy_lab::faults::Seen;
 use buoy_lab::lab::Lab;
 use buoy_lab::locker::Locker;
 use buoy_lab::node::Node;
@@ -20,22 +19,9 @@ use serde_json::Value;
 const V4: &str = "172.16.1.3";
 const SOON: Duration = Duration::from_secs(30);
 
-/// Asks the agent for a page; its status and what it says.
-fn page(node: &Node, path: &str) -> Result<(u16, String)> {
-    let socket = node.directory().join("run/http.sock");
-    let mut stream = UnixStream::connect(&socket).with_context(|| socket.display().to_string())?;
-    stream.set_read_timeout(Some(SOON))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let status = answer.split(' ').nth(1).context("no status")?.parse()?;
-    let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
-    Ok((status, body.to_owned()))
-}
-
 /// The value of a metric, with its labels.
 fn metric(node: &Node, name: &str) -> Result<f64> {
-    let (_, text) = page(node, "/metrics")?;
+    let text = node.agent_api().text("/metrics")?;
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -50,15 +36,6 @@ fn measures(node: &Node, name: &str, is_so: impl Fn(f64) -> bool) -> Result<f64>
         let value = metric(node, name)?;
         ensure!(is_so(value), "{name} is {value}");
         Ok(value)
-    })
-}
-
-/// Reads a page until it has this status; what it says.
-fn answers(node: &Node, path: &str, status: u16) -> Result<String> {
-    eventually(SOON, &format!("{path} answers {status}"), || {
-        let (found, body) = page(node, path)?;
-        ensure!(found == status, "{found}: {body}");
-        Ok(body)
     })
 }
 
@@ -81,10 +58,10 @@ buoy_lab::on_each_store! {
 fn metrics_and_conditions_follow_a_workload(store: Kind) {
     Lab::start_on(store).unwrap().test(|lab| {
         let node = &lab.node;
-        answers(node, "/healthz", 200)?;
-        answers(node, "/readyz", 200)?;
+        node.agent_api().text("/healthz")?;
+        shows(node, Seen::IN_CONTACT)?;
         let added = r#"buoy_cni_requests_total{command="add",code="0"}"#;
-        let (_, before) = page(node, "/metrics")?;
+        let before = node.agent_api().text("/metrics")?;
         ensure!(!before.contains(added), "nothing was added yet:\n{before}");
         let web = Workload::start(node, Spec::pod("shop", "web-0").floating(&[V4]))?;
 
@@ -152,21 +129,39 @@ fn a_store_that_takes_no_writes_is_seen_and_restarts_nobody() {
         let node = &lab.node;
         let _web = Workload::start(node, Spec::pod("shop", "web-0").floating(&[V4]))?;
         let locker = Locker::hold(lab.run(), node.store())?;
-        let why = answers(node, "/readyz", 503)?;
-        ensure!(why.contains("the datastore takes no writes"), "{why}");
+        shows(node, Seen::LOCKED)?;
         status_says(node, &["Ready:          no", "the datastore takes no writes"])?;
         measures(node, "buoy_ready", |ready| ready == 0.0)?;
-        measures(node, "buoy_datastore_writes_failing", |failing| failing == 1.0)?;
         measures(node, r#"buoy_floating_ips{state="unconfirmed"}"#, |count| {
             count == 1.0
         })?;
-        ensure!(page(node, "/healthz")?.0 == 200, "a restart would mend nothing");
+        // A restart would mend nothing.
+        node.agent_api().text("/healthz")?;
         drop(locker);
-        answers(node, "/readyz", 200)?;
+        shows(node, Seen::IN_CONTACT)?;
         status_says(node, &["Ready:          yes"])?;
         measures(node, r#"buoy_floating_ips{state="unconfirmed"}"#, |count| {
             count == 0.0
         })?;
+        Ok(())
+    });
+}
+
+/// A new file that somebody else has to himself cannot even be read.
+#[test]
+fn a_store_that_is_locked_when_an_agent_starts_is_waited_for() {
+    Lab::bare().unwrap().test(|lab| {
+        let node = &lab.node;
+        let locker = Locker::hold(lab.run(), node.store())?;
+        let mut agent = node.launch_agent()?;
+        let locked = Seen {
+            status: Seen::LOCKED.status,
+            ..Seen::NOT_READ
+        };
+        shows(node, locked)?;
+        drop(locker);
+        shows(node, Seen::IN_CONTACT)?;
+        agent.kill();
         Ok(())
     });
 }
