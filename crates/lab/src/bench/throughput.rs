@@ -12,6 +12,9 @@ use crate::exec::{self, PATIENCE, Process, eventually};
 use crate::netns::Netns;
 use crate::workload::Workload;
 
+/// Size of the buffers of both ends. Those that the kernel makes grow until they fit no cache any more, or do not: what comes of
+/// that differs by a third from one stream to the next, whichever way they take.
+const BUFFERS: &str = "100K";
 /// How often iperf3 is asked again.
 const TRIES: usize = 3;
 
@@ -66,7 +69,8 @@ fn once(client: &Netns, to: IpAddr, [what, much]: [&str; 2]) -> Result<f64> {
     let cores = format!("{},{}", Core::Last.number()?, Core::First.number()?);
     // The kernel's own way, whatever this machine uses: one that paces shows its timers.
     let arguments = ["--client", &to, what, much, "--congestion", "cubic"];
-    let arguments = arguments.into_iter().chain(["--affinity", &cores, "--json"]);
+    let arguments = arguments.into_iter().chain(["--window", BUFFERS]);
+    let arguments = arguments.chain(["--affinity", &cores, "--json"]);
     let limit = Duration::from_secs(20);
     let finished = exec::run(client.command("iperf3").args(arguments), "", limit)?.ok()?;
     let said: Value = serde_json::from_str(&finished.stdout).context("iperf3 printed no JSON")?;
