@@ -20,9 +20,6 @@ use crate::codec::objects::ApiResource;
 /// Largest answer that is taken in, in bytes. A page of a list that is larger is asked for in parts.
 const LARGEST_ANSWER: usize = 32 << 20;
 
-/// Silence after which a watch is given up. The server says at least once a minute how far it is.
-const SILENCE: Duration = Duration::from_secs(100);
-
 /// Pause before a busy server is asked again.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -120,6 +117,7 @@ impl Request {
 pub(super) struct Api {
     settings: Settings,
     timeout: Duration,
+    silence: Duration,
     client: Mutex<Option<Client>>,
     pace: Pace,
     sent: Mutex<Requests>,
@@ -136,11 +134,12 @@ impl std::fmt::Debug for Api {
 }
 
 impl Api {
-    pub(super) fn new(settings: Settings, timeout: Duration) -> Self {
+    pub(super) fn new(settings: Settings, timeout: Duration, silence: Duration) -> Self {
         Self {
             pace: Pace::new(settings.rate),
             settings,
             timeout,
+            silence,
             client: Mutex::new(None),
             sent: Mutex::default(),
             is_silent: AtomicBool::new(false),
@@ -248,7 +247,7 @@ impl Api {
         let config = self.settings.config().await;
         let mut config = config.map_err(|message| Trouble::NotDone(Cause::refused(message)))?;
         config.connect_timeout = Some(self.timeout);
-        config.read_timeout = Some(SILENCE);
+        config.read_timeout = Some(self.silence);
         config.reset_reader_on_write = true;
         // Only who knows what the request does may send it twice.
         config.default_retry = false;

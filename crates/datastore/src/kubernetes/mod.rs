@@ -44,6 +44,8 @@ use trouble::Trouble;
 pub struct Options {
     /// How long the API server has to answer.
     pub timeout: Duration,
+    /// Silence after which a watch is given up; longer than the minute in which the server says once how far it is.
+    pub silence: Duration,
     /// Lists and watches of endpoints leave out those of other nodes: there are many, and an agent needs none of them.
     pub node: Option<String>,
 }
@@ -52,6 +54,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(5),
+            silence: Duration::from_secs(100),
             node: None,
         }
     }
@@ -100,7 +103,7 @@ impl Kubernetes {
                     namespace: settings.namespace.clone(),
                     node: options.node,
                 },
-                api: Api::new(settings, options.timeout),
+                api: Api::new(settings, options.timeout, options.silence),
                 standing: Standing::default(),
                 seen: Seen::default(),
                 threads,
