@@ -1,12 +1,17 @@
 //! A store that counts what it is asked.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use buoy_core::news::Note;
 use buoy_core::store::{FailureKind, Prefix, Reply, Revision, StoreError, StoreOp};
 use buoy_core::time::Mono;
 use buoy_datastore::{Datastore, Requests, Watch, WatchError};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Registry;
 
 use crate::metrics::{Counters, Histograms, histograms, register, seconds, slow};
@@ -16,12 +21,37 @@ use crate::metrics::{Counters, Histograms, histograms, register, seconds, slow};
 pub struct Operations {
     requests: Counters<3>,
     request_seconds: Histograms<2>,
+    sent: Sent,
+}
+
+/// What the store has asked its server, counted by itself and read when somebody wants to know.
+#[derive(Clone, Debug, Default)]
+struct Sent(Arc<OnceLock<Arc<dyn Datastore>>>);
+
+impl Collector for Sent {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let sent = self.0.get().map(|store| store.requests()).unwrap_or_default();
+        if sent.is_empty() {
+            return Ok(());
+        }
+        let name = "datastore_server_requests";
+        let help = "Requests to the datastore's server, by verb and resource.";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for ((verb, resource), count) in sent {
+            let labels = [("verb", verb), ("resource", &resource)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
 }
 
 impl Operations {
     /// Nothing is counted yet.
     pub fn register(registry: &mut Registry) -> Self {
+        let sent = Sent::default();
+        registry.register_collector(Box::new(sent.clone()));
         Self {
+            sent,
             requests: register(
                 registry,
                 "datastore_requests",
@@ -81,6 +111,7 @@ impl Measured {
             Some(("kubernetes", _)) => "kubernetes",
             _ => "other",
         };
+        counts.sent.0.get_or_init(|| store.clone());
         Self {
             store,
             backend,
@@ -182,5 +213,60 @@ fn result(reply: &Reply) -> &'static str {
         Reply::Unknown => "unknown",
         Reply::Failed(_) => "failed",
         Reply::Start | Reply::Record(_) | Reply::List(..) | Reply::Written(_) | Reply::Deleted => "ok",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store that has sent requests.
+    #[derive(Debug)]
+    struct Asked(Requests);
+
+    impl Datastore for Asked {
+        fn name(&self) -> &str {
+            "kubernetes:/a"
+        }
+
+        fn run(&self, _: &StoreOp) -> Reply {
+            Reply::Unknown
+        }
+
+        fn watch(&self, _: &[(Prefix, Revision)]) -> Result<Box<dyn Watch>, WatchError> {
+            Err(WatchError::Compacted)
+        }
+
+        fn requests(&self) -> Requests {
+            self.0.clone()
+        }
+    }
+
+    fn shown(requests: Requests) -> String {
+        let mut registry = crate::metrics::registry();
+        let operations = Operations::register(&mut registry);
+        let _measured = Measured::new(Arc::new(Asked(requests)), operations);
+        crate::metrics::text(&registry).unwrap()
+    }
+
+    #[test]
+    fn what_a_store_sent_is_shown_with_one_line_for_each_resource() {
+        let text = shown(Requests::from([
+            (("get", "pods".to_owned()), 3),
+            (("update", "ipamblocks".to_owned()), 2),
+        ]));
+        for line in [
+            r#"buoy_datastore_server_requests_total{verb="get",resource="pods"} 3"#,
+            r#"buoy_datastore_server_requests_total{verb="update",resource="ipamblocks"} 2"#,
+        ] {
+            assert!(text.lines().any(|said| said == line), "{text}");
+        }
+        let types = text.matches("# TYPE buoy_datastore_server_requests_total counter");
+        assert_eq!(types.count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_store_without_a_server_shows_none() {
+        assert!(!shown(Requests::new()).contains("server_requests"));
     }
 }
