@@ -40,14 +40,14 @@ fn on_host(host: &Netns, scale: Scale, report: &mut Report) -> Result<()> {
     let server = Arc::new(ApiServer::start(SERVER.parse::<IpAddr>()?)?);
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
     server.create(&[&deploy.join("crds"), &deploy.join("rbac.yaml")])?;
-    let url = format!("kubernetes:{}", server.kubeconfig(ADMIN).display());
-    let (unlimited, announcer) = (format!("{url}{UNLIMITED}"), Arc::clone(&server));
+    let url = format!("kubernetes:{}{UNLIMITED}", server.kubeconfig(ADMIN).display());
+    let (shared, announcer) = (url.clone(), Arc::clone(&server));
     let ground = Ground {
         name: "kubernetes".to_owned(),
         scale,
-        store: buoy_datastore::open(&unlimited)?,
+        store: buoy_datastore::open(&url)?,
         processes: server.pids(),
-        opens: Box::new(move || Ok(buoy_datastore::open(&unlimited)?)),
+        opens: Box::new(move || Ok(buoy_datastore::open(&shared)?)),
         announces: Box::new(move |names| announcer.kubectl(&["create", "-f", "-"], &pods(names)).map(drop)),
     };
     ground.measure(report)?;
