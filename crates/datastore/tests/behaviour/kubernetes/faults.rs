@@ -155,6 +155,7 @@ fn a_connection_that_falls_silent_is_noticed_and_replaced() {
     assert!(matches!(ended, WatchError::Store(_)), "{ended:?}");
     proxy.set(Mode::Pass);
     proxy.cut();
+    assert!(found_again(&*store, "a").is_some());
     let from = watch.reached()[0];
     let mut resumed = store.watch(&[(Prefix::Reservations, from)]).unwrap();
     let last = create(&*store, "z", 2);
