@@ -97,3 +97,11 @@ fn a_list_that_is_too_old_at_once_is_not_asked_for_without_a_pause() {
     let watches = *store.watches.lock().unwrap();
     assert!((2..10).contains(&watches), "{watches} in 0.6 s");
 }
+
+#[test]
+fn pauses_differ_and_are_never_far_from_what_was_meant() {
+    let pauses: std::collections::BTreeSet<_> = (0..100).map(|_| jittered(Duration::from_secs(4))).collect();
+    assert!(pauses.len() > 10, "{pauses:?}");
+    let meant = Duration::from_secs(3)..Duration::from_secs(5);
+    assert!(pauses.iter().all(|pause| meant.contains(pause)), "{pauses:?}");
+}

@@ -69,7 +69,10 @@ impl Settings {
         let rest = url.strip_prefix("kubernetes:").unwrap_or(url);
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (mut context, mut namespace) = (env("K8S_CURRENT_CONTEXT"), NAMESPACE.to_owned());
-        let (mut qps, mut burst) = (env("K8SCLIENTQPS"), env("K8SCLIENTBURST"));
+        // Calico's programs read the one; its guides have the other as well.
+        let either = |one: &str, other: &str| env(one).or_else(|| env(other));
+        let mut qps = either("K8SCLIENTQPS", "K8S_CLIENT_QPS");
+        let mut burst = either("K8SCLIENTBURST", "K8S_CLIENT_BURST");
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
                 Some(("context", value)) => context = Some(value.to_owned()),

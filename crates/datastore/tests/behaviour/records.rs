@@ -108,7 +108,9 @@ pub(crate) fn a_list_has_its_prefix_in_order(backend: &dyn Backend) {
     assert!(keys(Prefix::Blocks(Family::V4)).is_empty());
 }
 
+/// Also one that comes in several pages.
 pub(crate) fn a_list_is_one_moment(backend: &dyn Backend) {
+    const NAMES: u64 = 1_200;
     let store = backend.open();
     let (_, first) = list(&*store, Prefix::Reservations);
     let stop = AtomicBool::new(false);
@@ -117,7 +119,7 @@ pub(crate) fn a_list_is_one_moment(backend: &dyn Backend) {
             let store = backend.open();
             let mut at = BTreeMap::new();
             for step in (0_u64..).take_while(|_| !stop.load(Ordering::Relaxed)) {
-                let name = format!("p{}", step * 7 % 20);
+                let name = format!("p{}", step * 7 % NAMES);
                 match at.remove(&name) {
                     None => drop(at.insert(name.clone(), create(&*store, &name, step))),
                     Some(at) if step % 3 == 0 => delete(&*store, &name, at),
@@ -127,7 +129,7 @@ pub(crate) fn a_list_is_one_moment(backend: &dyn Backend) {
         });
         let mut lists = Vec::new();
         let mut last = first;
-        while last < Revision(first.0 + 500) || lists.len() < 200 {
+        while last < Revision(first.0 + 2 * NAMES) || lists.len() < 40 {
             lists.push(list(&*store, Prefix::Reservations));
             last = lists[lists.len() - 1].1;
         }
@@ -135,6 +137,7 @@ pub(crate) fn a_list_is_one_moment(backend: &dyn Backend) {
         lists
     });
     let last = create(&*store, "last", 0);
+    assert!(lists.iter().any(|(records, _)| records.len() > 1_000));
 
     let mut watch = store.watch(&[(Prefix::Reservations, first)]).unwrap();
     let mut events = events_until(watch.as_mut(), last).into_iter().peekable();

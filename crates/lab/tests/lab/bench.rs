@@ -89,6 +89,8 @@ fn datastores_are_measured() {
             "store/kubernetes/watch/50",
             "store/kubernetes/ipam/warm",
             "store/kubernetes/lease-cpu/20",
+            "store/kubernetes/cni-add",
+            "store/kubernetes/agent-start/4",
         ],
     );
 }

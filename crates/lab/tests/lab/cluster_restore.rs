@@ -1,8 +1,9 @@
 //! The store is restored from an older copy under a running cluster: traffic does not notice, nothing is given twice, and the
 //! store says again what the nodes have.
 
+use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -11,13 +12,15 @@ use buoy_lab::ask::{answered_by, owner, shows};
 use buoy_lab::cluster::Cluster;
 use buoy_lab::exec::eventually;
 use buoy_lab::faults::Seen;
+use buoy_lab::lab::Lab;
 use buoy_lab::leaks::wrong_records;
 use buoy_lab::node::NETWORK;
 use buoy_lab::probe::Via;
 use buoy_lab::records::Records;
-use buoy_lab::store::Kind;
+use buoy_lab::store::{Kind, Store};
 use buoy_lab::traffic::Traffic;
 use buoy_lab::workload::{Spec, Workload};
+use rusqlite::Connection;
 use serde_json::json;
 
 const V4: &str = "172.16.1.3";
@@ -56,10 +59,17 @@ fn shop(cluster: &Cluster) -> Result<Shop> {
     Ok(Shop { workloads, copy })
 }
 
+/// What `.backup` of the sqlite3 shell does.
+fn save(file: &Path) -> Result<PathBuf> {
+    let copy = file.with_extension("copy");
+    Connection::open(file)?.execute("VACUUM INTO ?1", [copy.display().to_string()])?;
+    Ok(copy)
+}
+
 /// Every living workload's addresses are given to it, and only to it.
-fn is_allocated(cluster: &Cluster, workloads: &[Workload]) -> Result<()> {
+fn is_allocated(store: &Store, workloads: &[Workload]) -> Result<()> {
     eventually(SOON, "everything is allocated again", || {
-        let records = Records::read(cluster.store())?;
+        let records = Records::read(store)?;
         let given = records.allocations();
         for workload in workloads {
             let handle = names::workload_handle(NETWORK, &workload.container_id);
@@ -83,9 +93,9 @@ fn is_allocated(cluster: &Cluster, workloads: &[Workload]) -> Result<()> {
 }
 
 /// What the copy brought back is gone again.
-fn nothing_else_is_left(cluster: &Cluster, workloads: &[Workload]) -> Result<()> {
+fn nothing_else_is_left(store: &Store, workloads: &[Workload]) -> Result<()> {
     eventually(SOON, "what is gone is released again", || {
-        let records = Records::read(cluster.store())?;
+        let records = Records::read(store)?;
         let live = workloads
             .iter()
             .map(|workload| (workload.container_id.clone(), workload.addresses().to_vec()));
@@ -128,9 +138,9 @@ fn a_restored_store_learns_again_what_the_nodes_have() {
         for node in &cluster.nodes {
             shows(node, Seen::RESTORED)?;
         }
-        is_allocated(cluster, &workloads)?;
+        is_allocated(cluster.store(), &workloads)?;
         workloads.push(add_waits(cluster)?);
-        is_allocated(cluster, &workloads)?;
+        is_allocated(cluster.store(), &workloads)?;
         for (floating, before) in [V4, V6, LATE].into_iter().zip(before) {
             let (before, now) = (before?, owner(&cluster.nodes[0], floating)?);
             ensure!(now.0 == before.0, "{floating}: {now:?}, and {before:?} before");
@@ -148,7 +158,44 @@ fn a_restored_store_learns_again_what_the_nodes_have() {
             let status = node.ctl("node status")?;
             ensure!(!status.contains("restored"), "{status}");
         }
-        nothing_else_is_left(cluster, &workloads)?;
+        nothing_else_is_left(cluster.store(), &workloads)?;
         cluster.check()
+    });
+}
+
+/// An agent that was stopped for it knows nothing of what was there before but what its node has.
+#[test]
+fn a_file_that_was_put_back_learns_again_what_the_node_has() {
+    Lab::start().unwrap().test(|lab| {
+        let (node, file) = (&lab.node, lab.node.store().file()?);
+        let spec = |name: &str| Spec::pod("shop", name).floating(&[V4, V6]);
+        let mut workloads = vec![Workload::start(node, spec("web-1"))?];
+        workloads.push(Workload::start(node, spec("web-2"))?);
+        let gone = Workload::start(node, Spec::pod("shop", "gone"))?;
+        let copy = save(file)?;
+        gone.del()?.ok()?;
+        workloads.push(Workload::start(
+            node,
+            Spec::pod("shop", "late").floating(&[LATE]),
+        )?);
+        workloads.push(Workload::start(node, Spec::pod("shop", "plain"))?);
+        answered_by(&lab.client, Via::Tcp, LATE, "late")?;
+        let traffic = Traffic::start(&lab.client, V4.parse()?)?;
+
+        node.stop_agent()?;
+        for log in ["db-wal", "db-shm"] {
+            let _ = fs::remove_file(file.with_extension(log));
+        }
+        fs::rename(&copy, file)?;
+        node.start_agent()?;
+        is_allocated(node.store(), &workloads)?;
+        // Nobody remembers that it went; its DEL says so once more.
+        gone.del()?.ok()?;
+        nothing_else_is_left(node.store(), &workloads)?;
+        for (floating, who) in [(V4, "web-1"), (V6, "web-1"), (LATE, "late")] {
+            answered_by(&lab.client, Via::Tcp, floating, who)?;
+        }
+        traffic.progress()?;
+        traffic.unharmed().map(drop)
     });
 }
