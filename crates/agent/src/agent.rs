@@ -91,7 +91,8 @@ pub(crate) struct Agent {
     metrics: Metrics,
     measured: Measured,
     waiting_inputs: usize,
-    herald: Herald,
+    /// None until the first turn in which everything is known.
+    herald: Option<Herald>,
     limits: Limits,
     notes: Notes,
 }
@@ -137,7 +138,7 @@ impl Agent {
             metrics: parts.metrics,
             measured: parts.measured,
             waiting_inputs: 0,
-            herald: Herald::default(),
+            herald: None,
             limits: Limits::default(),
             notes: parts.notes,
         };
@@ -243,7 +244,6 @@ impl Agent {
             for subject in &dirty {
                 self.network.recalculate(&self.view, subject);
             }
-            self.tell_of(&dirty, now);
         }
         self.settle(now);
         if self.network.begin_reading(now.mono) {
@@ -254,8 +254,9 @@ impl Agent {
         for (floating, programmed) in self.network.take_touched() {
             self.dirty.extend(self.view.set_programmed(floating, programmed));
         }
-        // The kernel is busy by now; what the datastore is owed is found meanwhile.
+        // The kernel is busy by now; what is to be told, and what the datastore is owed, is found meanwhile.
         if self.contact.synced {
+            self.tell_of(&dirty, now);
             self.work.look_at(dirty);
             self.perform_duties(now);
         }
@@ -299,7 +300,6 @@ impl Agent {
         self.dirty
             .extend(self.view.floating_in_use().map(Subject::Binding));
         self.look_at_attachments();
-        self.pass_over_news();
         self.network.compare_all();
         let now = clock::now();
         for (_, call) in std::mem::take(&mut self.answers.early) {

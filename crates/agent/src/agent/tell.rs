@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use buoy_cni_spec::CniError;
 use buoy_core::endpoint::{AttachmentId, EndpointId};
-use buoy_core::news::{Left, News, What, Workload};
+use buoy_core::news::{Herald, Left, News, What, Workload};
 use buoy_core::subject::Subject;
 use buoy_core::time::Now;
 use tracing::{info, warn};
@@ -14,23 +14,27 @@ use super::Agent;
 impl Agent {
     /// Tells what is new about these subjects.
     pub(super) fn tell_of(&mut self, dirty: &BTreeSet<Subject>, now: Now) {
+        let mut herald = self.herald.take().unwrap_or_else(|| self.told_before());
         for endpoint in self.endpoints_of(dirty) {
-            for news in self.herald.news(&self.view, &endpoint) {
+            for news in herald.news(&self.view, &endpoint) {
                 if let Some(change) = news.what.change() {
                     self.metrics.floating.changed(change);
                 }
                 self.tell(&news, now);
             }
         }
+        self.herald = Some(herald);
     }
 
     /// What an agent before this one told already.
-    pub(super) fn pass_over_news(&mut self) {
+    fn told_before(&self) -> Herald {
+        let mut herald = Herald::default();
         let running = self.view.attachments().filter(|a| !a.is_adding());
-        let running: BTreeSet<EndpointId> = running.map(|a| a.endpoint.clone()).collect();
+        let running: BTreeSet<&EndpointId> = running.map(|a| &a.endpoint).collect();
         for endpoint in running {
-            self.herald.news(&self.view, &endpoint);
+            herald.news(&self.view, endpoint);
         }
+        herald
     }
 
     fn endpoints_of(&self, dirty: &BTreeSet<Subject>) -> BTreeSet<EndpointId> {
