@@ -1,23 +1,37 @@
 //! A lock that somebody else holds.
 
+use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use buoy_core::store::{FailureKind, Prefix, Reply, Revision, StoreOp};
 use buoy_datastore::sqlite::{Options, Sqlite};
 use buoy_datastore::{Datastore, WatchError};
+use rusqlite::Connection;
 
 use super::writer::Writer;
 use crate::tools::{create, get, key, list, number, value};
+
+fn hasty(milliseconds: u64) -> Options {
+    Options {
+        busy_timeout: Duration::from_millis(milliseconds),
+        ..Options::default()
+    }
+}
+
+/// A store on a new file that somebody else has to himself. Before there are tables the lock keeps out readers, too.
+fn opened_under_a_lock(dir: &Path) -> (Sqlite, Connection) {
+    let path = dir.join("buoy.db");
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    (Sqlite::open(&path, hasty(50)).unwrap(), raw)
+}
 
 #[test]
 fn writers_give_up_after_the_time_out_readers_do_not_wait_and_nothing_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("buoy.db");
-    let options = Options {
-        busy_timeout: Duration::from_millis(200),
-        ..Options::default()
-    };
+    let options = hasty(200);
     let store = Sqlite::open(&path, options.clone()).unwrap();
     create(&store, "a", 1);
     let mut holder = Writer::start(&path, "lock");
@@ -64,15 +78,7 @@ fn writers_give_up_after_the_time_out_readers_do_not_wait_and_nothing_is_lost() 
 #[test]
 fn a_store_that_is_locked_when_it_is_opened_is_made_by_what_comes_next() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("buoy.db");
-    let options = Options {
-        busy_timeout: Duration::from_millis(50),
-        ..Options::default()
-    };
-    // Before there are tables the lock keeps out readers, too.
-    let raw = rusqlite::Connection::open(&path).unwrap();
-    raw.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let store = Sqlite::open(&path, options).unwrap();
+    let (store, raw) = opened_under_a_lock(dir.path());
     assert!(is_refused_for_now(&store.run(&StoreOp::Get(key("a")))));
     assert!(is_refused_for_now(
         &store.run(&StoreOp::Create(key("a"), value("a", 1)))
@@ -93,16 +99,8 @@ fn a_store_that_is_locked_when_it_is_opened_is_made_by_what_comes_next() {
 #[test]
 fn a_locked_file_that_turns_out_to_be_somebody_else_s_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("buoy.db");
-    let options = Options {
-        busy_timeout: Duration::from_millis(50),
-        ..Options::default()
-    };
-    let raw = rusqlite::Connection::open(&path).unwrap();
-    raw.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE theirs (a)")
-        .unwrap();
-    let store = Sqlite::open(&path, options).unwrap();
-    raw.execute_batch("COMMIT").unwrap();
+    let (store, raw) = opened_under_a_lock(dir.path());
+    raw.execute_batch("CREATE TABLE theirs (a); COMMIT").unwrap();
     for op in [
         StoreOp::List(Prefix::Reservations),
         StoreOp::Create(key("a"), value("a", 1)),
