@@ -36,6 +36,7 @@ use crate::attachments::Files;
 use crate::clock;
 use crate::inputs::{Input, Outcome};
 use crate::inspect;
+use crate::mark::Marks;
 use crate::metrics::Metrics;
 use crate::network::{Batch, Network};
 use crate::node_ip;
@@ -88,6 +89,8 @@ pub(crate) struct Agent {
     started: Mono,
     next_tick: Mono,
     announced: bool,
+    /// What the kernel had at the start was compared with the records: from here on the two count together.
+    recollected: bool,
     metrics: Metrics,
     measured: Measured,
     waiting_inputs: usize,
@@ -95,6 +98,9 @@ pub(crate) struct Agent {
     herald: Option<Herald>,
     limits: Limits,
     notes: Notes,
+    marks: Marks,
+    /// The datastore was found to be restored before all its records were read for the first time.
+    was_restored: bool,
 }
 
 /// What an agent is made of.
@@ -109,6 +115,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Metrics,
     pub(crate) measured: Measured,
     pub(crate) notes: Notes,
+    pub(crate) marks: Marks,
 }
 
 impl Agent {
@@ -135,12 +142,15 @@ impl Agent {
             started: now,
             next_tick: now.after(TICK),
             announced: false,
+            recollected: false,
             metrics: parts.metrics,
             measured: parts.measured,
             waiting_inputs: 0,
             herald: None,
             limits: Limits::default(),
             notes: parts.notes,
+            marks: parts.marks,
+            was_restored: false,
         };
         if agent.settings.routing == Routing::Bird {
             let why = "BIRD was not looked at yet".to_owned();
@@ -175,7 +185,7 @@ impl Agent {
 
     fn patience(&self) -> Duration {
         let now = clock::mono();
-        let dirty = (self.contact.synced && !self.dirty.is_empty()).then_some(now);
+        let dirty = (self.recollected && !self.dirty.is_empty()).then_some(now);
         let wakes = [
             dirty,
             self.network.wake(),
@@ -202,6 +212,8 @@ impl Agent {
             Input::Learnt(floating, is) => self.dirty.extend(self.view.set_learnt(floating, is)),
             Input::Synced => self.synced(now.mono),
             Input::Lost(error) => self.lost(error, now.mono),
+            // What was read so far is no memory of another time.
+            Input::Restored if !self.contact.synced => self.was_restored = true,
             Input::Restored => self.restored(),
             Input::Applied(results) => self.applied(results, now.mono),
             Input::Unlinked(name, index, Ok(())) => self.network.link_gone(&name, index),
@@ -236,10 +248,11 @@ impl Agent {
         if now.mono >= self.next_tick {
             self.tick(now);
         }
+        self.recollect(now);
         self.look_at_ownership(now.mono);
         self.look_at_hold(now);
         let mut dirty = BTreeSet::new();
-        if self.contact.synced {
+        if self.recollected {
             dirty = std::mem::take(&mut self.dirty);
             for subject in &dirty {
                 self.network.recalculate(&self.view, subject);
@@ -255,7 +268,7 @@ impl Agent {
             self.dirty.extend(self.view.set_programmed(floating, programmed));
         }
         // The kernel is busy by now; what is to be told, and what the datastore is owed, is found meanwhile.
-        if self.contact.synced {
+        if self.recollected {
             self.tell_of(&dirty, now);
             self.work.look_at(dirty);
             self.perform_duties(now);
@@ -397,12 +410,14 @@ impl Agent {
         }
     }
 
-    /// What nobody tells: requests that the CNI plugin left in the spool, this node's addresses, and passwords.
+    /// What nobody tells: requests that the CNI plugin left in the spool, this node's addresses, passwords, and how far the
+    /// datastore is.
     fn tick(&mut self, now: Now) {
         self.next_tick = now.mono.after(TICK);
         self.drain_spool(now);
         self.look_at_addresses();
         self.look_at_secrets();
+        self.marks.note();
     }
 
     fn look_at_addresses(&mut self) {

@@ -20,6 +20,7 @@ mod http;
 mod identity;
 mod inputs;
 mod inspect;
+mod mark;
 mod metrics;
 mod network;
 mod node_ip;
@@ -46,6 +47,7 @@ use crate::adapters::store::StoreAdapter;
 use crate::agent::{Agent, Parts};
 use crate::attachments::Files;
 use crate::inputs::{QUEUE, kernel, listener, signals, store};
+use crate::mark::Marks;
 use crate::metrics::Metrics;
 
 pub use crate::adapters::bird::stop as stop_bird;
@@ -90,6 +92,7 @@ pub fn run(given: Given, settings: Settings) -> Result<()> {
     let parts = Parts {
         files: Files::open(&settings.state_dir)?,
         kernel: KernelAdapter::start(&settings.state_dir, bird, &own, &metrics, &inputs)?,
+        marks: Marks::recall(Arc::clone(&datastore), &settings.state_dir),
         store: StoreAdapter::start(&datastore, &metrics, &inputs)?,
         given,
         settings: settings.clone(),

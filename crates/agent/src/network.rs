@@ -8,7 +8,7 @@ use buoy_core::bird::Section;
 use buoy_core::calc;
 use buoy_core::desired::{NodeDesired, RouteKey, RowKey, floating_metric};
 use buoy_core::endpoint::{IfIndex, IfName};
-use buoy_core::observed::{Observed, ObservedHop};
+use buoy_core::observed::{Claimed, Observed, ObservedHop};
 use buoy_core::op::{Effect, Element, LinkRef, NftTransaction, Op};
 use buoy_core::plan::{Plan, Scope, plan};
 use buoy_core::subject::Subject;
@@ -131,6 +131,11 @@ impl Network {
         self.reading = false;
         self.trouble.retain(|_, trouble| trouble.until > now);
         self.whole = true;
+    }
+
+    /// Floating IPs that the kernel serves, once it was read.
+    pub(crate) fn claimed(&self) -> Option<impl Iterator<Item = Claimed> + '_> {
+        self.known.then(|| self.observed.claimed())
     }
 
     /// Whether the kernel must be read back before anything else is done. Whoever asks then does it.

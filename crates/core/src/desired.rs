@@ -152,6 +152,12 @@ impl RouteKey {
         (FLOATING_METRIC_BASE - FLOATING_METRIC_RANGE..=FLOATING_METRIC_BASE).contains(&self.metric)
     }
 
+    /// Epoch of a floating IP's route.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.is_floating()
+            .then(|| Epoch(u64::from(FLOATING_METRIC_BASE - self.metric)))
+    }
+
     /// Family of the route.
     pub fn family(&self) -> Family {
         Family::of_net(&self.prefix)

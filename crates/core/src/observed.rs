@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use buoy_api::binding::Epoch;
 use buoy_api::ip::FloatingIp;
 use ipnet::IpNet;
 
@@ -70,6 +71,17 @@ pub enum Ending {
     FirstPass(Mono),
 }
 
+/// A floating IP that is served here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The address.
+    pub floating: FloatingIp,
+    /// Of its newest route to a workload.
+    pub epoch: Epoch,
+    /// What it is translated to.
+    pub internal: IpAddr,
+}
+
 /// What the kernel has.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
@@ -122,6 +134,19 @@ impl Observed {
     pub fn routes_of(&self, address: IpAddr) -> impl Iterator<Item = RouteKey> + '_ {
         let range = RouteKey::host(address, 0)..=RouteKey::host(address, u32::MAX);
         self.routes.range(range).map(|(key, _)| *key)
+    }
+
+    /// Floating IPs that are served here: translated, and routed to a link.
+    pub fn claimed(&self) -> impl Iterator<Item = Claimed> + '_ {
+        self.nat.iter().filter_map(|(floating, internal)| {
+            let routes = self.routes_of(floating.addr());
+            let to_link = routes.filter(|key| matches!(self.routes.get(key), Some(ObservedHop::Link(_))));
+            Some(Claimed {
+                floating: *floating,
+                epoch: to_link.filter_map(|key| key.epoch()).max()?,
+                internal: *internal,
+            })
+        })
     }
 
     /// Takes in what an operation did and says which keys have to be looked at again because of it.

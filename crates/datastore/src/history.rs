@@ -1,10 +1,10 @@
 //! Whether a store is the one that it was: answers say of which cluster they are, and how far that has come.
 
-use std::fmt::Debug;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use buoy_core::store::Revision;
 
+use crate::Mark;
 use crate::cause::Cause;
 
 /// The store is another than the one that was read.
@@ -15,14 +15,14 @@ pub(crate) fn replaced() -> Cause {
     )
 }
 
-/// What the answers said so far. Clusters are told apart by `C`.
-#[derive(Debug)]
-pub(crate) struct History<C>(Mutex<Known<C>>);
+/// What the answers said so far.
+#[derive(Debug, Default)]
+pub(crate) struct History(Mutex<Known>);
 
-#[derive(Debug)]
-struct Known<C> {
+#[derive(Debug, Default)]
+struct Known {
     /// Of which cluster the answers are; `None` before the first that said it.
-    cluster: Option<C>,
+    cluster: Option<String>,
     /// How far it has come.
     revision: Revision,
     /// How often it was another, or had gone back.
@@ -31,25 +31,14 @@ struct Known<C> {
     accepted: u64,
 }
 
-impl<C> Default for History<C> {
-    fn default() -> Self {
-        Self(Mutex::new(Known {
-            cluster: None,
-            revision: Revision(0),
-            replaced: 0,
-            accepted: 0,
-        }))
-    }
-}
-
-impl<C: PartialEq> History<C> {
+impl History {
     /// Where the store is, as far as is known when a request begins.
     pub(crate) fn begin(&self) -> Revision {
         self.lock().revision
     }
 
     /// Takes in an answer to a request that began there. What the quorum says is never older.
-    pub(crate) fn heard(&self, cluster: Option<C>, at: Revision, began: Revision) {
+    pub(crate) fn heard(&self, cluster: Option<&str>, at: Revision, began: Revision) {
         self.lock().hear(cluster, at, began);
     }
 
@@ -80,20 +69,40 @@ impl<C: PartialEq> History<C> {
         known.accepted == known.replaced
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known<C>> {
+    /// What the next process should know; nothing while it is not known to be the store that it was.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        let known = self.lock();
+        let is_known = known.accepted == known.replaced && known.revision > Revision(0);
+        is_known.then(|| Mark {
+            cluster: known.cluster.clone(),
+            revision: known.revision.0,
+        })
+    }
+
+    /// What an earlier process knew. Whatever was heard since is compared with it by the next answer.
+    pub(crate) fn recall(&self, mark: &Mark) {
+        let mut known = self.lock();
+        known.cluster.clone_from(&mark.cluster);
+        known.revision = Revision(mark.revision);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<C: PartialEq> Known<C> {
-    fn hear(&mut self, cluster: Option<C>, at: Revision, began: Revision) {
-        let is_another = cluster.is_some() && self.cluster.is_some() && self.cluster != cluster;
+impl Known {
+    fn hear(&mut self, cluster: Option<&str>, at: Revision, began: Revision) {
+        let known = self.cluster.as_deref();
+        let is_another = cluster.is_some() && known.is_some() && known != cluster;
         // An answer that was under way while the cluster went back is of the time before.
         let has_gone_back = at < began && began <= self.revision;
         if is_another || has_gone_back {
             self.replace(at);
         }
-        self.cluster = cluster.or(self.cluster.take());
+        if is_another || self.cluster.is_none() {
+            self.cluster = cluster.map(str::to_owned);
+        }
         self.revision = self.revision.max(at);
     }
 
@@ -110,7 +119,7 @@ mod tests {
     fn after(answers: &[(u64, u64, u64)]) -> (u64, Revision) {
         let history = History::default();
         for (cluster, at, began) in answers {
-            history.heard(Some(*cluster), Revision(*at), Revision(*began));
+            history.heard(Some(&cluster.to_string()), Revision(*at), Revision(*began));
         }
         (history.replaced(), history.begin())
     }
@@ -137,11 +146,37 @@ mod tests {
     fn a_store_counts_as_another_until_that_is_known() {
         let history = History::default();
         assert!(history.is_accepted());
-        history.heard(Some(7), Revision(1), Revision(0));
-        history.heard(Some(8), Revision(1), Revision(1));
+        history.heard(Some("a"), Revision(1), Revision(0));
+        history.heard(Some("b"), Revision(1), Revision(1));
         assert!(!history.is_accepted());
         history.accept(1);
         assert!(history.is_accepted());
+    }
+
+    #[test]
+    fn what_an_earlier_process_knew_counts() {
+        let mark = |cluster: Option<&str>, revision| Mark {
+            cluster: cluster.map(str::to_owned),
+            revision,
+        };
+        for (known, is_another) in [
+            (mark(Some("a"), 9), false),
+            (mark(Some("a"), 10), false),
+            (mark(None, 9), false),
+            (mark(Some("a"), 11), true),
+            (mark(Some("b"), 9), true),
+            (mark(None, 11), true),
+        ] {
+            let history = History::default();
+            history.recall(&known);
+            history.heard(Some("a"), Revision(10), history.begin());
+            assert_eq!(history.replaced() == 1, is_another, "{known:?}");
+            let later = (!is_another).then(|| mark(Some("a"), 10));
+            assert_eq!(history.mark(), later, "not before it is accepted");
+            history.accept(history.replaced());
+            assert_eq!(history.mark(), Some(mark(Some("a"), 10)));
+        }
+        assert_eq!(History::default().mark(), None);
     }
 
     #[test]

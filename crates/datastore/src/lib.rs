@@ -28,6 +28,8 @@ use std::time::Duration;
 use buoy_core::news::Note;
 use buoy_core::store::{Key, Next, Prefix, Record, Reply, Revision, Steps, StoreError, StoreOp};
 
+use serde::{Deserialize, Serialize};
+
 pub use ask::{get, list};
 pub use follow::{Feed, follow};
 pub use open::{default_url, open, open_for};
@@ -57,10 +59,28 @@ pub trait Datastore: Send + Sync + Debug {
     /// It is known that it was replaced so often.
     fn accept(&self, _replaced: u64) {}
 
+    /// Which store it is, as far as that is known: what the next process should [recall](Self::recall).
+    fn mark(&self) -> Option<Mark> {
+        None
+    }
+
+    /// An earlier process knew it to be this. To be said before anything is asked: one that was restored since is then found
+    /// to be another.
+    fn recall(&self, _mark: &Mark) {}
+
     /// What was asked of a server so far; nothing where nobody counts.
     fn requests(&self) -> Requests {
         Requests::new()
     }
+}
+
+/// A store at some time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Of which cluster its answers were, if they say so.
+    pub cluster: Option<String>,
+    /// How far it had come.
+    pub revision: u64,
 }
 
 /// How many requests were sent, by verb and resource.

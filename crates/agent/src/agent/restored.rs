@@ -1,7 +1,8 @@
 //! A datastore that was restored from a copy: what the loop does about it and says of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use buoy_core::subject::Subject;
 use buoy_core::time::Now;
 use buoy_core::view::RESTORE_HOLD;
 use tracing::{info, warn};
@@ -11,11 +12,31 @@ use super::Agent;
 impl Agent {
     /// The datastore may say that something is free, or another's, which this node has.
     pub(super) fn restored(&mut self) {
+        let concerned = self.view.restored();
+        self.note_restore(concerned);
+    }
+
+    fn note_restore(&mut self, concerned: BTreeSet<Subject>) {
         self.metrics.datastore.restores.inc();
         warn!(
             "the datastore was restored from a copy: nothing is allocated until {RESTORE_HOLD:?} after it was read, and this node writes again what it has"
         );
-        self.dirty.extend(self.view.restored());
+        self.dirty.extend(concerned);
+    }
+
+    /// Once all records are read, and so is the kernel: looks whether the datastore went back while no agent ran here.
+    pub(super) fn recollect(&mut self, now: Now) {
+        if self.recollected || !self.contact.synced {
+            return;
+        }
+        let Some(claimed) = self.network.claimed() else {
+            return;
+        };
+        let concerned = self.view.recollect(claimed, self.was_restored, now.mono);
+        self.recollected = true;
+        if let Some(concerned) = concerned {
+            self.note_restore(concerned);
+        }
     }
 
     /// Looks whether the others had their time, and what this node remembers in vain.

@@ -28,6 +28,7 @@ impl Agent {
         } else {
             self.prolong_lease(inputs);
         }
+        self.marks.note();
         info!("stops, and leaves everything programmed");
     }
 

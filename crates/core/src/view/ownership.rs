@@ -89,6 +89,7 @@ impl View {
         owner.is_some_and(|owner| self.own_lease().live_term(now) == Some(owner.term))
             && !self.is_giving(floating)
             && self.to_reassert(floating).is_none()
+            && !self.may_be_of_the_past()
     }
 
     /// This agent begins to write that an address has no owner any more. Whatever becomes of the answer, nobody here may

@@ -5,6 +5,7 @@
 //! meanwhile, so nothing that is programmed goes. What nobody wrote again in that time is as the store says, but for the
 //! epochs, which never fall.
 
+mod recollect;
 mod revenants;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,8 @@ enum Hold {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Restored {
     hold: Hold,
+    /// This agent began after the restore: until the hold is over, what the store says of an address may be of the past.
+    is_fresh: bool,
     /// How often the store was restored.
     count: u64,
     bindings: BTreeMap<FloatingIp, Memory<Binding>>,
@@ -123,6 +126,11 @@ impl View {
         }
     }
 
+    /// Whether the store may say of any address what is not so any more, and this agent would not know.
+    pub(super) fn may_be_of_the_past(&self) -> bool {
+        self.restored.is_fresh
+    }
+
     /// How often the store was restored so far: what was read of it before the last time says nothing, nor do revisions.
     pub fn restores(&self) -> u64 {
         self.restored.count
@@ -155,6 +163,7 @@ impl View {
     /// The hold is over: what nobody wrote again is as the store says. Says whom that concerns.
     pub fn end_hold(&mut self, now: Mono) -> BTreeSet<Subject> {
         self.restored.hold = Hold::Over;
+        self.restored.is_fresh = false;
         let mut dirty: BTreeSet<Subject> = self.awaited_nodes().map(Subject::OtherNode).collect();
         dirty.append(&mut self.forget(now));
         dirty.extend(self.floating_in_use().map(Subject::Binding));

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use buoy_api::ip::FloatingIp;
+use buoy_core::calc;
+use buoy_core::desired::{Hop, Row};
 use buoy_core::duty::{Duty, Work};
 use buoy_core::endpoint::{Attachment, Phase};
 use buoy_core::floating::lease::{CONTACT, Holder, Own};
+use buoy_core::observed::Claimed;
 use buoy_core::store::{Reply, Revision};
 use buoy_core::subject::Subject;
 use buoy_core::time::{Mono, Now};
@@ -69,6 +72,10 @@ pub(crate) struct Agent {
     pub(crate) learnt: usize,
     pub(crate) waiting: VecDeque<Job>,
     pub(crate) tasks: Vec<Task>,
+    /// What its node's kernel served when its last process ended.
+    pub(crate) claimed: Vec<Claimed>,
+    /// Its file says that the store went back meanwhile.
+    pub(crate) was_restored: bool,
     pub(crate) inbox: VecDeque<(Subject, Outcome)>,
     pub(crate) withdrawing: BTreeSet<FloatingIp>,
     /// Since when the datastore has answered in every second, and when it did last; by this agent's clock.
@@ -96,6 +103,8 @@ impl Agent {
             learnt: 0,
             waiting: VecDeque::new(),
             tasks: Vec::new(),
+            claimed: Vec::new(),
+            was_restored: false,
             inbox: VecDeque::new(),
             withdrawing: BTreeSet::new(),
             contact: (Mono::default(), Mono::default()),
@@ -182,9 +191,48 @@ impl Agent {
         self.link = before.link;
         self.is_paused = before.is_paused;
         self.paused_at = before.paused_at;
+        self.claimed = match before.listing {
+            Listing::All(_) => before.served(),
+            _ => before.claimed,
+        };
         for attachment in attachments {
             self.put(attachment);
         }
+    }
+
+    /// What it has programmed of the addresses that it owns.
+    fn served(&self) -> Vec<Claimed> {
+        let served = self.view.floating_in_use().filter_map(|floating| {
+            let rows = calc::rows(&self.view, &Subject::Binding(floating));
+            let epoch = rows.iter().find_map(|row| match row {
+                Row::Route(key, Hop::Link(_)) => key.epoch(),
+                _ => None,
+            });
+            let internal = rows.iter().find_map(|row| match row {
+                Row::Nat(_, nat) => Some(nat.internal),
+                _ => None,
+            });
+            Some(Claimed {
+                floating,
+                epoch: epoch?,
+                internal: internal?,
+            })
+        });
+        served.collect()
+    }
+
+    /// It knows all records, and compares them with what the kernel has. Says whether the store went back.
+    pub(crate) fn listed(&mut self, revision: u64) -> bool {
+        self.listing = Listing::All(revision);
+        self.dirty.insert(Subject::Lease);
+        let now = self.mono();
+        let claimed = std::mem::take(&mut self.claimed);
+        let concerned = self.view.recollect(claimed, self.was_restored, now);
+        let is_restored = concerned.is_some();
+        self.dirty.extend(concerned.into_iter().flatten());
+        let used = self.view.floating_in_use().map(Subject::Binding);
+        self.dirty.extend(used);
+        is_restored
     }
 
     /// Takes in what its threads say, and hands on what is owed: one turn of the loop.

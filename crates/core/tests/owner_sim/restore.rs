@@ -29,6 +29,7 @@ impl World {
         let before = self.owners();
         self.store.records = self.copy.records.clone();
         self.store.revision = self.copy.revision;
+        self.is_restored = true;
         self.history.forget_records();
         // What was written before is no rule for what is written again; that nobody has what another has always is.
         self.watch = Watch::ConfirmedAlone;
@@ -61,8 +62,16 @@ impl World {
         bindings.filter_map(owned).collect()
     }
 
-    /// An agent hears that the store was restored, and all that it says.
+    /// An agent hears that the store was restored, and all that it says; or another process takes its place, which
+    /// has nothing but what the kernel has and how far the store had come.
     fn notice(&mut self, who: usize) {
+        if self.rng.chance(300) {
+            self.tell(|world| format!("{} begins anew", world.agents[who].identity));
+            self.agents[who].end();
+            self.agents[who].process = Process::Running;
+            self.agents[who].was_restored = true;
+            return;
+        }
         self.tell(|world| format!("{} notices", world.agents[who].identity));
         let agent = &mut self.agents[who];
         agent.process = Process::Running;

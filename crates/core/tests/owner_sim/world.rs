@@ -1,13 +1,12 @@
 //! The cluster and its smallest steps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use buoy_api::ip::FloatingIp;
 use buoy_core::floating::claim::binding_key;
 use buoy_core::store::{Delta, FailureKind, Key, Next, Reply, StoreError, StoreOp, Value};
-use buoy_core::subject::Subject;
 use jiff::{SignedDuration, Timestamp};
 
 use super::agent::{Agent, Listing};
@@ -45,6 +44,8 @@ pub(crate) struct World {
     pub(crate) trace: Option<String>,
     /// What the store is restored from.
     pub(crate) copy: StoreSim,
+    /// It was.
+    pub(crate) is_restored: bool,
 }
 
 impl World {
@@ -89,6 +90,7 @@ impl World {
             incarnations: 0,
             trace: None,
             copy: StoreSim::default(),
+            is_restored: false,
         }
     }
 
@@ -195,10 +197,8 @@ impl World {
                 for delta in self.store.snapshot().filter(is_binding) {
                     agent.dirty.extend(agent.view.apply(delta, now));
                 }
-                agent.listing = Listing::All(self.store.revision);
-                agent.dirty.insert(Subject::Lease);
-                let used: BTreeSet<Subject> = agent.view.floating_in_use().map(Subject::Binding).collect();
-                agent.dirty.extend(used);
+                let is_restored = agent.listed(self.store.revision);
+                assert!(!is_restored || self.is_restored, "no store went back");
             }
             Listing::All(listed) if agent.link.watch => {
                 for delta in self.store.log.iter().skip(agent.learnt).take(count) {

@@ -23,7 +23,7 @@ use etcd_client::ResponseHeader;
 use crate::cause::Cause;
 use crate::history::History;
 use crate::threads::Threads;
-use crate::{Datastore, Watch, WatchError, answer};
+use crate::{Datastore, Mark, Watch, WatchError, answer};
 use members::Members;
 use settings::Settings;
 use trouble::Trouble;
@@ -56,7 +56,7 @@ struct Shared {
     name: String,
     options: Options,
     members: Members,
-    history: History<u64>,
+    history: History,
     threads: Threads,
 }
 
@@ -116,6 +116,14 @@ impl Datastore for Etcd {
     fn accept(&self, replaced: u64) {
         self.shared.history.accept(replaced);
     }
+
+    fn mark(&self) -> Option<Mark> {
+        self.shared.history.mark()
+    }
+
+    fn recall(&self, mark: &Mark) {
+        self.shared.history.recall(mark);
+    }
 }
 
 impl Shared {
@@ -123,7 +131,8 @@ impl Shared {
     fn heard(&self, header: Option<&ResponseHeader>, began: Revision) {
         if let Some(header) = header {
             let at = read::revision(header.revision());
-            self.history.heard(Some(header.cluster_id()), at, began);
+            let cluster = format!("{:x}", header.cluster_id());
+            self.history.heard(Some(&cluster), at, began);
         }
     }
 

@@ -31,7 +31,7 @@ use buoy_core::store::{FailureKind, Key, Prefix, Reply, Revision, StoreError, St
 use crate::cause::Cause;
 use crate::codec::objects::Layout;
 use crate::threads::Threads;
-use crate::{Datastore, Requests, Watch, WatchError, answer};
+use crate::{Datastore, Mark, Requests, Watch, WatchError, answer};
 use api::Api;
 use seen::Seen;
 use settings::Settings;
@@ -140,6 +140,14 @@ impl Datastore for Kubernetes {
 
     fn accept(&self, replaced: u64) {
         self.shared.standing.history.accept(replaced);
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        self.shared.standing.history.mark()
+    }
+
+    fn recall(&self, mark: &Mark) {
+        self.shared.standing.history.recall(mark);
     }
 
     fn requests(&self) -> Requests {

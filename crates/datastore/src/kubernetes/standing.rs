@@ -19,7 +19,7 @@ use crate::history::{History, replaced};
 /// What is known of the server.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
-    pub(super) history: History<String>,
+    pub(super) history: History,
     /// How often a connection broke, or never came to be.
     doubts: AtomicU64,
     /// How often it had by the last look that was answered.
@@ -72,7 +72,7 @@ impl Shared {
         let (began, known) = (history.begin(), history.replaced());
         let page = self.page(&objects::identity(), 1, None).await?;
         let cluster = page.items.first().and_then(Json::as_object);
-        let cluster = cluster.and_then(objects::uid).map(str::to_owned);
+        let cluster = cluster.and_then(objects::uid);
         history.heard(cluster, page.at, began);
         if history.replaced() == known {
             self.look_at_lease(page.at).await?;

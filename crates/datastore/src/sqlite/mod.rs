@@ -25,7 +25,8 @@ use buoy_core::store::{FailureKind, Key, Prefix, Reply, Revision, StoreError, St
 use rusqlite::Connection;
 
 use crate::cause::Cause;
-use crate::{Datastore, Watch, WatchError, answer};
+use crate::history::History;
+use crate::{Datastore, Mark, Watch, WatchError, answer};
 use error::{cannot_make, failure, is_busy, replaced};
 use seat::Seat;
 use wake::Bell;
@@ -68,7 +69,11 @@ struct Shared {
     writer: Seat<Option<Connection>>,
     readers: Mutex<Vec<Connection>>,
     bell: Bell,
+    history: History,
 }
+
+/// Of which cluster every file is, to whoever knew another kind of store.
+const CLUSTER: &str = "sqlite";
 
 /// Idle connections that are kept for readers.
 const IDLE_READERS: usize = 4;
@@ -84,6 +89,7 @@ impl Sqlite {
             writer: Seat::new(None),
             readers: Mutex::new(Vec::new()),
             bell: Bell::beside(path),
+            history: History::default(),
             options,
         };
         match shared.check_place() {
@@ -111,6 +117,22 @@ impl Datastore for Sqlite {
             Arc::clone(&self.shared),
             interest,
         )?))
+    }
+
+    fn replaced(&self) -> u64 {
+        self.shared.history.replaced()
+    }
+
+    fn accept(&self, replaced: u64) {
+        self.shared.history.accept(replaced);
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        self.shared.history.mark()
+    }
+
+    fn recall(&self, mark: &Mark) {
+        self.shared.history.recall(mark);
     }
 }
 

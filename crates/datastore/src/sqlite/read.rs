@@ -4,7 +4,7 @@ use buoy_core::store::{Key, Prefix, Record, Reply, Revision, StoreError};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::Shared;
+use super::{CLUSTER, Shared};
 use crate::codec::{self, Range};
 
 const GET: &str = "SELECT value, modified FROM kv WHERE key = ?1";
@@ -22,7 +22,9 @@ impl Shared {
 
     pub(super) fn list(&self, prefix: &Prefix) -> Result<Reply, StoreError> {
         let ranges = codec::ranges(prefix).map_err(|bad| self.invalid(&bad.reason))?;
+        let began = self.history.begin();
         let (mut records, revision) = self.read(|connection| list(connection, &ranges))?;
+        self.history.heard(Some(CLUSTER), revision, began);
         // Paths sort as text, keys as what they mean.
         records.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(Reply::List(records, revision))

@@ -91,6 +91,7 @@ impl SqliteWatch {
             let look = shared.patiently(Instant::now(), || look(connection, interest, *seen))?;
             let look = look.ok_or(WatchError::Compacted)?;
             *seen = look.seen;
+            shared.history.came_to(look.seen);
             if look.is_all {
                 self.data_version = look.data_version;
             }

@@ -9,6 +9,7 @@ use super::error::locked;
 use super::read::stored;
 use super::{Shared, connection, read};
 use crate::codec::{self, Change};
+use crate::history;
 use crate::moment::moment;
 
 const PUT: &str = "INSERT INTO kv (key, value, created, modified) VALUES (?1, ?2, ?3, ?3)
@@ -24,6 +25,9 @@ impl Shared {
     pub(super) fn write(&self, key: &Key, op: &StoreOp) -> Result<Reply, StoreError> {
         let path = codec::path(key).map_err(|bad| self.invalid(&bad.reason))?;
         self.check_place()?;
+        if !self.history.is_accepted() {
+            return Err(history::replaced().of(&self.name));
+        }
         let begun = Instant::now();
         let Some(mut seat) = self.writer.take(begun + self.options.busy_timeout) else {
             return Err(locked(&self.path));
@@ -36,6 +40,7 @@ impl Shared {
         drop(seat);
         match outcome.map_err(|bad| self.invalid(&format!("{path}: {bad}")))? {
             Outcome::Put(revision) => {
+                self.history.came_to(revision);
                 self.bell.ring();
                 Ok(Reply::Written(revision))
             }

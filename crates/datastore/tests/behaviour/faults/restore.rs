@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use buoy_core::store::{FailureKind, Key, Prefix, Reply, Revision, StoreOp};
-use buoy_datastore::{Datastore, Feed};
+use buoy_datastore::{Datastore, Feed, Mark};
 
 use crate::follows::Following;
 use crate::server::Server;
@@ -84,7 +84,7 @@ pub(crate) fn nothing_is_written(store: &dyn Datastore) {
     }
 }
 
-/// A server that is put back is noticed by a follower and by a writer.
+/// A server that is put back is noticed by a follower, by a writer, and by who recalls what an earlier process knew.
 pub(crate) fn is_noticed<S: Restorable>(
     mut server: S,
     save: impl FnOnce(&mut S) -> PathBuf,
@@ -95,14 +95,26 @@ pub(crate) fn is_noticed<S: Restorable>(
     assert_eq!(list(&*writer, Prefix::Reservations).0.len(), 3);
     let following = Following::begin(server.store());
     assert_eq!(following.until_synced().0.len(), 3);
+    let mark = writer.mark().unwrap();
     restore(&mut server, &copy);
     assert_eq!(told(&following), everything());
     writes_nothing(&*writer);
+    is_recalled(server.store(), &mark);
     let newest = create(&*server.store(), "d", 1);
     assert!(
         newest < Revision(last.0 + 20),
         "the test shows a store that went back"
     );
+}
+
+/// A client that begins after the restore.
+fn is_recalled(store: Arc<dyn Datastore>, mark: &Mark) {
+    store.recall(mark);
+    let all = told(&Following::begin(Arc::clone(&store)));
+    assert!(all.iter().all(|(_, is_there)| *is_there), "{all:?}");
+    assert!(all.contains(&(key("a"), true)), "{all:?}");
+    assert_eq!(store.replaced(), 1);
+    assert_ne!(store.mark().as_ref(), Some(mark));
 }
 
 #[test]
