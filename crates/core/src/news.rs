@@ -214,7 +214,7 @@ impl Herald {
             .remove(endpoint)
             .filter(|told| told.attachment == attachment.id);
         let (standings, complaints) = before.map_or_else(Default::default, |t| (t.standings, t.complaints));
-        let (told, mut news) = differences(view, attachment, standings);
+        let (told, mut news) = differences(view, endpoint, standings);
         let complains = complaints_of(view, attachment);
         news.extend(complains.difference(&complaints).cloned());
         self.told.insert(
@@ -225,14 +225,28 @@ impl Herald {
                 complaints: complains,
             },
         );
-        let about = Workload::of(attachment);
-        news.into_iter()
-            .map(|what| News {
-                about: about.clone(),
-                what,
-            })
-            .collect()
+        about(attachment, news)
     }
+
+    /// What is new about one floating IP that an endpoint asks for, when nothing else of it has changed.
+    pub fn news_of(&mut self, view: &View, endpoint: &EndpointId, floating: FloatingIp) -> Vec<News> {
+        let current = view.attachment_of(endpoint);
+        let told = self.told.get_mut(endpoint);
+        let Some((attachment, told)) = current.zip(told).filter(|(a, told)| a.id == told.attachment) else {
+            return self.news(view, endpoint);
+        };
+        let (stands, what) = difference(view, endpoint, floating, told.standings.remove(&floating));
+        told.standings.extend(stands.map(|stands| (floating, stands)));
+        about(attachment, what)
+    }
+}
+
+fn about(attachment: &Attachment, news: impl IntoIterator<Item = What>) -> Vec<News> {
+    let of = |what| News {
+        about: Workload::of(attachment),
+        what,
+    };
+    news.into_iter().map(of).collect()
 }
 
 impl Workload {
@@ -247,30 +261,39 @@ impl Workload {
     }
 }
 
-/// How requests stand now, and what of it was not told. What is undecided says nothing, and stands as before.
+/// How requests stand now, and what of it was not told.
 fn differences(
     view: &View,
-    attachment: &Attachment,
+    endpoint: &EndpointId,
     mut before: BTreeMap<FloatingIp, Standing>,
 ) -> (BTreeMap<FloatingIp, Standing>, Vec<What>) {
     let (mut now, mut news) = (BTreeMap::new(), Vec::new());
-    for floating in view.asked_by(&attachment.endpoint) {
-        let (stood, stands) = (
-            before.remove(&floating),
-            standing(view, &attachment.endpoint, floating),
-        );
-        if stands == Standing::Undecided {
-            now.extend(stood.map(|stood| (floating, stood)));
-            continue;
-        }
-        if stood.as_ref() != Some(&stands) {
-            news.extend(change(view, floating, stood.as_ref(), &stands));
-        }
-        now.insert(floating, stands);
+    for floating in view.asked_by(endpoint) {
+        let (stands, what) = difference(view, endpoint, floating, before.remove(&floating));
+        now.extend(stands.map(|stands| (floating, stands)));
+        news.extend(what);
     }
-    let given = before.into_iter().filter(|(_, stood)| *stood == Standing::Owner);
-    news.extend(given.map(|(floating, _)| What::GivenBack(floating)));
+    news.extend(before.into_iter().filter_map(given_back));
     (now, news)
+}
+
+/// How one request stands now, and what of it was not told. What is undecided says nothing, and stands as before.
+fn difference(
+    view: &View,
+    endpoint: &EndpointId,
+    floating: FloatingIp,
+    stood: Option<Standing>,
+) -> (Option<Standing>, Option<What>) {
+    let stands = standing(view, endpoint, floating);
+    if stands == Standing::Undecided || stood.as_ref() == Some(&stands) {
+        return (stood, None);
+    }
+    let what = change(view, floating, stood.as_ref(), &stands);
+    (Some(stands), what)
+}
+
+fn given_back((floating, stood): (FloatingIp, Standing)) -> Option<What> {
+    (stood == Standing::Owner).then_some(What::GivenBack(floating))
 }
 
 fn change(view: &View, floating: FloatingIp, stood: Option<&Standing>, stands: &Standing) -> Option<What> {

@@ -31,10 +31,34 @@ impl Place {
     }
 
     fn news(&mut self, name: &str) -> Vec<What> {
+        let alone = self.herald.clone();
         let news = self.herald.news(&self.view, &endpoint(name));
+        self.is_told_of_an_address_alone(alone, name, &news);
         assert!(news.iter().all(|news| news.about.name == name));
         assert_eq!(self.herald.news(&self.view, &endpoint(name)), [], "told once");
         news.into_iter().map(|news| news.what).collect()
+    }
+}
+
+impl Place {
+    /// Looking at the address alone tells the same of it.
+    fn is_told_of_an_address_alone(&self, mut herald: Herald, name: &str, news: &[News]) {
+        let of_it = |news: &&News| {
+            !matches!(
+                news.what,
+                What::Malformed(_) | What::TooLate(..) | What::GivenBack(_)
+            )
+        };
+        let told = herald.news_of(&self.view, &endpoint(name), floating(FLOATING));
+        assert!(
+            told.iter().filter(of_it).eq(news.iter().filter(of_it)),
+            "{told:?}, {news:?}"
+        );
+        assert_eq!(
+            herald.news_of(&self.view, &endpoint(name), floating(FLOATING)),
+            [],
+            "told once"
+        );
     }
 }
 

@@ -15,15 +15,33 @@ impl Agent {
     /// Tells what is new about these subjects.
     pub(super) fn tell_of(&mut self, dirty: &BTreeSet<Subject>, now: Now) {
         let mut herald = self.herald.take().unwrap_or_else(|| self.told_before());
-        for endpoint in self.endpoints_of(dirty) {
-            for news in herald.news(&self.view, &endpoint) {
-                if let Some(change) = news.what.change() {
-                    self.metrics.floating.changed(change);
-                }
-                self.tell(&news, now);
+        for news in self.news(&mut herald, dirty) {
+            if let Some(change) = news.what.change() {
+                self.metrics.floating.changed(change);
             }
+            self.tell(&news, now);
         }
         self.herald = Some(herald);
+    }
+
+    /// What is new about endpoints as a whole, and then about single addresses that others ask for.
+    fn news(&self, herald: &mut Herald, dirty: &BTreeSet<Subject>) -> Vec<News> {
+        let view = &self.view;
+        let mut news = Vec::new();
+        for subject in dirty {
+            if let Subject::Endpoint(endpoint) = subject {
+                news.extend(herald.news(view, endpoint));
+            }
+        }
+        for subject in dirty {
+            let Subject::Binding(floating) = subject else {
+                continue;
+            };
+            for endpoint in view.asking(*floating) {
+                news.extend(herald.news_of(view, endpoint, *floating));
+            }
+        }
+        news
     }
 
     /// What an agent before this one told already.
@@ -35,18 +53,6 @@ impl Agent {
             herald.news(&self.view, endpoint);
         }
         herald
-    }
-
-    fn endpoints_of(&self, dirty: &BTreeSet<Subject>) -> BTreeSet<EndpointId> {
-        let mut endpoints = BTreeSet::new();
-        for subject in dirty {
-            match subject {
-                Subject::Endpoint(endpoint) => drop(endpoints.insert(endpoint.clone())),
-                Subject::Binding(floating) => endpoints.extend(self.view.asking(*floating).cloned()),
-                _ => {}
-            }
-        }
-        endpoints
     }
 
     /// An ADD cannot be granted now.
