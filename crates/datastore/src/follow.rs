@@ -27,7 +27,7 @@ pub enum Feed {
 /// Longest wait in a watch: how long it takes to see `stop`.
 const LOOK: Duration = Duration::from_millis(500);
 /// First and longest pause after a failure; each pause is twice the one before, give or take a quarter.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// Follows the records of `interest` until `stop` is set or the sink breaks off. For a thread of its own.
 ///

@@ -54,6 +54,11 @@ impl Seen {
         status: "locked by another process",
         ..Self::FULL
     };
+    /// A file's disk is full.
+    pub const NO_SPACE: Self = Self {
+        status: "no space left for the store",
+        ..Self::FULL
+    };
     /// It knows less than before.
     pub const RESTORED: Self = Self {
         status: "restored from a copy",

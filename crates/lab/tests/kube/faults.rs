@@ -25,8 +25,10 @@ const GUEST: &str = "guest";
 const FRESH: &str = "172.16.1.9";
 /// Longer than a lease that nobody renews.
 const LONGER_THAN_A_LEASE: Duration = Duration::from_secs(9);
-/// Within this time after its return addresses are claimed again, on a busy machine.
-const RETURN: Duration = Duration::from_secs(15);
+/// Within this time after the API server answers again, agents are ready and addresses are claimed.
+const RETURN: Duration = Duration::from_secs(5);
+/// Nothing is claimed for so long after a restore was noticed.
+const HOLD: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_secs(60);
 
 /// A cluster with a Deployment that asks for both addresses.
@@ -159,7 +161,7 @@ impl<'a> Scene<'a> {
         let control = &self.cluster.control;
         control.kill_store();
         control.start_store(&["--quota-backend-bytes=40000000"])?;
-        self.is_in_use().context("with little room")?;
+        self.is_in_use("started with little room", RETURN)?;
         let owner = self.cluster.node(&self.owner()?.node)?;
         self.endured(
             "full",
@@ -188,13 +190,12 @@ impl<'a> Scene<'a> {
     fn restored(&self) -> Result<()> {
         let everybody: Vec<_> = self.cluster.nodes().iter().collect();
         let copy = self.cluster.control.copy_store()?;
-        self.is_in_use().context("after the copy")?;
+        self.is_in_use("stopped for the copy", RETURN)?;
         let before = self.owner()?;
         let traffic = self.traffic()?;
         self.cluster.control.restore_store(&copy)?;
         self.shows(&everybody, Seen::RESTORED).context("restored")?;
-        let took = self.is_in_use().context("restored")?;
-        eprintln!("restored from a copy: in use {took:?} after it serves");
+        self.is_in_use("restored from a copy", HOLD + RETURN)?;
         unharmed(traffic).context("restored")?;
         ensure!(self.owner()?.uid == before.uid, "the owner is another");
         self.cluster.check().context("restored")
@@ -225,7 +226,7 @@ impl<'a> Scene<'a> {
             reached(self.cluster, &address.to_string(), &before.name)?;
         }
         let_in(control.netns())?;
-        self.is_in_use()?;
+        self.is_in_use("the owner was cut off", RETURN)?;
         ensure!(self.owner()?.uid != before.uid, "it is back at {}", before.name);
         self.cluster.check()
     }
@@ -248,10 +249,9 @@ impl<'a> Scene<'a> {
         thread::sleep(LONGER_THAN_A_LEASE.saturating_sub(begun.elapsed()));
         end(control, held).with_context(|| format!("{what}: ends"))?;
         shown.with_context(|| what.to_owned())?;
-        let took = self.is_in_use().with_context(|| what.to_owned())?;
+        self.is_in_use(what, RETURN)?;
         let grown = self.memory()?.saturating_sub(memory);
-        eprintln!("{what}: in use {took:?} after its end, {grown} KiB more memory");
-        ensure!(took < RETURN, "{what}: in use only {took:?} after its end");
+        eprintln!("{what}: {grown} KiB more memory");
         ensure!(grown < 64 << 10, "{what}: the agents' memory grew by {grown} KiB");
         unharmed(traffic).with_context(|| what.to_owned())?;
         let after = (self.owner()?.uid, self.buoy.owner(FLOATING[0])?);
@@ -268,19 +268,23 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// From now until every agent is in contact and ready, and an address is claimed and answered. The pod that gets it is
-    /// there already: a kubelet may take most of a minute until it asks an API server again that was away.
-    fn is_in_use(&self) -> Result<Duration> {
+    /// From when the API server answers until every agent is ready, and an address is claimed and answered, it is not long. The
+    /// pod that gets it is there already: a kubelet may take most of a minute until it asks an API server again that was away.
+    fn is_in_use(&self, what: &str, within: Duration) -> Result<()> {
+        let guest = eventually(SOON, "the API server answers", || self.cluster.pod(HERE, GUEST))?;
         let begun = Instant::now();
-        let everybody: Vec<_> = self.cluster.nodes().iter().collect();
-        self.shows(&everybody, Seen::IN_CONTACT)?;
-        let guest = self.cluster.pod(HERE, GUEST)?;
         annotate(self.cluster, &guest, &format!("floatingIPs=[\"{FRESH}\"]"))?;
+        let everybody: Vec<_> = self.cluster.nodes().iter().collect();
+        for node in &everybody {
+            eventually(SOON, node.name(), || node.agent_api().text("/readyz"))?;
+        }
         reached(self.cluster, FRESH, GUEST)?;
         let took = begun.elapsed();
+        eprintln!("{what}: in use {took:?} after its end");
+        ensure!(took < within, "{what}: in use only {took:?} after its end");
+        self.shows(&everybody, Seen::IN_CONTACT)?;
         annotate(self.cluster, &guest, "floatingIPs-")?;
-        silent(&self.cluster.client, FRESH)?;
-        Ok(took)
+        silent(&self.cluster.client, FRESH)
     }
 
     /// A pod is made, gets an address, and goes.

@@ -17,6 +17,8 @@ mod cluster_stop;
 mod cluster_store;
 mod cni;
 mod drain;
+mod endure;
+mod file_faults;
 mod floating;
 mod garbage;
 mod heal;
