@@ -1,4 +1,4 @@
-//! From the answer to a write until a watcher has it.
+//! From a write until a watcher has it. When the store commits it, nobody outside sees: after the request, before the answer.
 
 use std::sync::mpsc;
 use std::thread;
@@ -22,12 +22,24 @@ pub(super) fn measure(ground: &Ground, report: &mut Report) -> Result<()> {
         let Key::Reservation(name) = &key else { continue };
         let at = create(&*ground.store, key.clone(), reservation(name, 0))?;
         let delays = watched_by(ground, crowd, &key, at)?;
-        report.add(Row::times(ground.row(&format!("watch/{crowd}")), &delays));
+        report.add(Row::times(
+            ground.row(&format!("watch/{crowd}")),
+            &delays.of_answers,
+        ));
+        let row = ground.row(&format!("watch-from-request/{crowd}"));
+        report.add(Row::times(row, &delays.of_requests));
     }
     Ok(())
 }
 
-fn watched_by(ground: &Ground, crowd: usize, key: &Key, mut at: Revision) -> Result<Vec<Duration>> {
+/// What is more, and what is less, than from the commit until a watcher has it.
+#[derive(Default)]
+struct Delays {
+    of_requests: Vec<Duration>,
+    of_answers: Vec<Duration>,
+}
+
+fn watched_by(ground: &Ground, crowd: usize, key: &Key, mut at: Revision) -> Result<Delays> {
     let Reply::List(_, from) = ground.store.run(&StoreOp::List(Prefix::Reservations)) else {
         bail!("no list of reservations");
     };
@@ -55,8 +67,9 @@ fn watched_by(ground: &Ground, crowd: usize, key: &Key, mut at: Revision) -> Res
                 drop(store);
             });
         }
-        let mut delays = Vec::new();
+        let mut delays = Delays::default();
         for number in 1..=ground.scale.changes {
+            let asked = Instant::now();
             at = update(&*ground.store, key, number, at)?;
             let answered = Instant::now();
             for _ in 0..crowd {
@@ -66,7 +79,8 @@ fn watched_by(ground: &Ground, crowd: usize, key: &Key, mut at: Revision) -> Res
                 if revision != at {
                     bail!("a watcher is told of {revision}, not of {at}");
                 }
-                delays.push(seen.saturating_duration_since(answered));
+                delays.of_requests.push(seen.duration_since(asked));
+                delays.of_answers.push(seen.saturating_duration_since(answered));
             }
         }
         drop(arrivals);
