@@ -139,6 +139,7 @@ impl Datastore for Kubernetes {
     }
 
     fn accept(&self, replaced: u64) {
+        self.shared.seen.clear();
         self.shared.standing.history.accept(replaced);
     }
 

@@ -28,12 +28,10 @@ impl Shared {
         let place = self.place(key)?;
         let found = self.threads.wait(self.object(&place));
         let found = found.map_err(|trouble| self.error(trouble))?;
-        let record = found
-            .as_ref()
-            .and_then(|object| objects::record(key, place.resource, object));
-        if let (Key::Endpoint { .. }, None, Some(object)) = (key, &record, found) {
-            self.seen.note(key, object);
-        }
+        let record = found.as_ref().and_then(|object| {
+            self.known(place.resource, object);
+            objects::record(key, place.resource, object)
+        });
         Ok(Reply::Record(record))
     }
 
@@ -95,7 +93,9 @@ impl Shared {
     /// What an object stands for. Others than this project's and Calico's were put there by hand.
     pub(super) fn known(&self, resource: ApiResource, object: &Extra) -> Option<objects::Found> {
         let found = objects::read(resource, object);
-        if found.is_none() {
+        if let Some(found) = &found {
+            self.seen.note(found);
+        } else {
             let name = object.get("metadata").and_then(|metadata| metadata.get("name"));
             tracing::trace!(
                 store = self.name,

@@ -61,8 +61,10 @@ impl Shared {
         place: &Place,
         value: &Value,
     ) -> Result<Result<Revision, Trouble>, StoreError> {
-        if let Some(seen) = self.seen.take(key) {
-            match self.put_into(key, place, value, &seen)? {
+        if let Some(at) = self.seen.take(key) {
+            let form =
+                objects::update(place.resource, key, value, None, at).map_err(|bad| self.invalid(&bad))?;
+            match self.send(place, form, Request::put) {
                 Err(Trouble::Conflict | Trouble::Missing) => {}
                 done => return Ok(done),
             }

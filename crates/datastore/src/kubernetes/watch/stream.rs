@@ -182,7 +182,10 @@ impl Stream {
             return Ok(Some(Change::Reached(at)));
         };
         Ok(Some(match kind.as_str() {
-            "DELETED" => Change::Deleted(found.key, at),
+            "DELETED" => {
+                self.shared.seen.take(&found.key);
+                Change::Deleted(found.key, at)
+            }
             _ => Change::Written(Box::new(found)),
         }))
     }

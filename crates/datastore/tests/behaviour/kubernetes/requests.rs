@@ -1,5 +1,6 @@
 //! What things cost in requests, as the client and as the server's audit log count them; and how fast they may come.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,16 +12,17 @@ use buoy_api::v3::{IpPool, IpPoolSpec};
 use buoy_core::edit::{Change, Edit};
 use buoy_core::floating::claim::{self, FirstClaim};
 use buoy_core::ipam::{Assigned, AutoAssign, AutoAssignRequest, ReserveFloating, ReserveRequest, Snapshot};
-use buoy_core::store::{Key, Part, Prefix, Record, Reply, StoreOp, Writer};
+use buoy_core::store::{FailureKind, Key, Part, Prefix, Record, Reply, Revision, StoreOp, Writer};
 use buoy_datastore::kubernetes::Options;
-use buoy_datastore::{Datastore, Requests, drive};
+use buoy_datastore::{Datastore, drive};
 use buoy_kubeserver::ADMIN;
 use jiff::Timestamp;
 
 use super::backend::{ApiServerBackend, DEPLOY, api_server, client, own_api_server};
 use super::endpoints::{endpoint, key, pod};
+use super::failure;
 use crate::records::candidate;
-use crate::tools::{addresses, get, list, written};
+use crate::tools::{addresses, events_until, get, list, written};
 
 const AGENT: &str = "system:serviceaccount:buoy-system:buoy-agent";
 
@@ -131,28 +133,41 @@ fn an_add_costs_four_requests_and_a_floating_ip_four_more() {
     };
     let binding = claim::binding_key("172.16.1.4".parse().unwrap());
     written(store.run(&StoreOp::Apply(binding, Writer("n1".to_owned()), part)));
-    assert_eq!(store.requests(), audited(&backend), "the server counts the same");
+    let of_text = |((verb, resource), count): ((&str, String), u64)| ((verb.to_owned(), resource), count);
+    let sent: BTreeMap<_, _> = store.requests().into_iter().map(of_text).collect();
+    let asked = backend.server().asked_by(AGENT).unwrap();
+    assert_eq!(sent, asked, "the server counts the same");
 }
 
-/// What the server's audit log says of the agent.
-fn audited(backend: &ApiServerBackend) -> Requests {
-    let mut sent = Requests::new();
-    for event in backend.server().audit().unwrap() {
-        if event["user"]["username"] != AGENT {
-            continue;
-        }
-        let of = &event["objectRef"];
-        let resource = of["resource"].as_str().unwrap();
-        let name = match of["apiGroup"].as_str() {
-            Some(group) => format!("{resource}.{group}"),
-            None => resource.to_owned(),
-        };
-        let verb = ["get", "list", "watch", "create", "update", "patch", "delete"]
-            .into_iter()
-            .find(|verb| event["verb"] == **verb);
-        *sent.entry((verb.unwrap(), name)).or_default() += 1;
-    }
-    sent
+#[test]
+fn a_pod_that_was_seen_is_not_read_again_for_its_endpoint() {
+    let backend = backend_with_pods();
+    let store = backend.open_as("agent");
+    let (_, from) = list(&*store, Prefix::Endpoints);
+    let create = |pod: &str| {
+        let endpoint = endpoint(pod, pod, "10.65.0.7/32");
+        written(store.run(&StoreOp::Create(key(pod), endpoint)));
+    };
+    let annotate = |pod: &str| {
+        let words = ["annotate", "pod", pod, "team=web"];
+        backend.server().kubectl(&words, "").unwrap();
+    };
+    assert_eq!(cost(&*store, "seen", || create("web0")), 1);
+    annotate("web1");
+    assert_eq!(cost(&*store, "changed since", || create("web1")), 3);
+    annotate("web2");
+    let newest = ["get", "pod", "web2", "-o", "jsonpath={.metadata.resourceVersion}"];
+    let newest = backend.server().kubectl(&newest, "").unwrap();
+    let mut watch = store.watch(&[(Prefix::Endpoints, from)]).unwrap();
+    events_until(watch.as_mut(), Revision(newest.parse().unwrap()));
+    assert_eq!(cost(&*store, "seen by a watch", || create("web2")), 1);
+
+    // Whoever was seen and is gone is asked for, and not found.
+    let delete = ["delete", "pod", "web3", "--force", "--grace-period=0"];
+    backend.server().kubectl(&delete, "").unwrap();
+    let late = StoreOp::Create(key("web3"), endpoint("web3", "web3", "10.65.0.7/32"));
+    let message = failure(&*store, &late, FailureKind::Refused);
+    assert!(message.contains("Kubernetes has no Pod"), "{message}");
 }
 
 #[test]
