@@ -165,6 +165,20 @@ pub enum Duty {
 }
 
 impl Duty {
+    /// Whether it would write again what that one, which was done, has written. An attachment's life goes on meanwhile.
+    fn repeats(&self, done: &Self) -> bool {
+        match (self, done) {
+            (Self::Publish(this), Self::Publish(done)) => {
+                let done = Attachment {
+                    phase: this.phase,
+                    ..Attachment::clone(done)
+                };
+                **this == done
+            }
+            _ => self == done,
+        }
+    }
+
     /// What kind of work it is, in a word.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -65,6 +65,28 @@ fn an_older_attachment_of_an_endpoint_is_owed_nothing_but_its_end() {
 }
 
 #[test]
+fn a_record_on_its_way_is_not_written_again_because_the_link_came_up() {
+    let (mut view, mut work) = (view(), Work::default());
+    let mut attachment = pod("web-0", 7);
+    attachment.phase = Phase::Adding;
+    view.put_attachment(attachment.clone());
+    let subject = Subject::Attachment(attachment.id.clone());
+    work.look_at([subject.clone()]);
+    let begun = work.turn(&view, now(2000));
+    assert!(matches!(begun[..], [(_, Duty::Publish(_))]), "{begun:?}");
+    work.ended(&subject, None, now(2000).mono);
+    attachment.phase = Phase::Linked;
+    view.put_attachment(attachment.clone());
+    assert_eq!(work.turn(&view, now(2000)), []);
+    let again = work.turn(&view, now(2002));
+    assert_eq!(
+        again,
+        [(subject, Duty::Publish(Box::new(attachment)))],
+        "it did not come"
+    );
+}
+
+#[test]
 fn an_attachment_without_a_link_has_no_record() {
     let mut view = view();
     let mut attachment = pod("web-0", 7);

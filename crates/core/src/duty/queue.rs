@@ -139,7 +139,7 @@ impl Work {
         }
         let wait = match (self.failed.get(subject), self.done.get(subject)) {
             (Some(failure), _) if failure.until > now.mono => Some(failure.until),
-            (None, Some((done, at))) if *done == duty && now.mono < at.after(BELIEVED) => {
+            (None, Some((done, at))) if duty.repeats(done) && now.mono < at.after(BELIEVED) => {
                 Some(at.after(BELIEVED))
             }
             _ => None,
