@@ -230,7 +230,9 @@ impl ApiServer {
     /// What the audit log has told so far.
     pub fn audit(&self) -> Result<Vec<Json>> {
         let text = std::fs::read_to_string(self.directory.path().join("audit.log"))?;
-        let events = text.lines().map(serde_json::from_str);
+        // The last line may be half written.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let events = whole.lines().map(serde_json::from_str);
         events
             .collect::<Result<_, _>>()
             .context("the audit log is not JSON")

@@ -1,6 +1,6 @@
-//! The rights that a user has used, and those that a manifest grants.
+//! What a user has asked for, the rights that were used for that, and those that a manifest grants.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +12,23 @@ use crate::ApiServer;
 type Right = (String, String, String);
 
 impl ApiServer {
+    /// How often a user has asked for what, by verb and by resource with its group, whatever the answer. A watch counts again
+    /// when it ends.
+    pub fn asked_by(&self, user: &str) -> Result<BTreeMap<(String, String), u64>> {
+        let mut asked = BTreeMap::new();
+        let events = self.audit()?;
+        for event in events.iter().filter(|event| event["user"]["username"] == user) {
+            let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
+            let resource = text(&event["objectRef"]["resource"]);
+            let resource = match event["objectRef"]["apiGroup"].as_str() {
+                Some(group) => format!("{resource}.{group}"),
+                None => resource,
+            };
+            *asked.entry((text(&event["verb"]), resource)).or_default() += 1;
+        }
+        Ok(asked)
+    }
+
     /// Sees that a user has used each right that a manifest grants, and no other. Error: what is amiss.
     pub fn uses_exactly(&self, user: &str, manifest: &Path) -> Result<()> {
         let events = self.audit()?;
