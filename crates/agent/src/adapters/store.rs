@@ -1,36 +1,38 @@
 //! Carries out duties: drives the protocols against the datastore.
 //!
 //! Whatever assigns or releases own addresses runs on one thread, with what it wrote last at hand: so requests that come
-//! by the dozen do not fight each other over one block. And whoever gives an address away, or takes it, does not wait until
-//! all is said that is to be said of others: a node that is drained has much to say at once.
+//! by the dozen do not fight each other over one block; and so do claims of floating IPs that lie in one. Whoever gives an
+//! address away, or takes it, does not wait until all is said that is to be said of others: a node that is drained has much
+//! to say at once.
 
+mod context;
 mod lease;
 mod own;
 mod written;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
 use anyhow::Result;
-use buoy_api::binding::Term;
 use buoy_api::ip::FloatingIp;
 use buoy_core::duty::{AT_ONCE, Duty};
 use buoy_core::edit::{Change, Edit, EditError};
 use buoy_core::floating::claim::{self, FirstClaim};
 use buoy_core::floating::collect::{Collect, Free};
 use buoy_core::floating::lease::{Holder, KeepLease, RevokeLease};
-use buoy_core::ipam::{Asker, ReserveFloating, ReserveRequest, Snapshot};
+use buoy_core::ipam::{ReserveFloating, ReserveRequest};
 use buoy_core::records;
-use buoy_core::store::{Key, Part, Record, Reply, StoreOp, Value, Writer};
+use buoy_core::store::{Key, Part, Reply, StoreOp, Value, Writer};
 use buoy_core::subject::Subject;
 use buoy_core::time::Now;
 use buoy_core::view::View;
 use buoy_datastore::{Datastore, drive};
-use crossbeam_channel::{Receiver, Sender, bounded};
-use ipnet::IpNet;
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use tracing::debug;
 
+use self::context::Context;
 use self::written::Written;
 use crate::clock;
 use crate::inputs::{Input, Outcome};
@@ -39,6 +41,8 @@ use crate::metrics::datastore::Counts;
 
 /// Threads for owners of floating IPs, and for everything else.
 const THREADS: usize = 2;
+/// Addresses that have all but these bits in common are in one block, where blocks have the default size.
+const BLOCK_BITS: u32 = 6;
 
 /// A duty with what its protocol needs to know.
 #[derive(Debug)]
@@ -48,18 +52,6 @@ pub(crate) struct Job {
     context: Context,
 }
 
-#[derive(Clone, Debug)]
-struct Context {
-    snapshot: Arc<Snapshot>,
-    asker: Asker,
-    cached: Vec<Record>,
-    /// How often the datastore was restored by then.
-    restores: u64,
-    identity: String,
-    term_floor: Term,
-    now: Now,
-}
-
 /// The threads.
 #[derive(Debug)]
 pub(crate) struct StoreAdapter {
@@ -67,6 +59,7 @@ pub(crate) struct StoreAdapter {
     lease: Sender<Job>,
     sighting: Sender<Job>,
     owner: Sender<Job>,
+    claims: [Sender<Job>; THREADS],
     other: Sender<Job>,
 }
 
@@ -77,36 +70,38 @@ impl StoreAdapter {
         metrics: &Metrics,
         inputs: &Sender<Input>,
     ) -> Result<Self> {
-        let spawn =
-            |name: &str, jobs: Receiver<Job>| spawn(name, store, metrics.datastore.clone(), inputs, jobs);
+        let spawn = |name: &str, jobs: Jobs| spawn(name, store, metrics.datastore.clone(), inputs, jobs);
         let (own, own_jobs) = bounded(AT_ONCE);
         let (lease, lease_jobs) = bounded(AT_ONCE);
         let (sighting, sighting_jobs) = bounded(AT_ONCE);
         let (owner, owner_jobs) = bounded(AT_ONCE);
         let (other, other_jobs) = bounded(AT_ONCE);
-        spawn("store-ipam", own_jobs)?;
-        spawn("store-lease", lease_jobs)?;
-        spawn("store-sighting", sighting_jobs)?;
-        for n in 0..THREADS {
-            spawn(&format!("store-owner-{n}"), owner_jobs.clone())?;
-            spawn(&format!("store-{n}"), other_jobs.clone())?;
+        let claims: [_; THREADS] = std::array::from_fn(|_| bounded(AT_ONCE));
+        spawn("store-ipam", Box::new(own_jobs.into_iter()))?;
+        spawn("store-lease", Box::new(lease_jobs.into_iter()))?;
+        spawn("store-sighting", Box::new(sighting_jobs.into_iter()))?;
+        for (n, (_, claim_jobs)) in claims.iter().enumerate() {
+            spawn(&format!("store-owner-{n}"), either(&owner_jobs, claim_jobs))?;
+            spawn(&format!("store-{n}"), Box::new(other_jobs.clone().into_iter()))?;
         }
         Ok(Self {
             own,
             lease,
             sighting,
             owner,
+            claims: claims.map(|(claims, _)| claims),
             other,
         })
     }
 
     /// What waits for which thread.
     pub(crate) fn queues(&self) -> [(&'static str, usize); 5] {
+        let claims: usize = self.claims.iter().map(Sender::len).sum();
         [
             ("store-ipam", self.own.len()),
             ("store-lease", self.lease.len()),
             ("store-sighting", self.sighting.len()),
-            ("store-owner", self.owner.len()),
+            ("store-owner", self.owner.len() + claims),
             ("store", self.other.len()),
         ]
     }
@@ -118,12 +113,10 @@ impl StoreAdapter {
             Duty::Allocate(_) | Duty::Reallocate(_) | Duty::Retire(_) => &self.own,
             Duty::KeepLease(_) | Duty::ProlongLease(_) | Duty::LeaveLease(_) => &self.lease,
             Duty::ReadLease { .. } | Duty::RevokeLease { .. } => &self.sighting,
-            Duty::FirstClaim { .. }
-            | Duty::Claim { .. }
-            | Duty::Restamp { .. }
-            | Duty::Reassert { .. }
-            | Duty::Offer { .. }
-            | Duty::Release { .. } => &self.owner,
+            Duty::FirstClaim { floating, .. }
+            | Duty::Claim { floating, .. }
+            | Duty::Reassert { floating, .. } => &self.claims[lane(floating)],
+            Duty::Restamp { .. } | Duty::Offer { .. } | Duty::Release { .. } => &self.owner,
             _ => &self.other,
         };
         // The threads outlive the loop, and no more duties are under way than fit the queue.
@@ -137,12 +130,35 @@ impl StoreAdapter {
     }
 }
 
+/// What a thread has to do, as it comes.
+type Jobs = Box<dyn Iterator<Item = Job> + Send>;
+
+/// Jobs from two queues.
+fn either(one: &Receiver<Job>, other: &Receiver<Job>) -> Jobs {
+    let (one, other) = (one.clone(), other.clone());
+    Box::new(std::iter::from_fn(move || {
+        select! {
+            recv(one) -> job => job.ok(),
+            recv(other) -> job => job.ok(),
+        }
+    }))
+}
+
+/// Which thread claims an address. Those of one block have the same: of two writers of a block one fails.
+fn lane(floating: FloatingIp) -> usize {
+    let bits = match floating.addr() {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    usize::try_from((bits >> BLOCK_BITS) % THREADS as u128).unwrap_or_default()
+}
+
 fn spawn(
     name: &str,
     store: &Arc<dyn Datastore>,
     counts: Counts,
     inputs: &Sender<Input>,
-    jobs: Receiver<Job>,
+    jobs: Jobs,
 ) -> Result<()> {
     let mut performer = Performer {
         store: Arc::clone(store),
@@ -166,80 +182,6 @@ fn spawn(
     Ok(())
 }
 
-impl Context {
-    fn of(duty: &Duty, view: &View, now: Now) -> Self {
-        let namespace = match duty {
-            Duty::Allocate(attachment) | Duty::Reallocate(attachment) => Some(&attachment.endpoint.namespace),
-            _ => None,
-        };
-        let needs_pools = matches!(
-            duty,
-            Duty::Allocate(_)
-                | Duty::Reallocate(_)
-                | Duty::FirstClaim { .. }
-                | Duty::Claim { .. }
-                | Duty::Reassert { .. }
-        );
-        let snapshot = if needs_pools {
-            snapshot(view)
-        } else {
-            Snapshot::default()
-        };
-        let node = view.nodes.get(view.settings.node.as_str());
-        Self {
-            snapshot: Arc::new(snapshot),
-            asker: Asker {
-                host: view.settings.node.clone(),
-                node_labels: node.map(|node| node.metadata.labels.clone()).unwrap_or_default(),
-                namespace_labels: namespace.map(|n| view.namespace_labels(n)).unwrap_or_default(),
-            },
-            cached: match duty {
-                Duty::Allocate(_) => own_blocks(view),
-                Duty::FirstClaim { floating, .. }
-                | Duty::Claim { floating, .. }
-                | Duty::Reassert { floating, .. } => block_of(view, *floating).into_iter().collect(),
-                _ => Vec::new(),
-            },
-            restores: view.restores(),
-            identity: view.settings.identity.clone(),
-            term_floor: view.term_floor(),
-            now,
-        }
-    }
-}
-
-fn snapshot(view: &View) -> Snapshot {
-    Snapshot {
-        pools: view.pools.values().cloned().collect(),
-        reserved: view
-            .reservations
-            .values()
-            .flat_map(|r| r.spec.reserved_cidrs.clone())
-            .collect(),
-        config: view.ipam.get(&()).cloned().unwrap_or_default(),
-    }
-}
-
-/// Blocks of this node as the view has them.
-fn own_blocks(view: &View) -> Vec<Record> {
-    let blocks = view.affinities.iter();
-    blocks.filter_map(|(cidr, _)| block(view, cidr)).collect()
-}
-
-/// The block of an address, whoever has it.
-fn block_of(view: &View, floating: FloatingIp) -> Option<Record> {
-    block(view, &view.block_of(floating.addr())?.cidr)
-}
-
-fn block(view: &View, cidr: &IpNet) -> Option<Record> {
-    let (block, revision) = view.blocks.versioned(cidr)?;
-    Some(Record {
-        key: Key::Block(*cidr),
-        revision,
-        value: Ok(Value::Block(block.clone())),
-    })
-}
-
 struct Performer {
     store: Arc<dyn Datastore>,
     written: Written,
@@ -261,16 +203,17 @@ impl Performer {
             Duty::Free { floating, stamp } => outcome(drive(self.store.as_ref(), Free::new(floating, stamp))),
             Duty::Allocate(attachment) => Outcome::Assigned(self.allocate(&attachment, job.context)),
             Duty::Publish(attachment) => {
-                let node = job.context.asker.host;
-                self.edit(records::endpoint_key(&attachment), |found| {
-                    records::published(found, &attachment, &node)
-                })
+                let (node, known) = (job.context.asker.host, job.context.endpoint);
+                let published = |found: Option<&Value>| records::published(found, &attachment, &node);
+                // Where nothing is known there most likely is none: whoever is wrong about that meets a conflict.
+                let edit = Edit::knowing(records::endpoint_key(&attachment), known, published);
+                outcome(drive(self.store.as_ref(), edit))
             }
             Duty::Republish(before) => self.edit(records::key_of(&before), |found| {
                 records::republished(found, &before)
             }),
             Duty::Reallocate(attachment) => outcome(self.reallocate(&attachment, job.context)),
-            Duty::Retire(attachment) => self.retire(&attachment, job.context.restores),
+            Duty::Retire(attachment) => self.retire(&attachment, job.context),
             Duty::FirstClaim {
                 floating,
                 namespace,

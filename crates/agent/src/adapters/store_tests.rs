@@ -1,10 +1,11 @@
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use buoy_api::binding::{Binding, BindingSpec, Offer, Target};
+use buoy_api::binding::{Binding, BindingSpec, Epoch, Offer, Owner, Target, Term};
 use buoy_api::meta::ObjectMeta;
 use buoy_api::v3::IpPool;
 use buoy_core::endpoint::Attachment;
-use buoy_core::store::{Prefix, Revision};
+use buoy_core::store::{Delta, Prefix, Revision};
 use buoy_core::view::{Gate, Routing, Settings};
 use buoy_datastore::sqlite::{Options, Sqlite};
 use buoy_datastore::{Watch, WatchError};
@@ -144,4 +145,76 @@ fn a_pool_that_was_just_made_gives_addresses() {
     let made = store.run(&StoreOp::Create(Key::Pool("pods".to_owned()), pool));
     assert!(matches!(made, Reply::Written(_)), "{made:?}");
     assert_eq!(assigned().unwrap().len(), 1);
+}
+
+/// A store that takes its time, and counts who came too late.
+#[derive(Debug)]
+struct Contended {
+    store: Sqlite,
+    conflicts: AtomicU32,
+}
+
+impl Datastore for Contended {
+    fn name(&self) -> &str {
+        self.store.name()
+    }
+
+    fn run(&self, op: &StoreOp) -> Reply {
+        std::thread::sleep(Duration::from_millis(5));
+        let reply = self.store.run(op);
+        if reply == Reply::Conflict {
+            self.conflicts.fetch_add(1, Ordering::Relaxed);
+        }
+        reply
+    }
+
+    fn watch(&self, interest: &[(Prefix, Revision)]) -> Result<Box<dyn Watch>, WatchError> {
+        self.store.watch(interest)
+    }
+}
+
+#[test]
+fn claims_of_one_block_do_not_get_in_each_others_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(Contended {
+        store: Sqlite::open(&directory.path().join("store.db"), Options::default()).unwrap(),
+        conflicts: AtomicU32::new(0),
+    });
+    let (inputs, ended) = bounded(64);
+    let shared: Arc<dyn Datastore> = Arc::<Contended>::clone(&store);
+    let adapter = StoreAdapter::start(&shared, &Metrics::new(), &inputs).unwrap();
+    let (mut view, now) = (view(), clock::now());
+    let spec = serde_json::from_value(json!({"cidr": "172.16.1.0/24", "assignmentMode": "Manual"})).unwrap();
+    let delta = Delta {
+        key: Key::Pool("floating".to_owned()),
+        revision: Revision(1),
+        value: Some(Ok(Value::Pool(IpPool::new(ObjectMeta::named("floating"), spec)))),
+    };
+    view.apply(delta, now.mono);
+    let owner = Owner {
+        node: "n1".to_owned(),
+        workload: "web-0".to_owned(),
+        endpoint: "eth0".to_owned(),
+        internal_ip: "10.65.0.7".parse().unwrap(),
+        uid: "u".to_owned(),
+        term: Term(1),
+    };
+    let claimed = 1..=8;
+    for last in claimed.clone() {
+        let duty = Duty::FirstClaim {
+            floating: floating(last),
+            namespace: "shop".to_owned(),
+            owner: owner.clone(),
+            floor: Epoch(0),
+        };
+        adapter.perform(Subject::Binding(floating(last)), duty, &view, now);
+    }
+    for _ in claimed {
+        let claimed = ended.recv_timeout(SOON).unwrap();
+        assert!(
+            matches!(claimed, Input::Performed(_, Outcome::Done)),
+            "{claimed:?}"
+        );
+    }
+    assert_eq!(store.conflicts.load(Ordering::Relaxed), 0);
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use buoy_api::ip::Family;
+use buoy_core::edit::{Change, Edit};
 use buoy_core::endpoint::{AddressRequest, Attachment};
 use buoy_core::ipam::{
     Ask, AssignAddress, AssignAddressRequest, Assigned, AutoAssign, AutoAssignRequest, Grant, IpamError,
@@ -15,7 +16,8 @@ use buoy_core::store::{Prefix, Value};
 use buoy_datastore::{drive, list};
 use ipnet::IpNet;
 
-use super::{Context, Performer};
+use super::context::Context;
+use super::{Performer, outcome};
 use crate::inputs::Outcome;
 
 impl Performer {
@@ -106,17 +108,25 @@ impl Performer {
     }
 
     /// Releases an attachment's addresses, and then its record.
-    pub(super) fn retire(&mut self, attachment: &Attachment, restores: u64) -> Outcome {
+    pub(super) fn retire(&mut self, attachment: &Attachment, context: Context) -> Outcome {
         let handle = attachment.request.handle(&attachment.id);
         if !attachment.request.is_given() {
             match drive(self.store.as_ref(), ReleaseHandle::new(handle)) {
-                Ok(released) => self.written.remember(released.written, restores),
+                Ok(released) => self.written.remember(released.written, context.restores),
                 Err(error) => return Outcome::Failed(error.to_string()),
             }
         }
-        self.edit(records::endpoint_key(attachment), |found| {
-            records::retired(found, attachment)
-        })
+        let retired = |found: Option<&Value>| records::retired(found, attachment);
+        let key = records::endpoint_key(attachment);
+        // Where it is not known it may be that it was just written.
+        let known = context
+            .endpoint
+            .filter(|(known, _)| retired(Some(known)) == Change::Delete);
+        let edit = match known {
+            Some(known) => Edit::knowing(key, Some(known), retired),
+            None => Edit::new(key, retired),
+        };
+        outcome(drive(self.store.as_ref(), edit))
     }
 }
 
