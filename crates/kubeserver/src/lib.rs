@@ -49,6 +49,9 @@ const MADE: [&str; 9] = [
 /// Who may do everything.
 pub const ADMIN: &str = "admin";
 
+/// The service account of agents.
+pub const AGENT: &str = "system:serviceaccount:buoy-system:buoy-agent";
+
 /// Tells whom the server knows, each with the token `<user>-token`: name, user, groups.
 const USERS: &str = "admin-token,admin,1,system:masters\n\
     agent-token,system:serviceaccount:buoy-system:buoy-agent,2,\"system:serviceaccounts,system:serviceaccounts:buoy-system\"\n\
@@ -189,6 +192,27 @@ impl ApiServer {
             .env("KUBECONFIG", self.kubeconfig(ADMIN))
             .env("HOME", self.directory.path());
         process::output(command, input)
+    }
+
+    /// A token of the agents' account, which is good for as long as a secret is there, of this name in the account's
+    /// namespace. The secret is made.
+    pub fn token(&self, secret: &str) -> Result<String> {
+        let within = ["--namespace", "buoy-system"];
+        self.kubectl(
+            &[&["create", "secret", "generic", secret][..], &within].concat(),
+            "",
+        )?;
+        let bound = ["--bound-object-kind", "Secret", "--bound-object-name", secret];
+        self.kubectl(
+            &[&["create", "token", "buoy-agent"][..], &bound, &within].concat(),
+            "",
+        )
+    }
+
+    /// Takes the secret of a token away.
+    pub fn end_token(&self, secret: &str) -> Result<()> {
+        let delete = ["delete", "secret", secret, "--namespace", "buoy-system"];
+        self.kubectl(&delete, "").map(drop)
     }
 
     /// Creates objects from files or directories of YAML, and waits until definitions among them are in force.

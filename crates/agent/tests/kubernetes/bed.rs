@@ -12,12 +12,9 @@ use std::time::{Duration, Instant};
 use buoy_cni::client::{Client, Deadline};
 use buoy_cni_spec::agent::{AddRequest, Body, PluginRequest, Request, Response};
 use buoy_kernel::netns::Netns;
-use buoy_kubeserver::{ADMIN, ApiServer};
+use buoy_kubeserver::{ADMIN, AGENT, ApiServer};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value as Json, json};
-
-/// Who the agent is to the server.
-pub(crate) const AGENT: &str = "system:serviceaccount:buoy-system:buoy-agent";
 
 pub(crate) const NODE: &str = r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}"#;
 /// What says that an agent has begun.
@@ -50,6 +47,15 @@ pub(crate) struct Bed {
 impl Bed {
     /// A server that knows our records and rights, and an agent, which gets these words more.
     pub(crate) fn begin(more: &[&str]) -> Self {
+        Self::begin_by(|server, directory| {
+            let mut command = agent_command(server, directory);
+            command.args(more);
+            command
+        })
+    }
+
+    /// The same with an agent that is started by another command, which may use a directory.
+    pub(crate) fn begin_by(agent: impl FnOnce(&ApiServer, &Path) -> Command) -> Self {
         // What this thread starts is where it is: server, agent and all they do to the network.
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         for args in [
@@ -64,11 +70,7 @@ impl Bed {
             .unwrap();
         let directory = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        let agent = agent_command(&server, directory.path())
-            .args(more)
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let agent = agent(&server, directory.path()).stderr(log).spawn().unwrap();
         Self {
             _agent: Agent(agent),
             server,
@@ -173,7 +175,8 @@ fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy")
 }
 
-fn agent_command(server: &ApiServer, directory: &Path) -> Command {
+/// The built agent of node `n1`, which finds the server by a kubeconfig.
+pub(crate) fn agent_command(server: &ApiServer, directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_buoy-agent"));
     let path = |name: &str| directory.join(name).display().to_string();
     command

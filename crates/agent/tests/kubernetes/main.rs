@@ -6,10 +6,12 @@
 mod bed;
 mod requests;
 mod rights;
+mod tokens;
 
+use buoy_kubeserver::AGENT;
 use serde_json::{Value as Json, json};
 
-use crate::bed::{AGENT, Bed, NODE, Pod};
+use crate::bed::{Bed, NODE, Pod};
 
 const POOL: &str = r#"{"apiVersion": "crd.projectcalico.org/v1", "kind": "IPPool", "metadata": {"name": "pods"},
     "spec": {"cidr": "10.65.0.0/24", "blockSize": 26, "ipipMode": "Never", "vxlanMode": "Never"}}"#;

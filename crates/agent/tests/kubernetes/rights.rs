@@ -8,10 +8,10 @@ use buoy_api::annotations::FLOATING_IPS;
 use buoy_api::ipam::{AffinityOwner, AffinityState, BlockAffinity};
 use buoy_core::ipam::block;
 use buoy_core::store::{Key, Reply, StoreOp, Value};
-use buoy_kubeserver::ADMIN;
+use buoy_kubeserver::{ADMIN, AGENT};
 use serde_json::json;
 
-use crate::bed::{AGENT, Bed, Pod};
+use crate::bed::{Bed, Pod};
 
 /// The only block of the first is another node's when the agent begins.
 const POOLS: [&str; 3] = [

@@ -11,6 +11,7 @@ mod requests;
 mod restore;
 mod rights;
 mod survey;
+mod tokens;
 
 pub(crate) use backend::api_server;
 

@@ -15,7 +15,7 @@ use buoy_core::ipam::{Assigned, AutoAssign, AutoAssignRequest, ReserveFloating, 
 use buoy_core::store::{FailureKind, Key, Part, Prefix, Record, Reply, Revision, StoreOp, Writer};
 use buoy_datastore::kubernetes::Options;
 use buoy_datastore::{Datastore, drive};
-use buoy_kubeserver::ADMIN;
+use buoy_kubeserver::{ADMIN, AGENT};
 use jiff::Timestamp;
 
 use super::backend::{ApiServerBackend, DEPLOY, api_server, client, own_api_server};
@@ -23,8 +23,6 @@ use super::endpoints::{endpoint, key, pod};
 use super::failure;
 use crate::records::candidate;
 use crate::tools::{addresses, events_until, get, list, written};
-
-const AGENT: &str = "system:serviceaccount:buoy-system:buoy-agent";
 
 fn pools() -> Vec<IpPool> {
     let pool =

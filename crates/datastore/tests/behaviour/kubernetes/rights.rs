@@ -23,6 +23,7 @@ use buoy_core::store::{FailureKind, Key, Part, Prefix, Reply, StoreOp, Value, Wr
 use buoy_core::time::Mono;
 use buoy_core::view;
 use buoy_datastore::{Datastore, Feed, drive, follow};
+use buoy_kubeserver::AGENT;
 
 use super::backend::{ApiServerBackend, DEPLOY, own_api_server};
 use super::endpoints::{endpoint, key, pod};
@@ -30,8 +31,6 @@ use super::failure;
 use super::nodes::NODE;
 use crate::records::candidate;
 use crate::tools::{Backend, addresses, get, list, written};
-
-const AGENT: &str = "system:serviceaccount:buoy-system:buoy-agent";
 
 #[test]
 fn an_agent_needs_exactly_the_rights_that_it_is_given() {
