@@ -11,6 +11,7 @@
 mod binary;
 mod pool;
 mod process;
+mod proxy;
 mod rights;
 pub mod settings;
 
@@ -26,6 +27,7 @@ use tempfile::TempDir;
 pub use binary::{binary, helm};
 pub use pool::{Lent, Pool};
 use process::Process;
+pub use proxy::ConnectProxy;
 
 /// Longest that a start may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);

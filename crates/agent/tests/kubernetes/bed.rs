@@ -17,6 +17,9 @@ use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value as Json, json};
 
 pub(crate) const NODE: &str = r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}"#;
+/// The node's address.
+pub(crate) const OWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
 /// What says that an agent has begun.
 const CLUSTER: &str = "clusterinformations.crd.projectcalico.org/default";
 
@@ -47,24 +50,24 @@ pub(crate) struct Bed {
 impl Bed {
     /// A server that knows our records and rights, and an agent, which gets these words more.
     pub(crate) fn begin(more: &[&str]) -> Self {
-        Self::begin_by(|server, directory| {
+        Self::begin_by(Ipv4Addr::LOCALHOST, |server, directory| {
             let mut command = agent_command(server, directory);
             command.args(more);
             command
         })
     }
 
-    /// The same with an agent that is started by another command, which may use a directory.
-    pub(crate) fn begin_by(agent: impl FnOnce(&ApiServer, &Path) -> Command) -> Self {
+    /// The same with a server at this address, and an agent that is started by another command, which may use a directory.
+    pub(crate) fn begin_by(address: Ipv4Addr, agent: impl FnOnce(&ApiServer, &Path) -> Command) -> Self {
         // What this thread starts is where it is: server, agent and all they do to the network.
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         for args in [
             ["link", "set", "lo", "up"].as_slice(),
-            &["address", "add", "192.0.2.1/24", "dev", "lo"],
+            &["address", "add", &format!("{OWN}/24"), "dev", "lo"],
         ] {
             assert!(Command::new("ip").args(args).status().unwrap().success());
         }
-        let server = ApiServer::start(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+        let server = ApiServer::start(IpAddr::V4(address)).unwrap();
         server
             .create(&[&deploy().join("crds"), &deploy().join("rbac.yaml")])
             .unwrap();
@@ -180,7 +183,7 @@ pub(crate) fn agent_command(server: &ApiServer, directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_buoy-agent"));
     let path = |name: &str| directory.join(name).display().to_string();
     command
-        .args(["--node-name", "n1", "--node-ip", "192.0.2.1"])
+        .args(["--node-name", "n1", "--node-ip", &OWN.to_string()])
         .args(["--routing", "kernel", "--datastore", "kubernetes:"])
         .args([
             "--socket",

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "what an ADD costs is to be read, too")]
 
 mod bed;
+mod proxies;
 mod requests;
 mod rights;
 mod tokens;

@@ -1,5 +1,6 @@
 //! An agent in a pod: it finds the server by its environment, and knows itself by files that the kubelet renews.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,7 +15,7 @@ const IN_A_POD: &str = r#"mount -t tmpfs tmpfs /run && mkdir -p /run/secrets/kub
 
 #[test]
 fn an_agent_in_a_pod_outlives_its_token() {
-    let mut bed = Bed::begin_by(in_a_pod);
+    let mut bed = Bed::begin_by(Ipv4Addr::LOCALHOST, in_a_pod);
     bed.create(NODE);
     let version = json!(env!("CARGO_PKG_VERSION"));
     let mark = "/metadata/annotations/buoy.dev~1agent";
@@ -30,7 +31,7 @@ fn an_agent_in_a_pod_outlives_its_token() {
 }
 
 /// The agent as a pod's container starts it.
-fn in_a_pod(server: &ApiServer, directory: &Path) -> Command {
+pub(crate) fn in_a_pod(server: &ApiServer, directory: &Path) -> Command {
     let account = account(directory);
     std::fs::create_dir(&account).unwrap();
     let authority = server.kubeconfig(ADMIN).with_file_name("certs/apiserver.crt");

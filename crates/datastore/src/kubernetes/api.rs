@@ -11,6 +11,7 @@ use kube::Client;
 use kube::client::Body;
 
 use super::pace::Pace;
+use super::proxies;
 use super::settings::Settings;
 use super::trouble::{Status, Trouble, unavailable};
 use crate::Requests;
@@ -113,12 +114,20 @@ impl Request {
     }
 }
 
-/// The API server, and the client for it while there is one.
+/// How the API server is reached.
+#[derive(Clone)]
+struct Way {
+    client: Client,
+    /// The proxy, as messages show it.
+    proxy: Option<String>,
+}
+
+/// The API server, and the way to it while there is one.
 pub(super) struct Api {
     settings: Settings,
     timeout: Duration,
     silence: Duration,
-    client: Mutex<Option<Client>>,
+    way: Mutex<Option<Way>>,
     pace: Pace,
     sent: Mutex<Requests>,
     /// Whether the last request got no answer.
@@ -140,7 +149,7 @@ impl Api {
             settings,
             timeout,
             silence,
-            client: Mutex::new(None),
+            way: Mutex::new(None),
             sent: Mutex::default(),
             is_silent: AtomicBool::new(false),
         }
@@ -186,7 +195,7 @@ impl Api {
             Ok(result) => result,
             Err(_) => {
                 self.answers(false);
-                Err(Trouble::late(time))
+                Err(self.late())
             }
         }
     }
@@ -199,7 +208,7 @@ impl Api {
             Ok(result) => result,
             Err(_) => {
                 self.answers(false);
-                Err(Trouble::late(time))
+                Err(self.late())
             }
         }
     }
@@ -223,13 +232,17 @@ impl Api {
     }
 
     async fn send(&self, request: &Request) -> Result<Body, Trouble> {
-        let client = self.client().await?;
+        let Way { client, proxy } = self.way().await?;
         self.count(request);
         let response = client.send(request.build()?).await.map_err(|error| {
             // Certificates may have been renewed since.
             self.forget();
             self.answers(false);
-            Trouble::from(error)
+            let trouble = Trouble::from(error);
+            match &proxy {
+                Some(proxy) => trouble.by_way_of(proxy),
+                None => trouble,
+            }
         })?;
         self.answers(true);
         let code = response.status();
@@ -240,9 +253,9 @@ impl Api {
         Err(Status::of_answer(code, &body).trouble(&request.what.name()))
     }
 
-    async fn client(&self) -> Result<Client, Trouble> {
-        if let Some(client) = self.lock().clone() {
-            return Ok(client);
+    async fn way(&self) -> Result<Way, Trouble> {
+        if let Some(way) = self.lock().clone() {
+            return Ok(way);
         }
         let config = self.settings.config().await;
         let mut config = config.map_err(|message| Trouble::NotDone(Cause::refused(message)))?;
@@ -251,8 +264,11 @@ impl Api {
         config.reset_reader_on_write = true;
         // Only who knows what the request does may send it twice.
         config.default_retry = false;
-        let client = Client::try_from(config).map_err(Trouble::from)?;
-        Ok(self.lock().get_or_insert(client).clone())
+        let way = Way {
+            proxy: config.proxy_url.as_ref().map(proxies::shown),
+            client: Client::try_from(config).map_err(Trouble::from)?,
+        };
+        Ok(self.lock().get_or_insert(way).clone())
     }
 
     fn answers(&self, it_does: bool) {
@@ -263,15 +279,21 @@ impl Api {
     /// do not reach, does not end its connections.
     pub(super) fn silence(&self) -> Option<Trouble> {
         let is_silent = self.is_silent.load(Ordering::Relaxed);
-        is_silent.then(|| Trouble::late(self.timeout))
+        is_silent.then(|| self.late())
+    }
+
+    fn late(&self) -> Trouble {
+        let way = self.lock();
+        let proxy = way.as_ref().and_then(|way| way.proxy.as_deref());
+        Trouble::late(self.timeout, proxy)
     }
 
     fn forget(&self) {
         *self.lock() = None;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Client>> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Way>> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,6 +13,7 @@
 mod api;
 mod events;
 mod pace;
+mod proxies;
 mod read;
 mod seen;
 mod settings;

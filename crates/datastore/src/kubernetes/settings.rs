@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 
 use kube::Config;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde_json::json;
 
 use super::pace::Rate;
+use super::proxies::{self, Proxies};
 use crate::cause::chain;
 use crate::codec::objects::CalicoGroup;
 use crate::environment;
@@ -30,6 +31,7 @@ pub(super) struct Settings {
     pub calico: CalicoGroup,
     /// How fast to ask.
     pub rate: Rate,
+    proxies: Proxies,
     source: Source,
 }
 
@@ -65,6 +67,7 @@ impl Settings {
     ///
     /// Error: a message for people.
     pub(super) fn parse(url: &str, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let proxies = Proxies::of(&env);
         let env = environment::of_calico(env);
         let rest = url.strip_prefix("kubernetes:").unwrap_or(url);
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -98,6 +101,7 @@ impl Settings {
             namespace,
             calico: calico_group(env("API_GROUP").as_deref())?,
             rate: rate(qps.as_deref(), burst.as_deref())?,
+            proxies,
             source,
         })
     }
@@ -106,30 +110,41 @@ impl Settings {
     ///
     /// Error: a message for people.
     pub(super) async fn config(&self) -> Result<Config, String> {
-        match &self.source {
-            Source::InCluster => Config::incluster()
-                .map_err(|error| format!("the pod's service account cannot be read: {}", chain(&error))),
-            Source::Kubeconfig { path, context } => {
-                let complaint = |error: &dyn std::error::Error| {
-                    format!("kubeconfig cannot be used: {}: {}", path.display(), chain(error))
-                };
-                let kubeconfig = Kubeconfig::read_from(path).map_err(|error| complaint(&error))?;
-                let options = KubeConfigOptions {
-                    context: context.clone(),
-                    ..KubeConfigOptions::default()
-                };
-                let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-                config.map_err(|error| complaint(&error))
+        let (mut config, proxy) = self.source.config().await?;
+        // The client's own idea of who is reached without proxy is another than kubectl's.
+        config.proxy_url = self.proxies.toward(&config.cluster_url, proxy.as_deref())?;
+        Ok(config)
+    }
+}
+
+impl Source {
+    /// How to reach a server, and the proxy that is named for it.
+    async fn config(&self) -> Result<(Config, Option<String>), String> {
+        let (kubeconfig, context, what) = match self {
+            Self::InCluster => {
+                let config = Config::incluster().map_err(|error| {
+                    format!("the pod's service account cannot be read: {}", chain(&error))
+                })?;
+                return Ok((config, None));
             }
-            Source::Variables(text) => {
-                let complaint = |error: &dyn std::error::Error| {
-                    format!("the K8S_ variables cannot be used: {}", chain(error))
-                };
-                let kubeconfig: Kubeconfig = serde_json::from_str(text).map_err(|error| complaint(&error))?;
-                let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-                config.map_err(|error| complaint(&error))
+            Self::Kubeconfig { path, context } => {
+                let what = format!("kubeconfig cannot be used: {}", path.display());
+                (Kubeconfig::read_from(path), context.clone(), what)
             }
-        }
+            Self::Variables(text) => {
+                let kubeconfig = Kubeconfig::from_yaml(text);
+                (kubeconfig, None, "the K8S_ variables cannot be used".to_owned())
+            }
+        };
+        let complaint = |error: KubeconfigError| format!("{what}: {}", chain(&error));
+        let kubeconfig = kubeconfig.map_err(complaint)?;
+        let proxy = proxies::named(&kubeconfig, context.as_deref());
+        let options = KubeConfigOptions {
+            context,
+            ..KubeConfigOptions::default()
+        };
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+        Ok((config.map_err(complaint)?, proxy))
     }
 }
 

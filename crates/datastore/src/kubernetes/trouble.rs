@@ -42,9 +42,18 @@ pub(super) fn unavailable(reason: impl Display) -> Cause {
 }
 
 impl Trouble {
-    /// No answer came in time.
-    pub(super) fn late(after: Duration) -> Self {
-        Self::Lost(unavailable(format!("no answer within {after:?}")))
+    /// No answer came in time, by way of a proxy if there is one.
+    pub(super) fn late(after: Duration, proxy: Option<&str>) -> Self {
+        let by = proxy.map_or_else(String::new, |proxy| format!(" by way of the proxy {proxy}"));
+        Self::Lost(unavailable(format!("no answer within {after:?}{by}")))
+    }
+
+    /// The same, by the name of the proxy if it is one that did not do its part.
+    pub(super) fn by_way_of(self, proxy: &str) -> Self {
+        match self {
+            Self::NotDone(cause) if cause.reason.contains(OF_PROXY) => Self::NotDone(of_proxy(proxy, &cause)),
+            other => other,
+        }
     }
 
     /// What it is to somebody who wanted to write after it.
@@ -112,6 +121,27 @@ fn never_connected(error: &(dyn std::error::Error + 'static)) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// How messages of the client begin that are about a proxy.
+const OF_PROXY: &str = "tunnel error: ";
+
+fn of_proxy(proxy: &str, cause: &Cause) -> Cause {
+    let reason = cause.reason.lines().next().unwrap_or_default();
+    let reason = reason.split_once(OF_PROXY).map_or(reason, |(_, reason)| reason);
+    match reason {
+        "proxy authorization required" => Cause::refused(format!(
+            "the proxy {proxy} wants to know who asks\nwrite user and password into its URL: http://user:password@proxy.example:3128"
+        )),
+        // It said another number than 200.
+        "unsuccessful" => Cause::refused(format!(
+            "the proxy {proxy} does not lead to the API server\nlet it pass CONNECT to that address and port, or name the server in NO_PROXY"
+        )),
+        other => Cause::unavailable(
+            format!("the proxy {proxy} does not answer: {other}"),
+            "see that it runs there, and that proxy-url or HTTPS_PROXY name the right one",
+        ),
+    }
 }
 
 fn is_of_tls(reason: &str) -> bool {
