@@ -5,6 +5,7 @@
 mod calls;
 mod life;
 mod ownership;
+mod released;
 mod restored;
 mod settle;
 mod sight;
@@ -27,6 +28,7 @@ use buoy_daemon::measured::Measured;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tracing::{error, info, warn};
 
+use self::released::Released;
 use crate::adapters::bird::{Condition, Report, Session};
 use crate::adapters::kernel::KernelAdapter;
 use crate::adapters::notes::Notes;
@@ -83,6 +85,7 @@ pub(crate) struct Agent {
     withdrawing: BTreeSet<FloatingIp>,
     /// Addresses that were told to be lost by a restore of the datastore.
     lost: BTreeSet<FloatingIp>,
+    released: Released,
     order: u64,
     /// What the routing daemon said of itself last.
     pub(crate) report: Option<Report>,
@@ -137,6 +140,7 @@ impl Agent {
             unanswered: BTreeSet::new(),
             withdrawing: BTreeSet::new(),
             lost: BTreeSet::new(),
+            released: Released::default(),
             order: 0,
             report: None,
             started: now,

@@ -167,6 +167,7 @@ impl Agent {
         {
             return Waiter::from(call).answer(Err(error));
         }
+        self.released.forget(&attachment.id);
         self.order += 1;
         attachment.order = self.order;
         if let Err(error) = self.files.save(&attachment) {

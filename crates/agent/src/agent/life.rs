@@ -60,6 +60,7 @@ impl Agent {
             return self.take_down(&id, now);
         }
         match removal.attachment(&self.settings.node_name, now.wall) {
+            Ok(attachment) if self.released.has(&attachment) => {}
             Ok(attachment) => self.put(attachment),
             Err(error) => warn!("a DEL that says too little to release anything: {id}: {error}"),
         }
@@ -207,9 +208,10 @@ impl Agent {
     /// The records of an attachment that is down are released: nothing of it is left.
     pub(super) fn retired(&mut self, subject: &Subject) {
         let Subject::Attachment(id) = subject else { return };
-        if self.view.attachment(id).is_none_or(|a| a.phase != Phase::Down) {
+        let Some(attachment) = self.view.attachment(id).filter(|a| a.phase == Phase::Down) else {
             return;
-        }
+        };
+        self.released.note(attachment);
         self.dirty.extend(self.view.remove_attachment(id));
         self.dirty.remove(subject);
         self.work.forget(subject);

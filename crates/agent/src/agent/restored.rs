@@ -18,6 +18,7 @@ impl Agent {
 
     fn note_restore(&mut self, concerned: BTreeSet<Subject>) {
         self.metrics.datastore.restores.inc();
+        self.released.clear();
         warn!(
             "the datastore was restored from a copy: nothing is allocated until {RESTORE_HOLD:?} after it was read, and this node writes again what it has"
         );

@@ -23,6 +23,26 @@ const OF_A_FLOATING_IP: u64 = 4;
 const BESIDE_A_FLOATING_IP: u64 = 3;
 
 #[test]
+fn the_second_del_of_a_container_costs_nothing() {
+    let bed = Bed::begun(&["--floating-ips", "on"], &POOLS);
+    let ipam = json!({"type": "calico-ipam"});
+    let pod = Pod::new(&bed, "web-0", json!({}));
+    pod.add(&bed, ipam.clone()).unwrap();
+    let first = cost(&bed, || pod.del(&bed).unwrap());
+    show("DEL", &first);
+    assert!(
+        first
+            .keys()
+            .any(|(verb, resource)| verb == "patch" && resource == "pods")
+    );
+    let second = cost(&bed, || pod.del(&bed).unwrap());
+    assert_eq!(second, Asked::new());
+    // It may be there again.
+    pod.add(&bed, ipam).unwrap();
+    assert_eq!(cost(&bed, || pod.del(&bed).unwrap()), first);
+}
+
+#[test]
 fn an_add_costs_four_requests_and_each_floating_ip_four_more() {
     let bed = Bed::begun(&["--floating-ips", "on"], &POOLS);
     let both = json!({"type": "calico-ipam", "assign_ipv6": "true"});
@@ -63,9 +83,13 @@ fn is_beside((verb, resource): &(String, String)) -> bool {
 fn start(bed: &Bed, name: &str, floating: &[&str], ipam: &Json) -> Asked {
     let annotations = json!({FLOATING_IPS: json!(floating).to_string()});
     let pod = Pod::new(bed, name, annotations);
-    // The agent has seen the pod.
+    cost(bed, || pod.add(bed, ipam.clone()).unwrap())
+}
+
+/// What the agent asks for because of this, until it comes to rest. Before that it sees what has changed so far.
+fn cost(bed: &Bed, act: impl FnOnce() -> Json) -> Asked {
     let before = bed.asked();
-    pod.add(bed, ipam.clone()).unwrap();
+    act();
     let mut asked = bed.asked();
     for (what, count) in &mut asked {
         *count -= before.get(what).copied().unwrap_or(0);
