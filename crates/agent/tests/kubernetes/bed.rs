@@ -25,7 +25,7 @@ const CLUSTER: &str = "clusterinformations.crd.projectcalico.org/default";
 
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long nothing must have been asked for all to be said.
-const QUIET: Duration = Duration::from_millis(1500);
+const QUIET: Duration = Duration::from_secs(2);
 
 /// A running agent; killed when dropped.
 struct Agent(Child);

@@ -37,8 +37,8 @@ fn an_agent_uses_each_of_its_rights_and_no_other() {
     let bed = Bed::begun(&["--floating-ips", "on", "--floating-ip-hold", "1s"], &POOLS);
     leave_an_empty_block(&bed);
     let wrong = Pod::new(&bed, "wrong", json!({FLOATING_IPS: "none at all"}));
-    let told = Instant::now();
     is_refused(&bed, &wrong);
+    let told = Instant::now();
     passes_preflight(&bed);
 
     // A block is taken from the node that has it, and one is new; the floor of epochs is made, and then raised.
