@@ -222,10 +222,19 @@ impl ApiServer {
         for path in paths {
             self.kubectl(&["create", "-f", &path.display().to_string()], "")?;
         }
-        if !self.kubectl(&["get", "crd", "-o", "name"], "")?.is_empty() {
-            self.kubectl(&["wait", "--for=condition=Established", "crd", "--all"], "")?;
+        if self.kubectl(&["get", "crd", "-o", "name"], "")?.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.kubectl(&["wait", "--for=condition=Established", "crd", "--all"], "") {
+                // It cannot wait for a definition of which the server has said nothing yet.
+                Err(error) if error.to_string().contains("accessor error") && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(150));
+                }
+                waited => return waited.map(drop),
+            }
+        }
     }
 
     /// Makes etcd forget all changes but the newest.

@@ -1,4 +1,5 @@
-//! Tokens of a service account that end while a store is in use: their file says the next one by then, or a little later.
+//! Who a store is to the server: by tokens of a service account that end while it is in use, when their file says the next
+//! one or a little before, and by Calico's variables.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use buoy_core::store::{FailureKind, Prefix, Reply, StoreOp};
 use buoy_datastore::Feed;
-use buoy_datastore::kubernetes::Options;
+use buoy_datastore::kubernetes::{Kubernetes, Options};
 use buoy_kubeserver::{ADMIN, AGENT};
 use serde_json::{Value as Json, json};
 
-use super::backend::{ApiServerBackend, DEPLOY, client, own_api_server};
+use super::backend::{ApiServerBackend, DEPLOY, api_server, client, own_api_server};
 use super::failure;
 use crate::follows::Following;
 use crate::tools::{Backend, create, key, list};
@@ -63,6 +64,29 @@ fn a_store_outlives_its_token() {
     backend.server().replace().unwrap();
     create(&*backend.open(), "a", 1);
     while !matches!(following.next(), Feed::Delta(delta) if delta.key == key("a")) {}
+}
+
+#[test]
+fn calicos_variables_say_where_the_server_is_and_who_asks() {
+    let backend = api_server();
+    let (address, kubeconfig) = {
+        let server = backend.server();
+        (server.address, server.kubeconfig(ADMIN))
+    };
+    let authority = kubeconfig.with_file_name("certs/apiserver.crt");
+    let open = |token: &str| {
+        let env = |name: &str| match name {
+            "K8S_API_ENDPOINT" => Some(format!("https://{address}")),
+            "K8S_CA_FILE" => Some(authority.display().to_string()),
+            "CALICO_K8S_API_TOKEN" => Some(token.to_owned()),
+            _ => None,
+        };
+        Kubernetes::open("kubernetes:?qps=0", env, Options::default()).unwrap()
+    };
+    list(&open("admin-token"), Prefix::Reservations);
+    let read = StoreOp::List(Prefix::Reservations);
+    let message = failure(&open("another"), &read, FailureKind::Refused);
+    assert!(message.contains("Unauthorized"), "{message}");
 }
 
 /// As a kubelet does: in one step.
