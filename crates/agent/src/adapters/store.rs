@@ -213,7 +213,7 @@ impl Performer {
                 records::republished(found, &before)
             }),
             Duty::Reallocate(attachment) => outcome(self.reallocate(&attachment, job.context)),
-            Duty::Retire(attachment) => self.retire(&attachment, job.context),
+            Duty::Retire(attachment) => self.retire(&attachment, job.context.restores),
             Duty::FirstClaim {
                 floating,
                 namespace,

@@ -108,7 +108,7 @@ fn block(view: &View, cidr: &IpNet) -> Option<Record> {
 
 /// The WorkloadEndpoint in the place of an attachment's, whoever's it is.
 fn endpoint(duty: &Duty, view: &View) -> Option<(Value, Revision)> {
-    let (Duty::Publish(attachment) | Duty::Retire(attachment)) = duty else {
+    let Duty::Publish(attachment) = duty else {
         return None;
     };
     let (endpoint, revision) = view.endpoints.versioned(&attachment.endpoint)?;

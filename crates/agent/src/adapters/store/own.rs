@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use buoy_api::ip::Family;
-use buoy_core::edit::{Change, Edit};
 use buoy_core::endpoint::{AddressRequest, Attachment};
 use buoy_core::ipam::{
     Ask, AssignAddress, AssignAddressRequest, Assigned, AutoAssign, AutoAssignRequest, Grant, IpamError,
@@ -16,8 +15,8 @@ use buoy_core::store::{Prefix, Value};
 use buoy_datastore::{drive, list};
 use ipnet::IpNet;
 
+use super::Performer;
 use super::context::Context;
-use super::{Performer, outcome};
 use crate::inputs::Outcome;
 
 impl Performer {
@@ -108,25 +107,18 @@ impl Performer {
     }
 
     /// Releases an attachment's addresses, and then its record.
-    pub(super) fn retire(&mut self, attachment: &Attachment, context: Context) -> Outcome {
+    pub(super) fn retire(&mut self, attachment: &Attachment, restores: u64) -> Outcome {
         let handle = attachment.request.handle(&attachment.id);
         if !attachment.request.is_given() {
             match drive(self.store.as_ref(), ReleaseHandle::new(handle)) {
-                Ok(released) => self.written.remember(released.written, context.restores),
+                Ok(released) => self.written.remember(released.written, restores),
                 Err(error) => return Outcome::Failed(error.to_string()),
             }
         }
-        let retired = |found: Option<&Value>| records::retired(found, attachment);
-        let key = records::endpoint_key(attachment);
-        // Where it is not known it may be that it was just written.
-        let known = context
-            .endpoint
-            .filter(|(known, _)| retired(Some(known)) == Change::Delete);
-        let edit = match known {
-            Some(known) => Edit::knowing(key, Some(known), retired),
-            None => Edit::new(key, retired),
-        };
-        outcome(drive(self.store.as_ref(), edit))
+        // Of a pod that ends the kubelet writes at the same time: what is known of it is seldom what is there.
+        self.edit(records::endpoint_key(attachment), |found| {
+            records::retired(found, attachment)
+        })
     }
 }
 
