@@ -4,10 +4,12 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use buoy_lab::ask::listed_as;
 use buoy_lab::exec::eventually;
 use buoy_lab::lab::Lab;
 use buoy_lab::leaks::assert_nothing_leaked;
 use buoy_lab::runtime::{CniDirectories, Container, Runtime};
+use serde_json::json;
 
 const FLOATING: &str = "172.16.1.3";
 const SOON: Duration = Duration::from_secs(30);
@@ -46,6 +48,10 @@ fn containers_have_addresses_and_a_floating_ip_that_moves() {
             node.ctl(&format!("fip attach {FLOATING} default-{name}"))?;
             answered_by(lab, "web")?;
         }
+        // It says so of itself in its own time.
+        listed_as(node, FLOATING, "the other stands by", |row| {
+            row["standby"] == json!(["default-api"])
+        })?;
         node.ctl(&format!("fip move {FLOATING} --to default-api"))?;
         answered_by(lab, "api")?;
         other.kill()?;
