@@ -74,6 +74,12 @@ macro_rules! behaves {
             }
             neighbours {
                 writers_of_two_kinds_share_a_prefix,
+                what_is_leaked_is_collected,
+                a_handle_is_collected_as_a_whole,
+                leaks_are_collected_in_batches,
+                nothing_of_ours_is_collected,
+                cold_addresses_are_freed,
+                blocks_that_stay_empty_are_given_up,
             }
             oddities {
                 pools_that_overlap_give_no_address_twice,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use buoy_api::ObjectMeta;
-use buoy_api::v3::{IpPool, IpReservation, IpReservationSpec};
+use buoy_api::v3::{IpPool, IpReservation, IpReservationSpec, Node, NodeSpec};
 use buoy_core::ipam::{Ask, Asker, AutoAssignRequest, Grant, Snapshot};
 use buoy_core::store::{Key, Record, Reply, Revision, StoreOp, Value};
 use buoy_datastore::{Datastore, Event, Watch};
@@ -21,6 +21,20 @@ pub(crate) trait Backend: Sync {
     fn compact(&self);
     /// Sees to it that endpoints of these pods, by node and name, can be written.
     fn make_pods(&self, _namespace: &str, _pods: &[(String, String)]) {}
+    /// Makes nodes.
+    fn make_nodes(&self, names: &[&str]) {
+        for name in names {
+            let node = Value::Node(Node::new(ObjectMeta::named(*name), NodeSpec::default()));
+            let create = StoreOp::Create(Key::Node((*name).to_owned()), node);
+            written(self.open().run(&create));
+        }
+    }
+    /// Takes a node away.
+    fn remove_node(&self, name: &str) {
+        let (store, key) = (self.open(), Key::Node(name.to_owned()));
+        let at = get(&*store, &key).unwrap().revision;
+        assert_eq!(store.run(&StoreOp::Delete(key, at)), Reply::Deleted);
+    }
     /// Longest time after which a quiet watch says how far it is.
     fn heartbeat(&self) -> Duration {
         Duration::from_secs(20)

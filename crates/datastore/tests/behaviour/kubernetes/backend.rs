@@ -116,6 +116,10 @@ impl ApiServerBackend {
     pub(crate) fn create(&self, object: &str) {
         self.server().kubectl(&["create", "-f", "-"], object).unwrap();
     }
+
+    fn create_all(&self, items: Vec<Json>) {
+        self.create(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string());
+    }
 }
 
 /// How a client is to call one of these servers by way of a relay: whichever of them it leads to.
@@ -177,7 +181,16 @@ impl Backend for ApiServerBackend {
         });
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         let items: Vec<Json> = std::iter::once(namespace).chain(items).collect();
-        self.create(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string());
+        self.create_all(items);
+    }
+
+    fn make_nodes(&self, names: &[&str]) {
+        let node = |name| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+        self.create_all(names.iter().map(node).collect());
+    }
+
+    fn remove_node(&self, name: &str) {
+        self.server().kubectl(&["delete", "node", name], "").unwrap();
     }
 
     /// The server's own clock for this strikes once a minute.
