@@ -4,6 +4,7 @@ mod access;
 pub(crate) mod answers;
 pub(crate) mod limits;
 mod members;
+pub(crate) mod pages;
 pub(crate) mod proxy;
 pub(crate) mod restore;
 pub(crate) mod silence;

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::server::{free, own_address};
 
@@ -23,12 +23,24 @@ pub(crate) enum Mode {
 }
 
 const MODES: [Mode; 4] = [Mode::Pass, Mode::Slow, Mode::Mute, Mode::Stall];
+
+/// When a mode begins by itself.
+#[derive(Clone, Copy, Debug)]
+struct Trigger {
+    /// Bytes that pass before.
+    left: usize,
+    /// Whether those of the server are meant, or those of the client.
+    is_answer: bool,
+    mode: Mode,
+}
+
 const LOOK: Duration = Duration::from_millis(5);
 pub(crate) const DELAY: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 struct State {
     mode: AtomicU8,
+    trigger: Mutex<Option<Trigger>>,
     server: Mutex<SocketAddr>,
     stop: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
@@ -49,6 +61,7 @@ impl Proxy {
         listener.set_nonblocking(true).unwrap();
         let state = Arc::new(State {
             mode: AtomicU8::new(0),
+            trigger: Mutex::new(None),
             server: Mutex::new(server),
             stop: AtomicBool::new(false),
             open: Mutex::new(Vec::new()),
@@ -70,10 +83,26 @@ impl Proxy {
     }
 
     pub(crate) fn set(&self, mode: Mode) {
-        let number = MODES.iter().position(|known| *known == mode).unwrap();
-        self.state
-            .mode
-            .store(u8::try_from(number).unwrap(), Ordering::SeqCst);
+        self.state.set(mode);
+    }
+
+    /// Stalls when the server has said so many more bytes: in the midst of an answer that is longer.
+    pub(crate) fn stall_after_hearing(&self, bytes: usize) {
+        self.state.trigger_after(bytes, true, Mode::Stall);
+    }
+
+    /// Loses the answer to a request that is longer than this, and to no shorter one before it.
+    pub(crate) fn mute_after_asking(&self, bytes: usize) {
+        self.state.trigger_after(bytes, false, Mode::Mute);
+    }
+
+    /// Until a mode has begun by itself.
+    pub(crate) fn wait_for(&self, mode: Mode) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.state.mode() != mode {
+            assert!(Instant::now() < deadline, "it never comes to {mode:?}");
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Connections that come from now on go elsewhere.
@@ -90,6 +119,39 @@ impl Proxy {
 
     pub(crate) fn url(&self) -> String {
         format!("etcd://{}", self.address)
+    }
+}
+
+impl State {
+    fn mode(&self) -> Mode {
+        MODES[usize::from(self.mode.load(Ordering::SeqCst))]
+    }
+
+    fn set(&self, mode: Mode) {
+        let number = MODES.iter().position(|known| *known == mode).unwrap();
+        self.mode.store(u8::try_from(number).unwrap(), Ordering::SeqCst);
+    }
+
+    fn trigger_after(&self, left: usize, is_answer: bool, mode: Mode) {
+        let trigger = Trigger {
+            left,
+            is_answer,
+            mode,
+        };
+        *self.trigger.lock().unwrap() = Some(trigger);
+    }
+
+    /// Notes what is about to pass.
+    fn note(&self, count: usize, is_answer: bool) {
+        let mut due = self.trigger.lock().unwrap();
+        let Some(trigger) = due.as_mut().filter(|trigger| trigger.is_answer == is_answer) else {
+            return;
+        };
+        trigger.left = trigger.left.saturating_sub(count);
+        if trigger.left == 0 {
+            self.set(trigger.mode);
+            *due = None;
+        }
     }
 }
 
@@ -121,7 +183,7 @@ fn relay(state: &Arc<State>, client: &TcpStream) {
 fn carry(state: &State, mut from: TcpStream, mut to: TcpStream, is_answer: bool) {
     let mut buffer = [0; 64 << 10];
     while !state.stop.load(Ordering::SeqCst) {
-        let mode = || MODES[usize::from(state.mode.load(Ordering::SeqCst))];
+        let mode = || state.mode();
         if mode() == Mode::Stall {
             std::thread::sleep(LOOK);
             continue;
@@ -132,6 +194,7 @@ fn carry(state: &State, mut from: TcpStream, mut to: TcpStream, is_answer: bool)
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
             Err(_) => break,
         };
+        state.note(count, is_answer);
         while mode() == Mode::Stall && !state.stop.load(Ordering::SeqCst) {
             std::thread::sleep(LOOK);
         }

@@ -7,6 +7,7 @@ mod failures;
 mod faults;
 mod groups;
 mod nodes;
+mod pages;
 mod proxies;
 mod requests;
 mod restore;
