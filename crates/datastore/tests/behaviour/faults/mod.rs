@@ -5,6 +5,7 @@ pub(crate) mod answers;
 pub(crate) mod limits;
 mod members;
 pub(crate) mod pages;
+pub(crate) mod parts;
 pub(crate) mod proxy;
 pub(crate) mod restore;
 pub(crate) mod silence;

@@ -11,6 +11,7 @@ use buoy_datastore::{Datastore, WatchError};
 
 use super::backend::{ApiServerBackend, api_server, api_server_with, by_way_of, client, own_api_server};
 use crate::faults::answers::{follows_over_a_breaking_connection, is_known_over_breaking_connections};
+use crate::faults::parts::converge;
 use crate::faults::proxy::{DELAY, Mode, Proxy};
 use crate::faults::silence::{babbler, noise, nothing_works};
 use crate::server::own_address;
@@ -69,6 +70,15 @@ fn a_write_whose_answer_is_lost_is_unknown() {
     unknown(StoreOp::Delete(key("a"), second.revision));
     assert_eq!(found_again(&*store, "a"), None, "and so has this");
     assert_eq!(store.replaced(), 0);
+}
+
+#[test]
+fn a_part_whose_answer_is_lost_is_written_again_and_not_twice() {
+    let backend = api_server();
+    let (proxy, store) = behind(&backend);
+    converge(&*backend.open(), (&proxy, &*store), &|proxy| {
+        proxy.set(Mode::Mute)
+    });
 }
 
 #[test]
