@@ -14,7 +14,7 @@ use std::time::Duration;
 pub use self::problem::{AnnotationError, AnnotationErrors, Problem};
 use self::reader::Reader;
 pub use self::request::PodRequest;
-pub use self::values::{chosen_addresses, drain};
+pub use self::values::{chosen_addresses, drain, prefixes};
 
 /// Chosen addresses of a pod, from IPAM: at most one of each family.
 pub const IP_ADDRS: &str = "cni.projectcalico.org/ipAddrs";

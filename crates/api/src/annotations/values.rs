@@ -90,7 +90,10 @@ pub(super) fn mac(text: &str) -> Result<[u8; 6], Problem> {
     Ok(octets)
 }
 
-pub(super) fn prefixes(text: &str) -> Result<Vec<IpNet>, Problem> {
+/// Reads [`ALLOWED_SOURCE_PREFIXES`](super::ALLOWED_SOURCE_PREFIXES): masked prefixes.
+///
+/// Error: it is no list of texts, or one of them is no prefix.
+pub fn prefixes(text: &str) -> Result<Vec<IpNet>, Problem> {
     strings(text)?
         .into_iter()
         .map(|entry| {

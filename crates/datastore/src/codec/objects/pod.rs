@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use buoy_api::annotations::{FLOATING_IPS, IP_ADDRS, IP_ADDRS_NO_IPAM, READINESS, Readiness};
+use buoy_api::annotations::{
+    ALLOWED_SOURCE_PREFIXES, FLOATING_IPS, IP_ADDRS, IP_ADDRS_NO_IPAM, MAX_VALUE, READINESS, Readiness,
+    prefixes,
+};
 use buoy_api::meta::Extra;
 use buoy_api::names::{EndpointName, Orchestrator, namespace_profile, pod_link};
 use buoy_api::resource::{CALICO_V3, Kind};
@@ -138,9 +141,13 @@ impl<'a> Pod<'a> {
                 spec[field] = text.into();
             }
         }
-        let ports = self.ports();
-        if !ports.is_empty() {
-            spec["ports"] = ports.into();
+        for (field, values) in [
+            ("ports", self.ports()),
+            ("allowSpoofedSourcePrefixes", self.source_prefixes()),
+        ] {
+            if !values.is_empty() {
+                spec[field] = values.into();
+            }
         }
         let mut metadata = derived_metadata(self.object, name);
         metadata.insert("namespace".to_owned(), self.namespace.into());
@@ -209,6 +216,16 @@ impl<'a> Pod<'a> {
         wanted.into_iter().map(request).collect()
     }
 
+    /// Where else it may send from. What cannot be read allows nothing.
+    fn source_prefixes(&self) -> Vec<Json> {
+        let text = self.annotation(ALLOWED_SOURCE_PREFIXES);
+        if text.is_empty() || text.len() > MAX_VALUE {
+            return Vec::new();
+        }
+        let allowed = prefixes(text).unwrap_or_default();
+        allowed.iter().map(|prefix| json!(prefix)).collect()
+    }
+
     /// Ports that have a name or a place on the host.
     fn ports(&self) -> Vec<Json> {
         let containers = ["containers", "initContainers"].into_iter();
@@ -227,12 +244,15 @@ fn port(port: &Json) -> Option<Json> {
         "port": port.get("containerPort")?,
         "protocol": port.get("protocol").cloned().unwrap_or_else(|| "TCP".into()),
     });
-    for field in ["name", "hostPort", "hostIP"] {
-        if let Some(value) = port.get(field) {
-            found[field] = value.clone();
-        }
+    let (name, host_port) = (port.get("name"), port.get("hostPort"));
+    name.or(host_port)?;
+    if let Some(name) = name {
+        found["name"] = name.clone();
     }
-    (found.get("name").is_some() || found.get("hostPort").is_some()).then_some(found)
+    // As Calico writes them, also where there is none.
+    found["hostPort"] = host_port.cloned().unwrap_or_else(|| 0.into());
+    found["hostIP"] = port.get("hostIP").cloned().unwrap_or_else(|| "".into());
+    Some(found)
 }
 
 fn parsed<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<IpAddr> {

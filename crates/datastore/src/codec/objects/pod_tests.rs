@@ -69,8 +69,8 @@ fn a_pod_is_the_endpoint_that_calico_makes_of_it() {
         ],
         "profiles": ["kns.shop", "ksa.shop.default"], "serviceAccountName": "default",
         "ports": [
-            {"name": "http", "port": 80, "protocol": "TCP"},
-            {"port": 53, "protocol": "UDP", "hostPort": 5353},
+            {"name": "http", "port": 80, "protocol": "TCP", "hostPort": 0, "hostIP": ""},
+            {"port": 53, "protocol": "UDP", "hostPort": 5353, "hostIP": ""},
         ],
     });
     assert_eq!(json!(endpoint.spec), expected);
@@ -100,8 +100,11 @@ fn the_kubelet_s_word_on_addresses_is_better_than_an_annotation() {
 #[test]
 fn what_is_malformed_asks_for_nothing_and_hides_nothing() {
     for text in ["not json", "[1]", r#"["10.70.0.300"]"#, "{}"] {
-        let annotations =
-            json!({"cni.projectcalico.org/floatingIPs": text, "cni.projectcalico.org/podIPs": "garbage"});
+        let annotations = json!({
+            "cni.projectcalico.org/floatingIPs": text,
+            "cni.projectcalico.org/podIPs": "garbage",
+            "cni.projectcalico.org/allowedSourcePrefixes": text,
+        });
         let endpoint = endpoint(&pod(annotations, json!({}), running())).unwrap();
         assert_eq!(endpoint.spec.ip_nats.len(), 1, "{text}");
         assert!(
@@ -111,6 +114,7 @@ fn what_is_malformed_asks_for_nothing_and_hides_nothing() {
                 .is_err()
         );
         assert_eq!(endpoint.spec.ip_networks.len(), 2);
+        assert_eq!(endpoint.spec.allow_spoofed_source_prefixes, []);
     }
 }
 
@@ -182,4 +186,70 @@ fn an_endpoint_is_noted_on_its_pod_and_taken_off() {
             "cni.projectcalico.org/podIP": "",
             "cni.projectcalico.org/podIPs": ""}}})
     );
+}
+
+/// A pod as Calico's plugin left it, and the record that Calico writes into etcd for the same pod.
+#[test]
+fn a_pod_that_calico_has_noted_is_the_record_that_calico_writes() {
+    let asked = json!({
+        "cni.projectcalico.org/allowedSourcePrefixes": r#"["10.9.0.0/16"]"#,
+        "cni.projectcalico.org/floatingIPs": r#"["203.0.113.8","2001:db8::9"]"#,
+        "cni.projectcalico.org/ipFamilies": r#"["IPv4","IPv6"]"#,
+    });
+    let mut left = asked.clone();
+    for (key, value) in [
+        ("containerID", "c0000000001"),
+        ("podIP", "10.65.195.150/32"),
+        ("podIPs", "10.65.195.150/32,fd00:65::c380/128"),
+    ] {
+        left[format!("cni.projectcalico.org/{key}")] = value.into();
+    }
+    let noted = |annotations: &Json| {
+        let port = json!({"containerPort": 80, "name": "http", "protocol": "TCP"});
+        object(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": "pod1", "namespace": "gold", "uid": "u", "resourceVersion": "22588",
+                "creationTimestamp": "2026-03-01T08:00:00Z", "labels": {"app": "x"}, "annotations": annotations,
+            },
+            "spec": {"nodeName": "node1", "serviceAccountName": "default", "containers": [{"name": "c", "ports": [port]}]},
+            "status": {"phase": "Pending", "qosClass": "BestEffort"},
+        }))
+    };
+    let found = read(place::PODS, &noted(&left)).unwrap().value.unwrap();
+    let Ok(Value::Endpoint(record)) = found else {
+        panic!("{found:?}")
+    };
+    // Its MAC is in no pod; whether it serves is this project's own to know.
+    let nat = |internal: &str, external: &str| json!({"internalIP": internal, "externalIP": external});
+    let expected = json!({
+        "kind": "WorkloadEndpoint", "apiVersion": "projectcalico.org/v3",
+        "metadata": {
+            "name": "node1-k8s-pod1-eth0", "namespace": "gold", "uid": "u", "creationTimestamp": "2026-03-01T08:00:00Z",
+            "annotations": {"buoy.dev/readiness": "NotReady"},
+            "labels": {
+                "app": "x", "projectcalico.org/namespace": "gold", "projectcalico.org/orchestrator": "k8s",
+                "projectcalico.org/serviceaccount": "default",
+            },
+        },
+        "spec": {
+            "orchestrator": "k8s", "node": "node1", "containerID": "c0000000001", "pod": "pod1", "endpoint": "eth0",
+            "serviceAccountName": "default", "ipNetworks": ["10.65.195.150/32", "fd00:65::c380/128"],
+            "ipNATs": [nat("10.65.195.150", "203.0.113.8"), nat("fd00:65::c380", "2001:db8::9")],
+            "profiles": ["kns.gold", "ksa.gold.default"], "interfaceName": "cali6c4b0f417d7",
+            "ports": [{"name": "http", "protocol": "TCP", "port": 80, "hostPort": 0, "hostIP": ""}],
+            "allowSpoofedSourcePrefixes": ["10.9.0.0/16"],
+        },
+    });
+    let bytes = crate::codec::encode(&Value::Endpoint(record.clone())).unwrap();
+    assert_eq!(serde_json::from_slice::<Json>(&bytes).unwrap(), expected);
+
+    // What this project notes for it are Calico's notes, to the letter.
+    let mut noted_here = json!(noted(&asked));
+    let patch = json!(super::super::pod::patch(&record));
+    for (key, value) in patch["metadata"]["annotations"].as_object().unwrap() {
+        noted_here["metadata"]["annotations"][key] = value.clone();
+    }
+    assert_eq!(noted_here, json!(noted(&left)));
+    assert_eq!(patch.as_object().unwrap().len(), 1);
 }
