@@ -384,3 +384,7 @@ fn check_families(pod: &PodRequest, addresses: &AddressRequest) -> Result<(), Cn
 #[cfg(test)]
 #[path = "request_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "request_records_tests.rs"]
+mod record_tests;
