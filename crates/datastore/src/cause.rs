@@ -33,6 +33,13 @@ impl Cause {
         }
     }
 
+    /// A record that is not kept for its size.
+    pub(crate) fn too_large(reason: impl Display) -> Self {
+        Self::invalid(format!(
+            "the record is too large: {reason}\nmake several records of it"
+        ))
+    }
+
     /// As an error of the store of this name.
     pub(crate) fn of(self, store: &str) -> StoreError {
         StoreError {

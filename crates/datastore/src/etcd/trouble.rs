@@ -153,6 +153,10 @@ fn of_status(status: &Status) -> Trouble {
             text,
             "see that user and password are those that etcd knows",
         )),
+        // By its own limit, or by that of its server of gRPC before it.
+        _ if says("request is too large") || says("received message larger than max") => {
+            Trouble::Final(Cause::too_large(text))
+        }
         Code::InvalidArgument | Code::ResourceExhausted => Trouble::Final(Cause::invalid(text)),
         Code::PermissionDenied => Trouble::Final(refused(
             text,
@@ -271,7 +275,13 @@ mod tests {
                 Code::InvalidArgument,
                 "etcdserver: request is too large",
                 FailureKind::Invalid,
-                "too large",
+                "the record is too large",
+            ),
+            (
+                Code::ResourceExhausted,
+                "grpc: received message larger than max (2621292 vs. 2097152)",
+                FailureKind::Invalid,
+                "the record is too large",
             ),
         ] {
             let trouble = of(code, text);

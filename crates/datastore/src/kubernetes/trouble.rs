@@ -13,6 +13,13 @@ use serde::Deserialize;
 
 use crate::cause::{Cause, chain};
 
+/// What etcd, its server of gRPC and the API server's client of it say of a request that none of them carries out.
+const TOO_LARGE: [&str; 3] = [
+    "request is too large",
+    "received message larger than max",
+    "trying to send message larger than max",
+];
+
 /// Why a request has no answer that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -211,9 +218,12 @@ impl Status {
             400 if message.contains("unknown field") => Trouble::NotDone(Cause::refused(format!(
                 "the definition of {what} is older than this program: {message}\nrenew it: kubectl apply -f deploy/crds/buoy.yaml"
             ))),
-            400 | 405 | 406 | 413 | 415 | 422 => Trouble::NotDone(Cause::invalid(message)),
-            // What the store behind the server says of it.
-            500 if message.contains("request is too large") => Trouble::NotDone(Cause::invalid(message)),
+            413 => Trouble::NotDone(Cause::too_large(message)),
+            400 | 405 | 406 | 415 | 422 => Trouble::NotDone(Cause::invalid(message)),
+            // What the store behind the server says of it, or the server's own client of that.
+            500 if TOO_LARGE.iter().any(|sign| message.contains(sign)) => {
+                Trouble::NotDone(Cause::too_large(message))
+            }
             500 if message.contains("database space exceeded") => Trouble::NotDone(Cause::refused(format!(
                 "{message}\ncompact and defragment the etcd behind the API server, then: etcdctl alarm disarm"
             ))),
@@ -256,6 +266,12 @@ mod tests {
             (422, "{}", true),
             (503, said_by_the_server, true),
             (500, "etcdserver: mvcc: database space exceeded", true),
+            (500, "etcdserver: request is too large", true),
+            (
+                500,
+                "rpc error: trying to send message larger than max (2097307 vs. 2097152)",
+                true,
+            ),
             (503, "upstream connect error or disconnect", false),
             (502, "Bad Gateway", false),
             (500, "{}", false),

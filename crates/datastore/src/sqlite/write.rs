@@ -8,6 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::error::locked;
 use super::read::stored;
 use super::{Shared, connection, read};
+use crate::cause::Cause;
 use crate::codec::{self, Change};
 use crate::history;
 use crate::moment::moment;
@@ -17,6 +18,9 @@ const PUT: &str = "INSERT INTO kv (key, value, created, modified) VALUES (?1, ?2
 const DELETE: &str = "DELETE FROM kv WHERE key = ?1";
 const LOG: &str = "INSERT INTO log (revision, key, value) VALUES (?1, ?2, ?3)";
 const COMPACT: &str = "DELETE FROM log WHERE revision <= ?1";
+
+/// Largest record, in bytes: what fits here fits into an etcd or a Kubernetes as well, as these come.
+const LARGEST: usize = 1 << 20;
 
 /// Every so many writes the log is cut, so that no single write has much to cut.
 const COMPACT_EVERY: u64 = 64;
@@ -50,6 +54,10 @@ impl Shared {
             }
             Outcome::Nothing(revision) => Ok(Reply::Written(revision)),
             Outcome::Conflict => Ok(Reply::Conflict),
+            Outcome::TooLarge(bytes) => {
+                let reason = format!("{path}: {bytes} bytes, of {LARGEST} at most");
+                Err(Cause::too_large(reason).of(&self.name))
+            }
         }
     }
 }
@@ -59,6 +67,7 @@ enum Outcome {
     Deleted,
     Nothing(Revision),
     Conflict,
+    TooLarge(usize),
 }
 
 /// Reads, decides and writes. Dropping the transaction undoes it.
@@ -74,6 +83,7 @@ fn transact(
         .as_ref()
         .map(|(bytes, revision)| (bytes.as_slice(), *revision));
     let bytes = match codec::change(op, before, moment) {
+        Ok(Change::Put(bytes)) if bytes.len() > LARGEST => return Ok(Ok(Outcome::TooLarge(bytes.len()))),
         Ok(Change::Put(bytes)) => Some(bytes),
         Ok(Change::Delete) => None,
         Ok(Change::Nothing(revision)) => return Ok(Ok(Outcome::Nothing(revision))),

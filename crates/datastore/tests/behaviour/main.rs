@@ -17,6 +17,7 @@ mod oddities;
 mod races;
 mod records;
 mod server;
+mod sizes;
 mod tools;
 mod watches;
 
@@ -56,6 +57,9 @@ macro_rules! behaves {
                 what_does_not_decode_hides_nothing_and_can_be_replaced,
                 spec_and_status_do_not_touch_each_other,
                 what_cannot_be_kept_is_refused,
+            }
+            sizes {
+                a_record_at_the_limit_is_kept_and_one_above_it_is_refused,
             }
             races {
                 two_writers_lose_no_step_of_one_counter,
