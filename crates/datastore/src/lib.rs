@@ -9,6 +9,7 @@
 
 mod ask;
 mod cause;
+mod certificate;
 pub mod codec;
 mod environment;
 pub mod etcd;

@@ -10,10 +10,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, KvClient, TlsOptions, WatchClient};
+use jiff::Timestamp;
 
 use super::Options;
 use super::settings::{Endpoint, Password, Settings};
 use super::trouble::{Trouble, is_without_users};
+use crate::certificate;
 
 /// Largest answer that is taken in, in bytes. A page of a list that is larger is asked for in parts.
 const LARGEST_ANSWER: usize = 32 << 20;
@@ -134,7 +136,7 @@ impl Members {
             .each
             .min(patience.deadline.saturating_duration_since(Instant::now()));
         let connected = match tokio::time::timeout(time, self.connect(member)).await {
-            Ok(connected) => connected?,
+            Ok(connected) => connected.map_err(|trouble| self.explained(member, trouble))?,
             // A client that did not come to be has sent nothing of the request.
             Err(_) => return Err(Trouble::NotDone(Trouble::late(time).cause())),
         };
@@ -142,8 +144,20 @@ impl Members {
             Ok(result) => result.map_err(Trouble::from),
             Err(_) => Err(Trouble::late(time)),
         };
-        let is_secure = self.settings.endpoints[member].is_secure;
-        called.map_err(|trouble| if is_secure { trouble.by_tls() } else { trouble })
+        called.map_err(|trouble| self.explained(member, trouble))
+    }
+
+    /// Says of a failure what it may have to do with this client's certificate.
+    fn explained(&self, member: usize, trouble: Trouble) -> Trouble {
+        if !self.settings.endpoints[member].is_secure {
+            return trouble;
+        }
+        let own = self.settings.tls.identity.as_ref();
+        let expired = own.and_then(|(cert, _)| {
+            let since = certificate::expired(&fs::read(cert).ok()?, Timestamp::now())?;
+            Some((cert.as_path(), since))
+        });
+        trouble.by_tls(expired)
     }
 
     /// The member that is asked at present.
@@ -156,12 +170,15 @@ impl Members {
         if result.as_ref().is_err_and(Trouble::is_of_the_member) {
             self.give_up(member);
         }
-        result
+        result.map_err(|trouble| self.explained(member, trouble))
     }
 
-    /// Notes that a member failed: its connection goes, and the next member is asked.
-    pub(super) fn fail(&self, connected: &Connected) {
-        self.give_up(connected.member);
+    /// Takes in that a member failed. Where another may do better its connection goes, and the next member is asked.
+    pub(super) fn failed(&self, connected: &Connected, trouble: Trouble) -> Trouble {
+        if trouble.is_of_the_member() || trouble.is_denial() {
+            self.give_up(connected.member);
+        }
+        self.explained(connected.member, trouble)
     }
 
     fn give_up(&self, member: usize) {

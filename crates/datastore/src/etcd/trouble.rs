@@ -9,10 +9,13 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cause::{Cause, chain};
 use buoy_core::store::FailureKind;
 use etcd_client::Error;
+use jiff::Timestamp;
 use tonic::{Code, ConnectError, Status};
+
+use crate::cause::{Cause, chain};
+use crate::certificate::is_of_another_time;
 
 /// What etcd says to who lacks rights.
 const DENIED: &str = "permission denied";
@@ -33,6 +36,9 @@ pub(super) enum Trouble {
     /// The answer is larger than what is taken in.
     TooLarge,
 }
+
+/// What begins the complaint about a member's certificate.
+const OF_MEMBER: &str = "invalid peer certificate";
 
 /// The store does not answer as it should.
 pub(super) fn unavailable(reason: impl Display) -> Cause {
@@ -60,14 +66,26 @@ impl Trouble {
         ))
     }
 
-    /// The same by TLS: whom a member does not let in, it leaves without a word more often than not.
-    pub(super) fn by_tls(mut self) -> Self {
-        if let Self::NotDone(cause) | Self::Lost(cause) = &mut self
-            && cause.kind == FailureKind::Unavailable
-        {
-            cause
-                .reason
-                .push_str(", and that it accepts this client's certificate");
+    /// The same by TLS: whom a member does not let in, it leaves without a word more often than not. `expired` is this client's
+    /// certificate, and since when it is, if it is.
+    pub(super) fn by_tls(mut self, expired: Option<(&Path, Timestamp)>) -> Self {
+        let (Self::NotDone(cause) | Self::Lost(cause)) = &mut self else {
+            return self;
+        };
+        match expired {
+            Some((path, since)) if !cause.reason.contains(OF_MEMBER) => {
+                let reason = cause.reason.lines().next().unwrap_or_default();
+                cause.reason = format!(
+                    "this client's certificate has expired: {}, at {since}: {reason}\nrenew it: it is read again for each connection",
+                    path.display()
+                );
+            }
+            None if cause.kind == FailureKind::Unavailable => {
+                cause
+                    .reason
+                    .push_str(", and that it accepts this client's certificate");
+            }
+            _ => {}
         }
         self
     }
@@ -186,10 +204,12 @@ fn of_transport(status: &Status) -> Trouble {
     };
     let is_refusal = reason.contains("certificate") || reason.contains("received fatal alert");
     if is_refusal {
-        return Trouble::NotDone(refused(
-            reason,
-            "see that ca signed the members' certificates for these addresses, and that they accept this client's certificate",
-        ));
+        let hint = if is_of_another_time(&reason) {
+            "renew the members' certificates, and see that this machine's clock is right"
+        } else {
+            "see that ca signed the members' certificates for these addresses, and that they accept this client's certificate"
+        };
+        return Trouble::NotDone(refused(reason, hint));
     }
     let cause = unavailable(reason);
     if is_connect {

@@ -211,11 +211,7 @@ async fn begin_at_member(
         Ok(begun) => begun,
         Err(_) => Err(Trouble::late(time)),
     };
-    begun.inspect_err(|trouble| {
-        if trouble.is_of_the_member() || trouble.is_denial() {
-            shared.members.fail(&member);
-        }
-    })
+    begun.map_err(|trouble| shared.members.failed(&member, trouble))
 }
 
 /// Asks for the watchers and waits until etcd has begun all of them. It does so in the order in which it is asked.

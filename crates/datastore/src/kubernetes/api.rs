@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use buoy_api::meta::Extra;
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use jiff::Timestamp;
 use kube::Client;
 use kube::client::Body;
 
@@ -223,12 +224,24 @@ impl Api {
                     self.forget();
                     is_renewed = true;
                 }
+                Err(Trouble::Unknown(cause)) => return Err(self.unknown(cause).await),
                 Err(Trouble::Busy(_)) if begun.elapsed() < self.timeout / 2 => {
                     tokio::time::sleep(PAUSE).await;
                 }
                 result => return result,
             }
         }
+    }
+
+    /// Why the server does not know this client. It says no more than that.
+    async fn unknown(&self, cause: Cause) -> Trouble {
+        let Some(since) = self.settings.expired(Timestamp::now()).await else {
+            return Trouble::Unknown(cause);
+        };
+        let reason = cause.reason.lines().next().unwrap_or_default();
+        Trouble::Unknown(Cause::refused(format!(
+            "this client's certificate has expired, at {since}: {reason}\nrenew it in the kubeconfig, which is read again"
+        )))
     }
 
     async fn send(&self, request: &Request) -> Result<Body, Trouble> {

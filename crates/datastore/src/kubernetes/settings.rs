@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde_json::json;
@@ -10,6 +11,7 @@ use serde_json::json;
 use super::pace::Rate;
 use super::proxies::{self, Proxies};
 use crate::cause::chain;
+use crate::certificate;
 use crate::codec::objects::CalicoGroup;
 use crate::environment;
 use crate::redact::redacted;
@@ -114,6 +116,17 @@ impl Settings {
         // The client's own idea of who is reached without proxy is another than kubectl's.
         config.proxy_url = self.proxies.toward(&config.cluster_url, proxy.as_deref())?;
         Ok(config)
+    }
+
+    /// Since when the certificate that this client shows is not valid any more, if it is not.
+    pub(super) async fn expired(&self, now: Timestamp) -> Option<Timestamp> {
+        let user = self.config().await.ok()?.auth_info;
+        let pem = match (user.client_certificate_data, user.client_certificate) {
+            (Some(data), _) => certificate::from_base64(&data)?,
+            (None, Some(path)) => std::fs::read(path).ok()?,
+            (None, None) => return None,
+        };
+        certificate::expired(&pem, now)
     }
 }
 

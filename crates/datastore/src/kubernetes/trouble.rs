@@ -12,6 +12,7 @@ use hyper_util::client::legacy;
 use serde::Deserialize;
 
 use crate::cause::{Cause, chain};
+use crate::certificate::is_of_another_time;
 
 /// What etcd, its server of gRPC and the API server's client of it say of a request that none of them carries out.
 const TOO_LARGE: [&str; 3] = [
@@ -100,9 +101,12 @@ impl From<kube::Error> for Trouble {
     fn from(error: kube::Error) -> Self {
         let reason = chain(&error);
         if is_of_tls(&reason) {
-            return Self::NotDone(Cause::refused(format!(
-                "{reason}\nsee that the certificates in the kubeconfig are the right ones"
-            )));
+            let hint = if is_of_another_time(&reason) {
+                "renew the API server's certificate, and see that this machine's clock is right"
+            } else {
+                "see that the certificates in the kubeconfig are the right ones"
+            };
+            return Self::NotDone(Cause::refused(format!("{reason}\n{hint}")));
         }
         let cause = unavailable(reason);
         let is_connected = match &error {

@@ -5,12 +5,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use buoy_core::store::{FailureKind, Prefix, Reply, Revision, StoreOp};
-use buoy_datastore::Datastore;
 use buoy_datastore::etcd::{Etcd, Options};
+use buoy_datastore::{Datastore, WatchError};
 use tempfile::TempDir;
 
 use crate::server::Server;
-use crate::tools::{create, get, key};
+use crate::tools::{create, get, key, value};
 
 /// An authority that signs certificates.
 pub(crate) struct Authority {
@@ -43,7 +43,12 @@ impl Authority {
     }
 
     /// Makes a certificate for these names, valid for so many days; both files, without ending.
-    fn sign(&self, name: &str, alternative: &str, days: &str) -> PathBuf {
+    pub(crate) fn sign(&self, name: &str, alternative: &str, days: &str) -> PathBuf {
+        self.sign_for(name, &format!("/CN={name}"), alternative, days)
+    }
+
+    /// The same, for a subject; `name` is only that of the files. What is valid for no day is not at all.
+    pub(crate) fn sign_for(&self, name: &str, subject: &str, alternative: &str, days: &str) -> PathBuf {
         let stem = self.path(name);
         let (key, request) = (stem.with_extension("key"), stem.with_extension("csr"));
         let args = [
@@ -54,7 +59,7 @@ impl Authority {
             "ec_paramgen_curve:P-256",
             "-nodes",
         ];
-        let subject = ["-subj", &format!("/CN={name}")];
+        let subject = ["-subj", subject];
         openssl(&args, &subject, &[("-keyout", &key), ("-out", &request)]);
         let extensions = stem.with_extension("ext");
         let usage = "extendedKeyUsage=serverAuth,clientAuth";
@@ -70,6 +75,10 @@ impl Authority {
                 ("-out", &stem.with_extension("pem")),
             ],
         );
+        if days == "0" {
+            // It is valid for this second, still.
+            std::thread::sleep(Duration::from_millis(1100));
+        }
         stem
     }
 }
@@ -164,24 +173,65 @@ fn who_shows_none_or_a_stranger_s_is_refused() {
 fn a_server_with_a_wrong_certificate_is_refused() {
     let (authority, stranger) = (Authority::new("ours"), Authority::new("theirs"));
     let client = authority.sign("client", "DNS:client", "2");
-    for (server, known, reason) in [
-        (server(&authority, None, "2"), &stranger, "UnknownIssuer"),
+    let (right, to_do) = ("2", "see that ca signed the members' certificates");
+    for (server, known, reason, to_do) in [
+        (server(&authority, None, right), &stranger, "UnknownIssuer", to_do),
         (
-            server(&authority, Some("DNS:elsewhere"), "2"),
+            server(&authority, Some("DNS:elsewhere"), right),
             &authority,
             "not valid for name",
+            to_do,
         ),
-        (server(&authority, None, "0"), &authority, "expired"),
+        (
+            server(&authority, None, "0"),
+            &authority,
+            "certificate expired",
+            "renew the members' certificates",
+        ),
     ] {
-        // What is valid for no day is so for this second.
-        std::thread::sleep(Duration::from_millis(1100));
         let said = failure(&open(&server, known, Some(&client)), FailureKind::Refused);
-        assert!(said.contains(reason), "{said}");
-        assert!(
-            said.contains("see that ca signed the members' certificates"),
-            "{said}"
-        );
+        assert!(said.contains(reason) && said.contains(to_do), "{said}");
     }
+}
+
+#[test]
+fn who_shows_an_expired_certificate_is_told_so() {
+    let authority = Authority::new("ours");
+    let server = server(&authority, None, "2");
+    let client = authority.sign("client", "DNS:client", "0");
+    let store = open(&server, &authority, Some(&client));
+    for op in [StoreOp::Get(key("a")), StoreOp::Create(key("a"), value("a", 1))] {
+        // Whether the client hears why the server hangs up is a matter of luck; it knows all the same.
+        match store.run(&op) {
+            Reply::Failed(error) => is_told(&error.message, &client),
+            Reply::Unknown if matches!(op, StoreOp::Create(..)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    match store.watch(&[(Prefix::Reservations, Revision(1))]) {
+        Err(WatchError::Store(error)) => is_told(&error.message, &client),
+        other => panic!("{other:?}"),
+    }
+    // A new one counts at once.
+    let renewed = authority.sign("renewed", "DNS:client", "2");
+    for extension in ["pem", "key"] {
+        std::fs::copy(
+            renewed.with_extension(extension),
+            client.with_extension(extension),
+        )
+        .unwrap();
+    }
+    create(&store, "a", 1);
+}
+
+fn is_told(said: &str, client: &Path) {
+    println!("{said}");
+    let expected = format!(
+        "this client's certificate has expired: {}.pem, at ",
+        client.display()
+    );
+    assert!(said.contains(&expected), "{said}");
+    assert!(said.contains("\nrenew it"), "{said}");
 }
 
 #[test]

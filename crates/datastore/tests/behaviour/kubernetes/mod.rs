@@ -1,6 +1,7 @@
 //! A real API server, and what is special to it.
 
 mod backend;
+mod certificates;
 mod definitions;
 mod endpoints;
 mod failures;
