@@ -1,13 +1,13 @@
 //! Following a store: lists, then watches, and through every failure hands on nothing but changes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use buoy_core::store::{Delta, Key, Prefix, Record, Revision, StoreError};
 
+use crate::backoff::Backoff;
 use crate::{Datastore, Event, WatchError, list};
 
 /// What [`follow`] hands on.
@@ -26,8 +26,6 @@ pub enum Feed {
 
 /// Longest wait in a watch: how long it takes to see `stop`.
 const LOOK: Duration = Duration::from_millis(500);
-/// First and longest pause after a failure; each pause is twice the one before, give or take a quarter.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// Follows the records of `interest` until `stop` is set or the sink breaks off. For a thread of its own.
 ///
@@ -40,6 +38,17 @@ pub fn follow(
     stop: &AtomicBool,
     sink: &mut dyn FnMut(Feed) -> ControlFlow<()>,
 ) {
+    follow_resting(store, interest, stop, sink, &|pause| rest(pause, stop));
+}
+
+/// The same, with somebody who lets a pause go by.
+fn follow_resting(
+    store: &dyn Datastore,
+    interest: &[Prefix],
+    stop: &AtomicBool,
+    sink: &mut dyn FnMut(Feed) -> ControlFlow<()>,
+    rest: &dyn Fn(Duration),
+) {
     let mut follower = Follower {
         store,
         interest,
@@ -50,24 +59,22 @@ pub fn follow(
         highest: Revision(0),
         replaced: store.replaced(),
     };
-    let mut pause = PAUSE.0;
+    let mut backoff = Backoff::new();
     while !stop.load(Ordering::Relaxed) {
-        match follower.keep_up(stop, &mut pause) {
+        match follower.keep_up(stop, &mut backoff) {
             Ok(()) | Err(Interruption::SinkGone) => return,
             Err(Interruption::Compacted) => {
                 follower.reached = None;
                 // A list that is too old at once, again and again, must not keep both busy.
                 if follower.is_fresh {
-                    rest(jittered(pause), stop);
-                    pause = (pause * 2).min(PAUSE.1);
+                    rest(backoff.pause());
                 }
             }
             Err(Interruption::Store(error)) => {
                 if (follower.sink)(Feed::Lost(error)).is_break() {
                     return;
                 }
-                rest(jittered(pause), stop);
-                pause = (pause * 2).min(PAUSE.1);
+                rest(backoff.pause());
             }
         }
     }
@@ -106,7 +113,7 @@ struct Follower<'a> {
 
 impl Follower<'_> {
     /// Lists if need be, and watches until `stop`.
-    fn keep_up(&mut self, stop: &AtomicBool, pause: &mut Duration) -> Result<(), Interruption> {
+    fn keep_up(&mut self, stop: &AtomicBool, backoff: &mut Backoff) -> Result<(), Interruption> {
         let reached = match self.reached.take() {
             Some(reached) => reached,
             None => self.list()?,
@@ -126,7 +133,8 @@ impl Follower<'_> {
             for event in watch.next(LOOK)? {
                 self.give_event(event)?;
             }
-            (self.is_fresh, *pause) = (false, PAUSE.0);
+            self.is_fresh = false;
+            backoff.reset();
             self.note_reached(watch.reached());
             self.is_the_same()?;
         }
@@ -232,12 +240,6 @@ impl Follower<'_> {
             ControlFlow::Break(()) => Err(Interruption::SinkGone),
         }
     }
-}
-
-/// Between three and five quarters of a pause: many followers of one store do not come back all at once.
-fn jittered(pause: Duration) -> Duration {
-    let random = RandomState::new().hash_one(()) % 512;
-    pause * 3 / 4 + pause * u32::try_from(random).unwrap_or(0) / 1024
 }
 
 /// Waits, unless told to stop.

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use buoy_api::ObjectMeta;
 use buoy_api::v3::{IpReservation, IpReservationSpec};
-use buoy_core::store::{Reply, StoreOp, Value};
+use buoy_core::store::{FailureKind, Reply, StoreOp, Value};
 
 use super::*;
 use crate::Watch;
@@ -98,10 +98,73 @@ fn a_list_that_is_too_old_at_once_is_not_asked_for_without_a_pause() {
     assert!((2..10).contains(&watches), "{watches} in 0.6 s");
 }
 
+/// Fails, but for every fourth watch, which says once that there is nothing new.
+#[derive(Debug, Default)]
+struct Flaky {
+    watches: Mutex<u32>,
+}
+
+#[derive(Debug)]
+struct Brief(bool);
+
+impl Watch for Brief {
+    fn next(&mut self, _: Duration) -> Result<Vec<Event>, WatchError> {
+        if std::mem::replace(&mut self.0, true) {
+            return Err(WatchError::Store(away()));
+        }
+        Ok(Vec::new())
+    }
+
+    fn reached(&self) -> Vec<Revision> {
+        vec![Revision(10)]
+    }
+}
+
+fn away() -> StoreError {
+    StoreError {
+        kind: FailureKind::Unavailable,
+        message: "flaky: away".to_owned(),
+    }
+}
+
+impl Datastore for Flaky {
+    fn name(&self) -> &str {
+        "flaky"
+    }
+
+    fn run(&self, _: &StoreOp) -> Reply {
+        Reply::List(Vec::new(), Revision(10))
+    }
+
+    fn watch(&self, _: &[(Prefix, Revision)]) -> Result<Box<dyn Watch>, WatchError> {
+        let mut watches = self.watches.lock().unwrap();
+        *watches += 1;
+        if watches.is_multiple_of(4) {
+            Ok(Box::new(Brief(false)))
+        } else {
+            Err(WatchError::Store(away()))
+        }
+    }
+}
+
 #[test]
-fn pauses_differ_and_are_never_far_from_what_was_meant() {
-    let pauses: std::collections::BTreeSet<_> = (0..100).map(|_| jittered(Duration::from_secs(4))).collect();
-    assert!(pauses.len() > 10, "{pauses:?}");
-    let meant = Duration::from_secs(3)..Duration::from_secs(5);
-    assert!(pauses.iter().all(|pause| meant.contains(pause)), "{pauses:?}");
+fn a_follower_rests_longer_each_time_until_it_is_back() {
+    let (store, stop, rests) = (Flaky::default(), AtomicBool::new(false), Mutex::new(Vec::new()));
+    let rest = |pause: Duration| {
+        let mut rests = rests.lock().unwrap();
+        rests.push(pause);
+        stop.store(rests.len() == 12, Ordering::Relaxed);
+    };
+    let sink = &mut |_| ControlFlow::Continue(());
+    follow_resting(&store, &[Prefix::Reservations], &stop, sink, &rest);
+    let rests = rests.into_inner().unwrap();
+    // The fourth watch begins, and then fails.
+    for (rest, meant) in rests
+        .iter()
+        .zip([100, 200, 400].into_iter().chain([100, 200, 400, 800].repeat(3)))
+    {
+        let meant = Duration::from_millis(meant);
+        let around = meant * 3 / 4..=meant * 5 / 4;
+        assert!(around.contains(rest), "{rests:?}");
+    }
 }

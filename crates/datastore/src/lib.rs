@@ -8,6 +8,7 @@
 //! Not here: what is written and when (`buoy-core`). Keys and JSON are known to [`codec`] alone.
 
 mod ask;
+mod backoff;
 mod cause;
 mod certificate;
 pub mod codec;
