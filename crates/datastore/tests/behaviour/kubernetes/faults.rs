@@ -11,6 +11,7 @@ use buoy_datastore::{Datastore, WatchError};
 
 use super::backend::{ApiServerBackend, api_server, api_server_with, by_way_of, client, own_api_server};
 use crate::faults::answers::{follows_over_a_breaking_connection, is_known_over_breaking_connections};
+use crate::faults::pages::PATIENCE;
 use crate::faults::parts::converge;
 use crate::faults::proxy::{DELAY, Mode, Proxy};
 use crate::faults::silence::{babbler, noise, nothing_works};
@@ -75,7 +76,12 @@ fn a_write_whose_answer_is_lost_is_unknown() {
 #[test]
 fn a_part_whose_answer_is_lost_is_written_again_and_not_twice() {
     let backend = api_server();
-    let (proxy, store) = behind(&backend);
+    let proxy = Proxy::to(backend.server().address);
+    let options = Options {
+        timeout: PATIENCE,
+        ..Options::default()
+    };
+    let store = client(&by_way_of(&proxy, &[&backend]), options);
     converge(&*backend.open(), (&proxy, &*store), &|proxy| {
         proxy.set(Mode::Mute)
     });
