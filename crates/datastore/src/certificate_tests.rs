@@ -44,27 +44,18 @@ fn a_certificate_is_valid_up_to_the_second_that_it_names() {
 
 #[test]
 fn what_is_no_certificate_says_nothing() {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
     let late = at("2100-01-01T00:00:00Z");
     for text in [
         "",
         "garbage",
         BEGIN,
         &format!("{BEGIN}{END}"),
-        &format!("{BEGIN}!{END}"),
+        &format!("{BEGIN}\n!\n{END}\n"),
+        &format!("{BEGIN}\nAAAA\n{END}\n"),
     ] {
         assert_eq!(expired(text.as_bytes(), late), None, "{text}");
     }
     assert_eq!(expired(b"\xff", late), None);
-    let (_, body) = OLD.split_once(BEGIN).unwrap();
-    let der = from_base64(body.split_once(END).unwrap().0).unwrap();
-    assert!(not_after(&der).is_some());
-    for end in 0..der.len() {
-        assert_eq!(not_after(&der[..end]), None);
-        for byte in [0, 0x7f, 0x80, 0xff] {
-            let mut other = der.clone();
-            other[end] = byte;
-            // It may be read as something else; it never ends the program.
-            not_after(&other);
-        }
-    }
 }
