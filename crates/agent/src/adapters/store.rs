@@ -52,15 +52,18 @@ pub(crate) struct Job {
     context: Context,
 }
 
+/// A queue has all its places from the beginning, and a job is large.
+type Boxed = Box<Job>;
+
 /// The threads.
 #[derive(Debug)]
 pub(crate) struct StoreAdapter {
-    own: Sender<Job>,
-    lease: Sender<Job>,
-    sighting: Sender<Job>,
-    owner: Sender<Job>,
-    claims: [Sender<Job>; THREADS],
-    other: Sender<Job>,
+    own: Sender<Boxed>,
+    lease: Sender<Boxed>,
+    sighting: Sender<Boxed>,
+    owner: Sender<Boxed>,
+    claims: [Sender<Boxed>; THREADS],
+    other: Sender<Boxed>,
 }
 
 impl StoreAdapter {
@@ -121,20 +124,20 @@ impl StoreAdapter {
         };
         // The threads outlive the loop, and no more duties are under way than fit the queue.
         queue
-            .send(Job {
+            .send(Box::new(Job {
                 subject,
                 duty,
                 context,
-            })
+            }))
             .ok();
     }
 }
 
 /// What a thread has to do, as it comes.
-type Jobs = Box<dyn Iterator<Item = Job> + Send>;
+type Jobs = Box<dyn Iterator<Item = Boxed> + Send>;
 
 /// Jobs from two queues.
-fn either(one: &Receiver<Job>, other: &Receiver<Job>) -> Jobs {
+fn either(one: &Receiver<Boxed>, other: &Receiver<Boxed>) -> Jobs {
     let (one, other) = (one.clone(), other.clone());
     Box::new(std::iter::from_fn(move || {
         select! {
@@ -169,7 +172,7 @@ fn spawn(
         for job in jobs {
             let subject = job.subject.clone();
             let (kind, begun) = (job.duty.kind(), Instant::now());
-            let outcome = performer.perform(job);
+            let outcome = performer.perform(*job);
             counts.performed(kind, &outcome, begun.elapsed());
             if let Outcome::Failed(error) = &outcome {
                 debug!("{subject}: {error}");
