@@ -3,6 +3,7 @@
 //! One thread owns all of it. Whatever takes long happens behind the adapters.
 
 mod calls;
+mod contact;
 mod life;
 mod ownership;
 mod released;
@@ -20,7 +21,6 @@ use buoy_api::FloatingIp;
 use buoy_core::duty::{Duty, Work};
 use buoy_core::endpoint::{AttachmentId, Phase};
 use buoy_core::news::{Herald, Limits};
-use buoy_core::store::{Delta, Key};
 use buoy_core::subject::Subject;
 use buoy_core::time::{Mono, Now};
 use buoy_core::view::{Daemon, Routing, View};
@@ -28,6 +28,7 @@ use buoy_daemon::measured::Measured;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tracing::{error, info, warn};
 
+use self::contact::Contact;
 use self::released::Released;
 use crate::adapters::bird::{Condition, Report, Session};
 use crate::adapters::kernel::KernelAdapter;
@@ -49,23 +50,6 @@ use crate::settings::{Given, Settings};
 const AT_ONCE: usize = 256;
 /// How often everything that only time brings about is looked at.
 const TICK: Duration = Duration::from_secs(10);
-
-/// How the datastore is.
-#[derive(Debug, Default)]
-pub(crate) struct Contact {
-    /// All records were known at least once.
-    pub(crate) synced: bool,
-    /// That there is no contact now.
-    pub(crate) lost: Option<Lost>,
-}
-
-/// No contact with the datastore.
-#[derive(Debug)]
-pub(crate) struct Lost {
-    /// Why, as it was said last.
-    pub(crate) error: String,
-    pub(crate) since: Mono,
-}
 
 /// An agent.
 #[derive(Debug)]
@@ -299,47 +283,6 @@ impl Agent {
         }
     }
 
-    fn synced(&mut self, now: Mono) {
-        if let Some(lost) = self.contact.lost.take() {
-            info!("the datastore answers again, after: {}", lost.error);
-        }
-        self.work.retry_now();
-        self.view.listed(now);
-        if self.contact.synced {
-            if self.view.is_held() {
-                self.look_at_attachments();
-            }
-            return;
-        }
-        self.contact.synced = true;
-        info!("all records are read");
-        self.dirty.insert(Subject::Lease);
-        self.dirty
-            .extend(self.view.floating_in_use().map(Subject::Binding));
-        self.look_at_attachments();
-        self.network.compare_all();
-        let now = clock::now();
-        for (_, call) in std::mem::take(&mut self.answers.early) {
-            self.call(call, now);
-        }
-    }
-
-    fn look_at_attachments(&mut self) {
-        for attachment in self.view.attachments() {
-            self.dirty.insert(Subject::Attachment(attachment.id.clone()));
-            self.dirty.insert(Subject::Endpoint(attachment.endpoint.clone()));
-        }
-    }
-
-    fn changed(&mut self, delta: Delta, now: Mono) {
-        self.metrics.datastore.changed(&delta);
-        let names_secrets = matches!(delta.key, Key::BgpPeer(_) | Key::BgpConfiguration(_));
-        self.dirty.extend(self.view.apply(delta, now));
-        if names_secrets {
-            self.look_at_secrets();
-        }
-    }
-
     /// The routing daemon is like this now.
     fn routed(&mut self, report: Report, now: Mono) {
         let daemon = match &report.condition {
@@ -379,19 +322,6 @@ impl Agent {
         self.network.distrust();
     }
 
-    fn lost(&mut self, error: String, now: Mono) {
-        let before = self.contact.lost.as_ref();
-        if before.is_none_or(|before| before.error != error) {
-            warn!("no contact with the datastore; what is programmed stays: {error}");
-        }
-        if before.is_none() {
-            self.metrics.datastore.losses.inc();
-        }
-        let since = before.map_or(now, |before| before.since);
-        self.contact.lost = Some(Lost { error, since });
-        self.view.contact_lost();
-    }
-
     fn performed(&mut self, subject: &Subject, outcome: Outcome, now: Now) {
         match outcome {
             Outcome::Done => {
@@ -421,7 +351,7 @@ impl Agent {
         self.drain_spool(now);
         self.look_at_addresses();
         self.look_at_secrets();
-        self.marks.note();
+        self.note_mark();
     }
 
     fn look_at_addresses(&mut self) {

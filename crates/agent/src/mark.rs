@@ -104,6 +104,7 @@ mod tests {
         marks.note();
         assert!(!state.path().join(FILE).exists(), "nothing is known yet");
         write_once(&*first);
+        list(&*first);
         marks.note();
         drop((marks, first));
 
@@ -111,6 +112,16 @@ mod tests {
         Marks::recall(Arc::clone(&same), state.path());
         list(&*same);
         assert_eq!(same.replaced(), 0);
+        drop(same);
+
+        // A copy in its place, which others have used since.
+        let copy = file.path().join("copy.db");
+        fs::copy(file.path().join("buoy.db"), &copy).unwrap();
+        fs::rename(&copy, file.path().join("buoy.db")).unwrap();
+        let copy = store(file.path());
+        Marks::recall(Arc::clone(&copy), state.path());
+        list(&*copy);
+        assert_eq!(copy.replaced(), 1);
 
         let file = tempfile::tempdir().unwrap();
         let another = store(file.path());

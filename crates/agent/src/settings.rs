@@ -307,9 +307,11 @@ mod tests {
             node_name: Some("flag".into()),
             ..Given::default()
         };
-        let file = given("nodeName: file\nfloatingIPHold: 30s\nfloatingIPs: on\n");
+        let file =
+            given("nodeName: file\nfloatingIPHold: 30s\nfloatingIPs: on\ndatastore: etcd://10.0.0.1:2379\n");
         let settings = Settings::complete(&flags.or(file)).unwrap();
         assert_eq!(settings.node_name, "flag");
+        assert_eq!(settings.datastore, "etcd://10.0.0.1:2379");
         assert_eq!(settings.hold, Duration::from_secs(30));
         assert_eq!(settings.floating, Gate::On);
         assert_eq!(settings.routing, Routing::Bird);

@@ -14,7 +14,7 @@ use crate::netns::Netns;
 const SOON: Duration = Duration::from_secs(60);
 
 /// How an agent says that it stands, in each of the ways to see it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// A part of `buoyctl node status`.
     pub status: &'static str,

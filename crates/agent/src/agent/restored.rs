@@ -38,6 +38,17 @@ impl Agent {
         if let Some(concerned) = concerned {
             self.note_restore(concerned);
         }
+        if self.contact.lost.is_some() {
+            self.view.contact_lost();
+        }
+    }
+
+    /// Notes how far the datastore is. Of one that was restored not before the others had their time: an agent that begins
+    /// again meanwhile has to wait, too.
+    pub(super) fn note_mark(&mut self) {
+        if self.recollected && !self.view.is_held() {
+            self.marks.note();
+        }
     }
 
     /// Looks whether the others had their time, and what this node remembers in vain.

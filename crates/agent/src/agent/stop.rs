@@ -28,7 +28,7 @@ impl Agent {
         } else {
             self.prolong_lease(inputs);
         }
-        self.marks.note();
+        self.note_mark();
         info!("stops, and leaves everything programmed");
     }
 

@@ -35,16 +35,31 @@ impl World {
         self.watch = Watch::ConfirmedAlone;
         let begun = self.now;
         let mut notices: Vec<(Duration, usize)> = Vec::new();
+        let mut restarts: Vec<(Duration, usize)> = Vec::new();
         for who in 0..self.agents.len() {
             // Whoever has not noticed yet can neither read nor write.
             self.agents[who].process = Process::Frozen;
             let after = Duration::from_millis(self.rng.below(NOTICED) as u64);
             notices.push((begun + after, who));
+            if self.rng.chance(200) {
+                let later = Duration::from_millis(self.rng.below(NOTICED) as u64);
+                restarts.push((begun + after + later, who));
+            }
         }
         notices.sort();
+        restarts.sort();
+        let mut restarts = restarts.into_iter().peekable();
         for (at, who) in notices {
+            while let Some((earlier, who)) = restarts.next_if(|(when, _)| *when < at) {
+                self.live_for(earlier.saturating_sub(self.now))?;
+                self.begin_anew(who);
+            }
             self.live_for(at.saturating_sub(self.now))?;
             self.notice(who);
+        }
+        for (at, who) in restarts {
+            self.live_for(at.saturating_sub(self.now))?;
+            self.begin_anew(who);
         }
         self.live_for((begun + RESTORE_HOLD).saturating_sub(self.now))?;
         self.watch = Watch::All;
@@ -62,15 +77,21 @@ impl World {
         bindings.filter_map(owned).collect()
     }
 
+    /// Another process takes an agent's place. It has what the kernel has and, in a file, how far the store had come before
+    /// the restore.
+    fn begin_anew(&mut self, who: usize) {
+        self.tell(|world| format!("{} begins anew", world.agents[who].identity));
+        let agent = &mut self.agents[who];
+        agent.end();
+        agent.process = Process::Running;
+        agent.was_restored = true;
+    }
+
     /// An agent hears that the store was restored, and all that it says; or another process takes its place, which
     /// has nothing but what the kernel has and how far the store had come.
     fn notice(&mut self, who: usize) {
         if self.rng.chance(300) {
-            self.tell(|world| format!("{} begins anew", world.agents[who].identity));
-            self.agents[who].end();
-            self.agents[who].process = Process::Running;
-            self.agents[who].was_restored = true;
-            return;
+            return self.begin_anew(who);
         }
         self.tell(|world| format!("{} notices", world.agents[who].identity));
         let agent = &mut self.agents[who];

@@ -72,9 +72,6 @@ struct Shared {
     history: History,
 }
 
-/// Of which cluster every file is, to whoever knew another kind of store.
-const CLUSTER: &str = "sqlite";
-
 /// Idle connections that are kept for readers.
 const IDLE_READERS: usize = 4;
 
@@ -188,6 +185,12 @@ impl Shared {
         self.place.get_or_init(|| place);
         self.keep_for_readers(connection);
         Ok(())
+    }
+
+    /// Which of all stores this is, for the next process: a copy that was put in its place is another file.
+    fn cluster(&self) -> Option<String> {
+        let place = self.place.get()?;
+        Some(format!("sqlite:{}", place.inode))
     }
 
     fn invalid(&self, reason: &dyn std::fmt::Display) -> StoreError {

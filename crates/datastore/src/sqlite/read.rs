@@ -4,7 +4,7 @@ use buoy_core::store::{Key, Prefix, Record, Reply, Revision, StoreError};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::{CLUSTER, Shared};
+use super::Shared;
 use crate::codec::{self, Range};
 
 const GET: &str = "SELECT value, modified FROM kv WHERE key = ?1";
@@ -24,7 +24,7 @@ impl Shared {
         let ranges = codec::ranges(prefix).map_err(|bad| self.invalid(&bad.reason))?;
         let began = self.history.begin();
         let (mut records, revision) = self.read(|connection| list(connection, &ranges))?;
-        self.history.heard(Some(CLUSTER), revision, began);
+        self.history.heard(self.cluster().as_deref(), revision, began);
         // Paths sort as text, keys as what they mean.
         records.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(Reply::List(records, revision))

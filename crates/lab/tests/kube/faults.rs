@@ -247,6 +247,7 @@ impl<'a> Scene<'a> {
         let held = begin(control).with_context(|| format!("{what}: begins"))?;
         let shown = self.shows(nodes, seen);
         thread::sleep(LONGER_THAN_A_LEASE.saturating_sub(begun.elapsed()));
+        let shown = shown.and_then(|()| self.goes_on(nodes, seen));
         end(control, held).with_context(|| format!("{what}: ends"))?;
         shown.with_context(|| what.to_owned())?;
         self.is_in_use(what, RETURN)?;
@@ -257,6 +258,19 @@ impl<'a> Scene<'a> {
         let after = (self.owner()?.uid, self.buoy.owner(FLOATING[0])?);
         ensure!(after == before, "{what}: {before:?} before, {after:?} after");
         self.cluster.check().with_context(|| what.to_owned())
+    }
+
+    /// It is seen still; and where all goes on, an address is claimed meanwhile.
+    fn goes_on(&self, nodes: &[&Node], seen: Seen) -> Result<()> {
+        self.shows(nodes, seen).context("at its end")?;
+        if seen == Seen::IN_CONTACT {
+            let guest = self.cluster.pod(HERE, GUEST)?;
+            annotate(self.cluster, &guest, &format!("floatingIPs=[\"{FRESH}\"]"))?;
+            reached(self.cluster, FRESH, GUEST)?;
+            annotate(self.cluster, &guest, "floatingIPs-")?;
+            silent(&self.cluster.client, FRESH)?;
+        }
+        Ok(())
     }
 
     /// Waits until agents say this of themselves, in each of the ways to see it.

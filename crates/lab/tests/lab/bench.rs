@@ -80,6 +80,7 @@ fn datastores_are_measured() {
             "store/etcd/ipam/race-6",
             "store/etcd/cni-add",
             "store/etcd/agent-start/4",
+            "store/etcd/watch-from-request/1",
             "store/sqlite/agent-memory/100",
             "store/etcd/agent-memory/100",
             "store/etcd/lease-writes",
@@ -91,6 +92,7 @@ fn datastores_are_measured() {
             "store/kubernetes/lease-cpu/20",
             "store/kubernetes/cni-add",
             "store/kubernetes/agent-start/4",
+            "store/kubernetes/watch-from-request/1",
         ],
     );
 }

@@ -50,9 +50,10 @@ pub(crate) fn endured<T>(
         let floating: IpAddr = floating.parse()?;
         Traffic::start(&cluster.client, floating)
     });
-    let memory = memory(n1)?;
-    suffered(cluster, fault, begin, end).with_context(|| fault.what.to_owned())?;
-    let grown = self::memory(n1)?.saturating_sub(memory);
+    let node = fault.nodes.first().unwrap_or(n1);
+    let memory = memory(node)?;
+    let most = suffered(cluster, fault, begin, end).with_context(|| fault.what.to_owned())?;
+    let grown = most.max(self::memory(node)?).saturating_sub(memory);
     eprintln!("{}: {grown} KiB more memory", fault.what);
     ensure!(
         grown < 64 << 10,
@@ -73,19 +74,37 @@ pub(crate) fn endured<T>(
     cluster.check().with_context(|| fault.what.to_owned())
 }
 
+/// Returns the memory of an agent that sees it, in KiB, when it has lasted long.
 fn suffered<T>(
     cluster: &Cluster,
     fault: &Fault<'_>,
     begin: impl FnOnce() -> Result<T>,
     end: impl FnOnce(T) -> Result<()>,
-) -> Result<()> {
+) -> Result<u64> {
     let begun = Instant::now();
     let held = begin().context("it begins")?;
     for node in fault.nodes {
         shows(node, fault.seen)?;
     }
     thread::sleep(fault.lasts.saturating_sub(begun.elapsed()));
-    comes_back(cluster, fault.what, || end(held).context("it ends"))
+    for node in fault.nodes {
+        shows(node, fault.seen).context("at its end")?;
+        if fault.seen == Seen::IN_CONTACT {
+            a_workload_comes_and_goes(node)?;
+        }
+    }
+    let memory = memory(&fault.nodes[0])?;
+    comes_back(cluster, fault.what, || end(held).context("it ends"))?;
+    Ok(memory)
+}
+
+/// While the fault lasts.
+fn a_workload_comes_and_goes(node: &Node) -> Result<()> {
+    let mut guest = Workload::prepare(node, Spec::pod("shop", "guest"))?;
+    eventually(SOON, "an address is given all the same", || {
+        guest.add()?.ok().map(drop)
+    })?;
+    guest.delete().map(drop)
 }
 
 /// The store comes back, and soon all nodes use it as before.

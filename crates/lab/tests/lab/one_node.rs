@@ -240,6 +240,15 @@ fn i6_store_away_changes_nothing(store: Kind) {
             workload.delete()?;
         }
         node.store().come_back()?;
+        if store == Kind::Etcd {
+            let back = Instant::now();
+            shows(node, Seen::IN_CONTACT)?;
+            ensure!(
+                back.elapsed() < Duration::from_secs(5),
+                "only after {:?}",
+                back.elapsed()
+            );
+        }
         agent.kill();
         node.start_agent()?;
         assert_nothing_leaked(node, &[&web])?;

@@ -4,7 +4,7 @@ use super::*;
 use crate::calc::rows;
 use crate::desired::Row;
 use crate::duty::{Duty, Owed, owed};
-use crate::fixtures::{FLOATING, binding, floating, mine, now, pod, put, spoil, theirs, view};
+use crate::fixtures::{FLOATING, binding, block, floating, mine, now, pod, put, spoil, theirs, view};
 use crate::floating::lease::{Held, Own};
 
 const BEGAN: u64 = 100;
@@ -105,9 +105,18 @@ fn what_is_known_to_be_restored_is_waited_for() {
     let mut view = view();
     let said = binding(Some(&theirs()));
     put(&mut view, Value::Binding(said.clone()));
+    let says = [("node", "n1"), ("namespace", "shop"), ("pod", "web-9")];
+    put(
+        &mut view,
+        Value::Block(block("10.65.0.0/26", 9, Some("net.c-web-9"), &says)),
+    );
     assert!(view.recollect([], true, now(BEGAN).mono).is_some());
     assert!(view.is_held());
     assert_eq!(due(&mut view), Owed::default(), "nothing is taken");
     assert_eq!(view.bindings.get(&address()), Some(&said), "as the store says");
-    assert_eq!(view.revenants(), BTreeSet::new());
+    assert_eq!(
+        view.revenants(),
+        BTreeSet::new(),
+        "somebody else may have made it"
+    );
 }
