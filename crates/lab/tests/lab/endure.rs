@@ -16,7 +16,7 @@ use buoy_lab::workload::{Spec, Workload};
 
 pub(crate) const FLOATING: [&str; 2] = ["172.16.1.3", "fd16::3"];
 /// Longer than any lease that nobody renews.
-pub(crate) const LONGER_THAN_A_LEASE: Duration = Duration::from_secs(12);
+const LONGER_THAN_A_LEASE: Duration = Duration::from_secs(12);
 /// Within this time after the store answers again, all nodes use it as before.
 const RETURN: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(30);
@@ -35,6 +35,18 @@ pub(crate) struct Fault<'a> {
     pub(crate) nodes: &'a [Node],
     pub(crate) seen: Seen,
     pub(crate) lasts: Duration,
+}
+
+impl<'a> Fault<'a> {
+    /// One that everybody sees, and that lasts longer than a lease.
+    pub(crate) fn of_everybody(cluster: &'a Cluster, what: &'a str, seen: Seen) -> Self {
+        Self {
+            what,
+            nodes: &cluster.nodes,
+            seen,
+            lasts: LONGER_THAN_A_LEASE,
+        }
+    }
 }
 
 /// A fault that takes nothing: nobody's address moves, and no traffic is lost.

@@ -15,29 +15,22 @@ use buoy_lab::locker::Locker;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::endure::{Fault, LONGER_THAN_A_LEASE, endured, shop};
-
-/// A fault that everybody sees, and that lasts longer than a lease.
-fn of_everybody<'a>(cluster: &'a Cluster, what: &'a str, seen: Seen) -> Fault<'a> {
-    Fault {
-        what,
-        nodes: &cluster.nodes,
-        seen,
-        lasts: LONGER_THAN_A_LEASE,
-    }
-}
+use crate::endure::{Fault, endured, shop};
 
 #[test]
 fn a_file_that_somebody_locks_takes_nothing() {
     Cluster::start().unwrap().test(|cluster| {
         let _shop = shop(cluster)?;
         let hold = || Locker::hold(cluster.run(), cluster.store());
-        let locked = of_everybody(cluster, "locked", Seen::LOCKED);
+        let locked = Fault::of_everybody(cluster, "locked", Seen::LOCKED);
         endured(cluster, &locked, hold, |locker| {
             drop(locker);
             Ok(())
         })?;
-        slow(cluster, &of_everybody(cluster, "slow: 200 ms", Seen::IN_CONTACT))
+        slow(
+            cluster,
+            &Fault::of_everybody(cluster, "slow: 200 ms", Seen::IN_CONTACT),
+        )
     });
 }
 
@@ -79,7 +72,7 @@ fn a_file_on_a_full_disk_keeps_everything_as_it_is_and_says_so() {
             small_disk(directory)?;
             cluster.begin()?;
             let shop = shop(cluster)?;
-            let full = of_everybody(cluster, "full", Seen::NO_SPACE);
+            let full = Fault::of_everybody(cluster, "full", Seen::NO_SPACE);
             let filler = directory.join("filler");
             endured(
                 cluster,

@@ -13,21 +13,11 @@ use buoy_lab::faults::{self, Lost, Seen};
 use buoy_lab::probe::Via;
 use buoy_lab::store::Kind;
 
-use crate::endure::{FLOATING, Fault, LONGER_THAN_A_LEASE, comes_back, endured, shop};
+use crate::endure::{FLOATING, Fault, comes_back, endured, shop};
 
 /// The members but the last.
 fn majority(etcd: &Etcd) -> &[Member] {
     &etcd.members()[..2]
-}
-
-/// A fault that everybody sees, and that lasts longer than a lease.
-fn of_everybody<'a>(cluster: &'a Cluster, what: &'a str, seen: Seen) -> Fault<'a> {
-    Fault {
-        what,
-        nodes: &cluster.nodes,
-        seen,
-        lasts: LONGER_THAN_A_LEASE,
-    }
 }
 
 #[test]
@@ -35,7 +25,7 @@ fn a_store_that_is_away_takes_nothing() {
     Cluster::start_on(Kind::Etcd).unwrap().test(|cluster| {
         let _shop = shop(cluster)?;
         let etcd = cluster.store().etcd()?;
-        let fault = |what| of_everybody(cluster, what, Seen::NO_CONTACT);
+        let fault = |what| Fault::of_everybody(cluster, what, Seen::NO_CONTACT);
         let kill = || {
             etcd.members().iter().for_each(Member::kill);
             Ok(())
@@ -66,7 +56,7 @@ fn a_store_of_which_enough_works_goes_on() {
     Cluster::start_on(Kind::Etcd).unwrap().test(|cluster| {
         let _shop = shop(cluster)?;
         let etcd = cluster.store().etcd()?;
-        let fault = |what| of_everybody(cluster, what, Seen::IN_CONTACT);
+        let fault = |what| Fault::of_everybody(cluster, what, Seen::IN_CONTACT);
         let kill = || {
             let leader = etcd.leader()?;
             leader.kill();
@@ -138,7 +128,7 @@ fn a_node_cut_off_from_the_store_alone_goes_on_as_it_was() {
         ] {
             let fault = Fault {
                 nodes: &cluster.nodes[2..],
-                ..of_everybody(cluster, what, Seen::NO_CONTACT)
+                ..Fault::of_everybody(cluster, what, Seen::NO_CONTACT)
             };
             let begin = || cut_off(etcd, "192.0.2.3", lost);
             endured(cluster, &fault, begin, |()| let_in(etcd))?;
@@ -177,7 +167,7 @@ fn a_full_store_keeps_everything_as_it_is_and_says_so() {
         let _shop = shop(cluster)?;
         let full = Fault {
             nodes: &cluster.nodes[..1],
-            ..of_everybody(cluster, "full", Seen::FULL)
+            ..Fault::of_everybody(cluster, "full", Seen::FULL)
         };
         let fill = || {
             let blob = "x".repeat(500_000);
