@@ -32,6 +32,9 @@ pub use proxy::ConnectProxy;
 /// Longest that a start may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How often others may take an address first.
+const TRIES: u32 = 3;
+
 /// What memory must have left for a server's files to be there, in bytes.
 const ROOM: u64 = 2 << 30;
 
@@ -84,6 +87,17 @@ impl ApiServer {
 
     /// The same, with more arguments for the API server.
     pub fn start_with(host: IpAddr, more: &[&str]) -> Result<Self> {
+        let mut tries = 0..TRIES;
+        loop {
+            match Self::start_once(host, more) {
+                Err(error) if tries.next().is_some() && is_taken(&error) => {}
+                started => return started,
+            }
+        }
+    }
+
+    fn start_once(host: IpAddr, more: &[&str]) -> Result<Self> {
+        let [address, clients, peers] = free(host)?;
         let directory = directory()?;
         let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text);
         write("users", USERS)?;
@@ -92,8 +106,8 @@ impl ApiServer {
             server: None,
             etcd: None,
             was_stopped: false,
-            address: free(host)?,
-            etcd_addresses: [free(host)?, free(host)?],
+            address,
+            etcd_addresses: [clients, peers],
             more: more.iter().map(|arg| (*arg).to_owned()).collect(),
             directory,
         };
@@ -163,6 +177,12 @@ impl ApiServer {
         {
             if let Some(status) = server.ended() {
                 bail!("kube-apiserver ended: {status}\n{}", server.log());
+            }
+            // A server without it says so only after 20 s, and not why.
+            if let Some(etcd) = &mut self.etcd
+                && let Some(status) = etcd.ended()
+            {
+                bail!("etcd ended: {status}\n{}", etcd.log());
             }
             if Instant::now() > deadline {
                 bail!("kube-apiserver does not serve\n{}", server.log());
@@ -342,7 +362,20 @@ pub fn copy_directory(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A port of an address that nobody listens on at present.
-pub fn free(host: IpAddr) -> Result<SocketAddr> {
-    Ok(TcpListener::bind((host, 0))?.local_addr()?)
+/// Ports of an address that nobody listens on at present, each another.
+pub fn free<const N: usize>(host: IpAddr) -> Result<[SocketAddr; N]> {
+    // Kept until all are there: they are to differ.
+    let mut listeners = Vec::with_capacity(N);
+    let mut addresses = [SocketAddr::new(host, 0); N];
+    for address in &mut addresses {
+        let listener = TcpListener::bind((host, 0))?;
+        *address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(addresses)
+}
+
+/// Whether somebody else took an address between its choice and its use.
+fn is_taken(error: &anyhow::Error) -> bool {
+    error.to_string().contains("address already in use")
 }

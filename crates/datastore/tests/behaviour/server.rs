@@ -57,11 +57,11 @@ impl Server {
     }
 
     fn begin(scheme: &'static str, host: IpAddr, more: &[String]) -> Self {
-        let peers = free(host);
+        let [address, peers] = buoy_kubeserver::free(host).unwrap();
         let mut server = Self::of(Member {
             name: "one".to_owned(),
             scheme,
-            address: free(host),
+            address,
             peers,
             cluster: format!("one=http://{peers}"),
             more: more.to_vec(),
@@ -74,7 +74,8 @@ impl Server {
     /// Starts three members of one cluster.
     pub(crate) fn start_three(more: &[&str]) -> [Self; 3] {
         let hosts = [own_address(), own_address(), own_address()];
-        let peers = hosts.map(free);
+        let addresses = hosts.map(|host| buoy_kubeserver::free::<2>(host).unwrap());
+        let peers = addresses.map(|[_, peers]| peers);
         let names = ["one", "two", "three"];
         let cluster = names
             .iter()
@@ -85,7 +86,7 @@ impl Server {
             Self::of(Member {
                 name: names[index].to_owned(),
                 scheme: "http",
-                address: free(hosts[index]),
+                address: addresses[index][0],
                 peers: peers[index],
                 cluster: cluster.join(","),
                 more: more.iter().map(|arg| (*arg).to_owned()).collect(),
@@ -287,7 +288,8 @@ pub(crate) fn own_address() -> IpAddr {
 }
 
 pub(crate) fn free(host: IpAddr) -> SocketAddr {
-    buoy_kubeserver::free(host).unwrap()
+    let [address] = buoy_kubeserver::free(host).unwrap();
+    address
 }
 
 impl Member {
