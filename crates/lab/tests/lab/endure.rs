@@ -1,6 +1,7 @@
 //! Faults of a store that take nothing: each begins, is seen, lasts and ends; soon after that all is as before.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use buoy_lab::ask::{owner, shows};
 use buoy_lab::cluster::Cluster;
 use buoy_lab::exec::{self, eventually};
-use buoy_lab::faults::Seen;
+use buoy_lab::faults::{Seen, slow_down};
 use buoy_lab::node::Node;
 use buoy_lab::store::Store;
 use buoy_lab::traffic::Traffic;
@@ -84,6 +85,25 @@ pub(crate) fn endured<T>(
         fault.what
     );
     cluster.check().with_context(|| fault.what.to_owned())
+}
+
+/// The same of a store that stands still for 200 ms, again and again.
+pub(crate) fn endured_slowly(
+    cluster: &Cluster,
+    fault: &Fault<'_>,
+    freeze: impl Fn() -> Result<()> + Send,
+    thaw: impl Fn() -> Result<()> + Send,
+) -> Result<()> {
+    let over = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let begin = || Ok(scope.spawn(move || slow_down(over, freeze, thaw)));
+        let slowed = endured(cluster, fault, begin, |slowing| {
+            over.store(true, Ordering::Relaxed);
+            slowing.join().map_err(|_| anyhow!("it panicked"))?
+        });
+        over.store(true, Ordering::Relaxed);
+        slowed
+    })
 }
 
 /// Returns the memory of an agent that sees it, in KiB, when it has lasted long.

@@ -4,18 +4,17 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 use buoy_lab::cluster::Cluster;
-use buoy_lab::faults::{self, Seen};
+use buoy_lab::faults::Seen;
 use buoy_lab::locker::Locker;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::endure::{Fault, endured, shop};
+use crate::endure::{Fault, endured, endured_slowly, shop};
 
 #[test]
 fn a_file_that_somebody_locks_takes_nothing() {
@@ -36,31 +35,17 @@ fn a_file_that_somebody_locks_takes_nothing() {
 
 /// Somebody locks it for 200 ms, again and again.
 fn slow(cluster: &Cluster, fault: &Fault<'_>) -> Result<()> {
-    let over = AtomicBool::new(false);
     let locker = Mutex::new(None);
     let set = |to| *locker.lock().unwrap_or_else(PoisonError::into_inner) = to;
-    let slow_down = || {
-        faults::slow_down(
-            &over,
-            || {
-                set(Some(Locker::hold(cluster.run(), cluster.store())?));
-                Ok(())
-            },
-            || {
-                set(None);
-                Ok(())
-            },
-        )
+    let lock = || {
+        set(Some(Locker::hold(cluster.run(), cluster.store())?));
+        Ok(())
     };
-    thread::scope(|scope| {
-        let begin = || Ok(scope.spawn(slow_down));
-        let slowed = endured(cluster, fault, begin, |slowing| {
-            over.store(true, Ordering::Relaxed);
-            slowing.join().map_err(|_| anyhow!("it panicked"))?
-        });
-        over.store(true, Ordering::Relaxed);
-        slowed
-    })
+    let unlock = || {
+        set(None);
+        Ok(())
+    };
+    endured_slowly(cluster, fault, lock, unlock)
 }
 
 /// Its disk is in a mount namespace of the test, of which nothing is left afterwards.

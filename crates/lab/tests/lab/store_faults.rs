@@ -1,11 +1,9 @@
 //! What happens to an etcd under a running cluster: traffic does not suffer, nothing is taken from anybody whose agent lives
 //! and reaches the store, every node says how it stands, and soon after the end all is as before.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use buoy_lab::ask::{answered_by, owner, shows};
 use buoy_lab::cluster::Cluster;
 use buoy_lab::etcd::{Etcd, Member};
@@ -13,7 +11,7 @@ use buoy_lab::faults::{self, Lost, Seen};
 use buoy_lab::probe::Via;
 use buoy_lab::store::Kind;
 
-use crate::endure::{FLOATING, Fault, comes_back, endured, shop};
+use crate::endure::{FLOATING, Fault, comes_back, endured, endured_slowly, shop};
 
 /// The members but the last.
 fn majority(etcd: &Etcd) -> &[Member] {
@@ -70,7 +68,13 @@ fn a_store_of_which_enough_works_goes_on() {
         };
         let plug_in = |leader: &Member| etcd.plug(leader, "up");
         endured(cluster, &fault("its leader cut off"), cut_off, plug_in)?;
-        slow(cluster, &fault("slow: 200 ms"))?;
+        let members = etcd.members();
+        endured_slowly(
+            cluster,
+            &fault("slow: 200 ms"),
+            || members.iter().try_for_each(Member::freeze),
+            || members.iter().try_for_each(Member::thaw),
+        )?;
         let compacted = Fault {
             lasts: Duration::ZERO,
             ..fault("compacted and defragmented")
@@ -81,28 +85,6 @@ fn a_store_of_which_enough_works_goes_on() {
         };
         endured(cluster, &compacted, compact, Ok)
     });
-}
-
-/// All members stand still for 200 ms, again and again.
-fn slow(cluster: &Cluster, fault: &Fault<'_>) -> Result<()> {
-    let members = cluster.store().etcd()?.members();
-    let over = AtomicBool::new(false);
-    let slow_down = || {
-        faults::slow_down(
-            &over,
-            || members.iter().try_for_each(Member::freeze),
-            || members.iter().try_for_each(Member::thaw),
-        )
-    };
-    thread::scope(|scope| {
-        let begin = || Ok(scope.spawn(slow_down));
-        let slowed = endured(cluster, fault, begin, |slowing| {
-            over.store(true, Ordering::Relaxed);
-            slowing.join().map_err(|_| anyhow!("it panicked"))?
-        });
-        over.store(true, Ordering::Relaxed);
-        slowed
-    })
 }
 
 /// Cuts a node off from all members.
