@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use buoy_core::news::Note;
 use buoy_core::store::{FailureKind, Prefix, Reply, Revision, StoreError, StoreOp};
 use buoy_core::time::Mono;
-use buoy_datastore::{Datastore, Mark, Requests, Watch, WatchError};
+use buoy_datastore::{Datastore, History, Requests, Watch, WatchError};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -183,20 +183,12 @@ impl Datastore for Measured {
         self.store.tell(note)
     }
 
-    fn replaced(&self) -> u64 {
-        self.store.replaced()
+    fn history(&self) -> Option<&History> {
+        self.store.history()
     }
 
     fn accept(&self, replaced: u64) {
         self.store.accept(replaced);
-    }
-
-    fn mark(&self) -> Option<Mark> {
-        self.store.mark()
-    }
-
-    fn recall(&self, mark: &Mark) {
-        self.store.recall(mark);
     }
 
     fn requests(&self) -> Requests {

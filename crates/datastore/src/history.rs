@@ -4,7 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use buoy_core::store::Revision;
 
-use crate::Mark;
+use serde::{Deserialize, Serialize};
+
 use crate::cause::Cause;
 
 /// The store is another than the one that was read.
@@ -15,9 +16,18 @@ pub(crate) fn replaced() -> Cause {
     )
 }
 
-/// What the answers said so far.
+/// A store at some time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Of which cluster its answers were, if they say so.
+    pub cluster: Option<String>,
+    /// How far it had come.
+    pub revision: u64,
+}
+
+/// What the answers of a store said so far.
 #[derive(Debug, Default)]
-pub(crate) struct History(Mutex<Known>);
+pub struct History(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {

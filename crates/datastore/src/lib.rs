@@ -30,10 +30,9 @@ use std::time::Duration;
 use buoy_core::news::Note;
 use buoy_core::store::{Key, Next, Prefix, Record, Reply, Revision, Steps, StoreError, StoreOp};
 
-use serde::{Deserialize, Serialize};
-
 pub use ask::{get, list};
 pub use follow::{Feed, follow};
+pub use history::{History, Mark};
 pub use open::{default_url, open, open_for};
 
 /// A store of records with compare-and-swap and watches. Shared by threads; every call blocks.
@@ -52,37 +51,41 @@ pub trait Datastore: Send + Sync + Debug {
         Ok(())
     }
 
+    /// Whether it is the store that it was; nothing where nobody can tell.
+    fn history(&self) -> Option<&History> {
+        None
+    }
+
     /// How often it was found to be another than before: restored from a copy, or made anew in its place. Nothing is written
     /// into another one before it was [accepted](Self::accept).
     fn replaced(&self) -> u64 {
-        0
+        self.history().map_or(0, History::replaced)
     }
 
     /// It is known that it was replaced so often.
-    fn accept(&self, _replaced: u64) {}
+    fn accept(&self, replaced: u64) {
+        if let Some(history) = self.history() {
+            history.accept(replaced);
+        }
+    }
 
     /// Which store it is, as far as that is known: what the next process should [recall](Self::recall).
     fn mark(&self) -> Option<Mark> {
-        None
+        self.history()?.mark()
     }
 
     /// An earlier process knew it to be this. To be said before anything is asked: one that was restored since is then found
     /// to be another.
-    fn recall(&self, _mark: &Mark) {}
+    fn recall(&self, mark: &Mark) {
+        if let Some(history) = self.history() {
+            history.recall(mark);
+        }
+    }
 
     /// What was asked of a server so far; nothing where nobody counts.
     fn requests(&self) -> Requests {
         Requests::new()
     }
-}
-
-/// A store at some time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// Of which cluster its answers were, if they say so.
-    pub cluster: Option<String>,
-    /// How far it had come.
-    pub revision: u64,
 }
 
 /// How many requests were sent, by verb and resource.

@@ -23,7 +23,7 @@ use etcd_client::ResponseHeader;
 use crate::cause::Cause;
 use crate::history::History;
 use crate::threads::Threads;
-use crate::{Datastore, Mark, Watch, WatchError, answer};
+use crate::{Datastore, Watch, WatchError, answer};
 use members::Members;
 use settings::Settings;
 use trouble::Trouble;
@@ -109,20 +109,8 @@ impl Datastore for Etcd {
         )?))
     }
 
-    fn replaced(&self) -> u64 {
-        self.shared.history.replaced()
-    }
-
-    fn accept(&self, replaced: u64) {
-        self.shared.history.accept(replaced);
-    }
-
-    fn mark(&self) -> Option<Mark> {
-        self.shared.history.mark()
-    }
-
-    fn recall(&self, mark: &Mark) {
-        self.shared.history.recall(mark);
+    fn history(&self) -> Option<&History> {
+        Some(&self.shared.history)
     }
 }
 

@@ -31,8 +31,9 @@ use buoy_core::store::{FailureKind, Key, Prefix, Reply, Revision, StoreError, St
 
 use crate::cause::Cause;
 use crate::codec::objects::Layout;
+use crate::history::History;
 use crate::threads::Threads;
-use crate::{Datastore, Mark, Requests, Watch, WatchError, answer};
+use crate::{Datastore, Requests, Watch, WatchError, answer};
 use api::Api;
 use seen::Seen;
 use settings::Settings;
@@ -135,21 +136,13 @@ impl Datastore for Kubernetes {
         )?))
     }
 
-    fn replaced(&self) -> u64 {
-        self.shared.standing.history.replaced()
+    fn history(&self) -> Option<&History> {
+        Some(&self.shared.standing.history)
     }
 
     fn accept(&self, replaced: u64) {
         self.shared.seen.clear();
         self.shared.standing.history.accept(replaced);
-    }
-
-    fn mark(&self) -> Option<Mark> {
-        self.shared.standing.history.mark()
-    }
-
-    fn recall(&self, mark: &Mark) {
-        self.shared.standing.history.recall(mark);
     }
 
     fn requests(&self) -> Requests {

@@ -26,7 +26,7 @@ use rusqlite::Connection;
 
 use crate::cause::Cause;
 use crate::history::History;
-use crate::{Datastore, Mark, Watch, WatchError, answer};
+use crate::{Datastore, Watch, WatchError, answer};
 use error::{cannot_make, failure, is_busy, replaced};
 use seat::Seat;
 use wake::Bell;
@@ -116,20 +116,8 @@ impl Datastore for Sqlite {
         )?))
     }
 
-    fn replaced(&self) -> u64 {
-        self.shared.history.replaced()
-    }
-
-    fn accept(&self, replaced: u64) {
-        self.shared.history.accept(replaced);
-    }
-
-    fn mark(&self) -> Option<Mark> {
-        self.shared.history.mark()
-    }
-
-    fn recall(&self, mark: &Mark) {
-        self.shared.history.recall(mark);
+    fn history(&self) -> Option<&History> {
+        Some(&self.shared.history)
     }
 }
 
